@@ -1,0 +1,154 @@
+"""Get published files: from a local data root where they already are, else from mirrors, resumed and checked."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pooch
+import requests
+
+from labbook.errors import DataError, DownloadError
+from labbook.files import explain, replace
+
+__all__ = ["DATA_ROOT", "Remote", "obtain"]
+
+DATA_ROOT = "LABBOOK_DATA_ROOT"
+PARTIAL = Path(".downloads")
+TIMEOUT = 30  # seconds without a byte before the next mirror is tried
+BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A published file: its name, its checksum, and its place below a torchvision-style data root."""
+
+    name: str
+    md5: str
+    folder: str
+
+
+def obtain(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path = PARTIAL) -> str:
+    """Put the file at `target`, from the data root or else from the first mirror that serves it whole.
+
+    Args:
+        remote: what to get.
+        mirrors: addresses of folders that hold it, tried in this order.
+        target: where it goes.
+        partial: where broken downloads wait for the next attempt.
+
+    Returns:
+        where it was found.
+
+    Raises:
+        DataError: the data root cannot be read, or holds the file with another checksum.
+        DownloadError: no mirror gave the file; says what each one answered.
+    """
+    root = os.environ.get(DATA_ROOT)
+    if root:
+        local = Path(root) / remote.folder / remote.name
+        if _is_there(Path(root), local):
+            _check_local(local, remote)
+            replace(target, lambda part: part.write_bytes(local.read_bytes()))
+            return str(local)
+    return _download(remote, mirrors, target, partial)
+
+
+def _is_there(root: Path, file: Path) -> bool:
+    try:
+        if not root.is_dir():
+            raise DataError(f"{DATA_ROOT}={root}: no such folder. Correct the variable, or unset it to download.")
+        next(root.iterdir(), None)
+        return file.is_file()
+    except OSError as error:
+        raise DataError(f"{DATA_ROOT}: {explain(error, root)}") from error
+
+
+def _check_local(file: Path, remote: Remote) -> None:
+    try:
+        found = md5_of(file)
+    except OSError as error:
+        raise DataError(f"{DATA_ROOT}: {explain(error, file)}") from error
+    if found != remote.md5:
+        raise DataError(
+            f"{file}: has md5 {found}, published is {remote.md5}: truncated or altered. "
+            f"Replace the file, or remove it to download it again."
+        )
+
+
+def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path) -> str:
+    unfinished = partial / f"{remote.md5}.part"
+    answers = []
+    for mirror in mirrors:
+        address = f"{mirror.rstrip('/')}/{remote.name}"
+        print(f"{remote.name}: from {address}", flush=True)
+        # A damaged beginning must not spoil the good mirror after it: one more try from the first byte.
+        for _attempt in range(2 if unfinished.is_file() else 1):
+            try:
+                pooch.retrieve(
+                    address,
+                    known_hash=f"md5:{remote.md5}",
+                    fname=target.name,
+                    path=target.parent,
+                    downloader=Resuming(unfinished),
+                )
+                unfinished.unlink(missing_ok=True)
+                return address
+            except requests.RequestException as error:
+                answers.append(f"{address}: {_short(error)}")
+                break
+            except ValueError:
+                size = unfinished.stat().st_size
+                unfinished.unlink()
+                answers.append(f"{address}: {size} bytes came, but not with the published md5 {remote.md5}")
+            except OSError as error:
+                raise DownloadError(explain(error, target)) from error
+    raise DownloadError(
+        f"{remote.name}: no mirror gave the file.\n  "
+        + "\n  ".join(answers)
+        + f"\nCheck the connection and run again (what came is kept), or put the file at "
+        f"{remote.folder}/{remote.name} below a folder that {DATA_ROOT} names."
+    )
+
+
+class Resuming:
+    """A downloader for pooch that goes on where the last attempt broke off, by an HTTP range request."""
+
+    def __init__(self, unfinished: Path) -> None:
+        self.unfinished = unfinished
+
+    def __call__(self, url: str, output_file: str | IO[Any], _pooch: object) -> None:
+        """Download `url` to `output_file`, a path, by way of the unfinished file."""
+        self.unfinished.parent.mkdir(parents=True, exist_ok=True)
+        have = self.unfinished.stat().st_size if self.unfinished.is_file() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                have = -1  # all of it is here already; the checksum decides
+            else:
+                response.raise_for_status()
+                resumed = response.status_code == requests.codes.partial_content
+                with self.unfinished.open("ab" if resumed else "wb") as file:
+                    for block in response.iter_content(BLOCK):
+                        file.write(block)
+                self._check_length(response, have if resumed else 0)
+        Path(str(output_file)).write_bytes(self.unfinished.read_bytes())
+
+    def _check_length(self, response: requests.Response, before: int) -> None:
+        expected = int(response.headers.get("Content-Length", 0)) + before
+        found = self.unfinished.stat().st_size
+        if expected > found:
+            raise requests.ConnectionError(f"broke off after {found} of {expected} bytes")
+
+
+def md5_of(file: Path) -> str:
+    """Compute the md5 of a file, the checksum that the datasets' authors publish."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "md5").hexdigest()
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 200 else text[:200] + "…"

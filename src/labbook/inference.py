@@ -1,0 +1,117 @@
+"""Images on the device, batches of them, and what a model makes of them: shared by training and evaluation."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from labbook.packed import Split
+
+__all__ = ["Inputs", "Tally", "measure", "place", "predict"]
+
+BATCH = 1000  # images a forward pass where no gradient is needed
+FLOAT_LIMIT = 2 << 30  # bytes of float32 images that are kept; more stay bytes and are converted batch by batch
+LOGITS_LIMIT = 1 << 24  # logits kept before they are counted
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A split on the device.
+
+    Attributes:
+        pixels: (N, H, W, C), so that a gathered batch is `channels_last`; float32, or bytes with `convert` still to do.
+        labels: (N,) or (N, H, W), int64.
+        convert: bytes (N, C, H, W) → float32, or `None` when it is done.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    convert: Callable[[Tensor], Tensor] | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Gather images (N, C, H, W) and labels of these rows."""
+        return self._images(self.pixels.index_select(0, rows)), self.labels.index_select(0, rows)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through the split in order."""
+        for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
+            yield self._images(pixels), labels
+
+    def _images(self, pixels: Tensor) -> Tensor:
+        images = pixels.permute(0, 3, 1, 2)
+        return self.convert(images) if self.convert else images
+
+
+def place(split: Split, convert: Callable[[Tensor], Tensor], device: torch.device) -> Inputs:
+    """Put a split on the device, once for the whole run.
+
+    Args:
+        split: bytes (N, C, H, W) and labels.
+        convert: bytes → float32, the part of the augmentation that is the same for every image and epoch.
+        device: where to.
+    """
+    images = torch.from_numpy(split.images).to(device)
+    labels = torch.from_numpy(split.labels).to(device)
+    if images.numel() * 4 > FLOAT_LIMIT:
+        return Inputs(images.permute(0, 2, 3, 1).contiguous(), labels, convert)
+    return Inputs(convert(images).permute(0, 2, 3, 1).contiguous(), labels, None)
+
+
+class Tally:
+    """Mean loss and accuracy over batches, summed on the device and read once: reading waits for the device."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._waiting = self._counted = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take one batch: its mean loss, logits (N, classes, ...) and labels (N, ...)."""
+        self._losses.append(loss.detach())
+        self._sizes.append(len(labels))
+        self._logits.append(logits.detach())
+        self._labels.append(labels)
+        self._waiting += logits.numel()
+        if self._waiting > LOGITS_LIMIT:
+            self._count()
+
+    def read(self) -> tuple[float, float]:
+        """Give the mean loss a sample and the fraction of labels that the largest logit hits."""
+        self._count()
+        losses = torch.stack(self._losses).double() if self._losses[0].device.type != "mps" else torch.stack(self._losses)
+        sizes = torch.tensor(self._sizes, dtype=losses.dtype, device=losses.device)
+        loss = float((losses * sizes).sum()) / sum(self._sizes)
+        return loss, float(torch.stack(self._correct).sum()) / self._counted
+
+    def _count(self) -> None:
+        if self._logits:
+            labels = torch.cat(self._labels)
+            self._correct.append((torch.cat(self._logits).argmax(1) == labels).sum())
+            self._counted += labels.numel()
+        self._logits, self._labels, self._waiting = [], [], 0
+
+
+@torch.no_grad()
+def measure(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> tuple[float, float]:
+    """Give mean loss and accuracy in evaluation mode; the model's mode is put back."""
+    tally, was_training = Tally(), model.training
+    model.eval()
+    for images, labels in inputs.batches(BATCH):
+        logits = model(images)
+        tally.add(loss(logits, labels), logits, labels)
+    model.train(was_training)
+    return tally.read()
+
+
+@torch.no_grad()
+def predict(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Give the logits of every image, (N, classes, ...), on the CPU, in evaluation mode."""
+    model.eval()
+    return torch.cat([model(images).cpu() for images, _ in inputs.batches(BATCH)])

@@ -1,0 +1,22 @@
+"""Softmax cross-entropy in nats, averaged over samples, or over pixels where every pixel has a label."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional
+
+from labbook.parts import PartSettings
+
+__all__ = ["Settings", "build"]
+
+
+class Settings(PartSettings):
+    """Keys of a `loss` block named `cross_entropy`."""
+
+    name: Literal["cross_entropy"]
+
+
+def build(settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
+    """Give the loss of logits (N, classes, ...) and labels (N, ...)."""
+    return functional.cross_entropy

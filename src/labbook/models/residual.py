@@ -1,0 +1,54 @@
+"""Pre-activation residual networks (He et al., 2016, "Identity mappings"), and the same without skips (assignment B).
+
+For each width: a convolution, `blocks` blocks, a max pool 2×2 (but after the last width); then ReLU and one Linear.
+A block is x + conv(ReLU(x)), with batch norm x + conv(ReLU(BN(x))), and without the skip conv(ReLU(x)).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from labbook.parts import PartSettings
+
+__all__ = ["Block", "Settings", "build"]
+
+
+class Settings(PartSettings):
+    """Keys of a `model` block named `residual`."""
+
+    name: Literal["residual"]
+    channels: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
+    blocks: int = Field(gt=0, description="blocks of each width")
+    skip: bool = Field(True, description="false takes the skip connections out")
+    batch_norm: bool = False
+
+
+class Block(nn.Module):
+    """One pre-activation block, (N, C, H, W) → (N, C, H, W)."""
+
+    def __init__(self, channels: int, *, skip: bool, batch_norm: bool) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+        self.relu = nn.ReLU()
+        self.conv = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.skip = skip
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Add the block's change to its input, or replace the input by it."""
+        change: Tensor = self.conv(self.relu(self.norm(inputs)))
+        return inputs + change if self.skip else change
+
+
+def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Build the network for images (N, C, H, W)."""
+    width, rows, columns = image_shape
+    layers: list[nn.Module] = []
+    for index, channels in enumerate(settings.channels):
+        if index:
+            layers.append(nn.MaxPool2d(2))
+            rows, columns = rows // 2, columns // 2
+        layers.append(nn.Conv2d(width, channels, kernel_size=3, padding=1))
+        layers += [Block(channels, skip=settings.skip, batch_norm=settings.batch_norm) for _ in range(settings.blocks)]
+        width = channels
+    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(width * rows * columns, classes))

@@ -1,0 +1,54 @@
+"""Check all of `params.yaml` at once: the typed keys, and that every part it names is there and takes its settings."""
+
+from collections.abc import Iterator
+
+from labbook.errors import ParamsError
+from labbook.params.project import Project, read_project
+from labbook.params.reading import pick, read
+from labbook.params.sweep import varied
+from labbook.params.training import PARTS, TrainSettings
+from labbook.parts import find, load
+
+__all__ = ["check_project"]
+
+
+def check_project() -> Project:
+    """Read and check the whole file.
+
+    Raises:
+        ParamsError: with one line for every key that is wrong.
+    """
+    project = read_project()
+    problems = list(_problems(project))
+    if problems:
+        raise ParamsError("\n".join(problems))
+    return project
+
+
+def _problems(project: Project) -> Iterator[str]:
+    for name in project.datasets:
+        yield from _missing("dataset", name, f"datasets.{name}")
+    for name, experiment in project.experiments.items():
+        yield from _missing("task", experiment.task, f"experiments.{name}.task")
+        yield from _wrong_parts(experiment.train, f"experiments.{name}.train")
+    values = read()
+    for name, sweep in project.sweeps.items():
+        base = pick(values, f"experiments.{sweep.base}.train")
+        for value in (sweep.first, sweep.last):
+            settings = varied(base, sweep, value, name)
+            yield from _wrong_parts(settings, f"sweeps.{name} with {sweep.parameter}={value:g}")
+
+
+def _missing(family: str, name: str, key: str) -> Iterator[str]:
+    try:
+        find(family, name, key)
+    except ParamsError as error:
+        yield str(error)
+
+
+def _wrong_parts(settings: TrainSettings, key: str) -> Iterator[str]:
+    for family in PARTS:
+        try:
+            load(family, getattr(settings, family), f"{key}.{family}")
+        except ParamsError as error:
+            yield str(error)

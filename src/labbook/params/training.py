@@ -1,0 +1,113 @@
+"""The settings that a training run depends on; `train` reads these and nothing else of `params.yaml`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from labbook.params.reading import pick, read, validate
+from labbook.parts import Part
+
+__all__ = [
+    "PARTS",
+    "Assignment",
+    "Constraint",
+    "Device",
+    "Name",
+    "Runtime",
+    "Strict",
+    "TrainSettings",
+    "read_runtime",
+    "read_training",
+]
+
+PARTS = ("model", "loss", "optimizer", "schedule", "augmentation", "stopping")
+
+# DVC's `foreach` drops numeric keys and fails on dots; these names also make safe file names.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
+Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+Assignment = Literal["A", "B", "C", "D", "E"]
+
+
+class Strict(BaseModel):
+    """No unknown key, no silent conversion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Constraint(Strict):
+    """What a model must keep to; every key that stands in the block is checked before training starts.
+
+    Hidden units and hidden layers count `Linear` modules but the last one, as assignment A does.
+    """
+
+    parameters: int | None = Field(None, gt=0, description="exactly so many learnable parameters")
+    parameters_below: int | None = Field(None, gt=0, description="fewer learnable parameters than this")
+    hidden_units_at_most: int | None = Field(None, ge=0)
+    hidden_layers_at_least: int | None = Field(None, ge=0)
+    layers_allowed: list[str] | None = Field(None, description="class names in torch.nn; containers are free")
+    layers_at_every_conv: list[str] | None = Field(None, description="as many of each as there are Conv2d")
+    weight_decay: bool = Field(False, description="L2 regularisation is asked for")
+
+
+class TrainSettings(Strict):
+    """One experiment's training, as a line of the assignments reads."""
+
+    dataset: Name
+    validation: bool = Field(description="hold the dataset's validation split out of the training set")
+    model: Part
+    loss: Part
+    optimizer: Part
+    schedule: Part
+    augmentation: Part
+    stopping: Part
+    batch_size: int = Field(gt=0)
+    drop_last: bool = Field(False, description="drop the last incomplete batch of an epoch")
+    epochs: int = Field(gt=0)
+    embedded_epochs: int | None = Field(None, gt=0, description="epochs on embedded data; as `epochs` where it is not set")
+    validate_every: int | None = Field(None, gt=0, description="steps between two rows of the history; one epoch by default")
+    keep: Literal["last", "best_validation_loss", "best_validation_accuracy"] = Field(
+        description="which weights are kept: those after the last step, or the best ones on validation data"
+    )
+    test_curve: bool = Field(False, description="record the test curve while training; nothing is chosen by it")
+    constraint: Constraint = Constraint()
+
+    @model_validator(mode="after")
+    def _choices_need_validation(self) -> "TrainSettings":
+        if not self.validation and self.keep != "last":
+            raise ValueError(f"keep: {self.keep} needs validation: true")
+        if not self.validation and self.stopping.name != "never":
+            raise ValueError(f"stopping: {self.stopping.name} needs validation: true")
+        return self
+
+    def epochs_on(self, source: str) -> int:
+        """Count the epochs on this data source."""
+        return self.embedded_epochs or self.epochs if source == "embedded" else self.epochs
+
+
+class Runtime(Strict):
+    """What holds for every run; all of it changes the bytes of a result."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    device: Device
+    threads: int = Field(gt=0, le=1024, description="sums depend on how many threads share them, so it is fixed here")
+
+
+def read_training(experiment: str) -> tuple[TrainSettings, Runtime]:
+    """Read what one experiment's training depends on.
+
+    Raises:
+        ParamsError: the experiment is not there, or a key is wrong.
+    """
+    values: dict[str, Any] = read()
+    key = f"experiments.{experiment}.train"
+    settings = validate(pick(values, key), TrainSettings, key)
+    return settings, read_runtime(values)
+
+
+def read_runtime(values: dict[str, Any]) -> Runtime:
+    """Read what holds for every run.
+
+    Raises:
+        ParamsError: a key is missing or wrong.
+    """
+    return validate({name: pick(values, name) for name in Runtime.model_fields}, Runtime)

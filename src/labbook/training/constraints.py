@@ -1,0 +1,59 @@
+"""What an assignment allows a model to be, checked on the built model before it is trained."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from labbook.errors import ConstraintError
+from labbook.params.training import Constraint
+
+__all__ = ["check", "count_parameters"]
+
+
+def check(model: nn.Module, constraint: Constraint, weight_decay: float, key: str) -> None:
+    """Refuse a model that breaks its constraint.
+
+    Args:
+        model: as built.
+        constraint: of the experiment.
+        weight_decay: of its optimiser.
+        key: where the constraint stands in `params.yaml`, for messages.
+
+    Raises:
+        ConstraintError: names the constraint and the actual figure.
+    """
+    for name, asked, found in _broken(model, constraint, weight_decay):
+        raise ConstraintError(f"{key}.{name}: {asked} is asked for, the model has {found}. Change the model or the constraint.")
+
+
+def _broken(model: nn.Module, constraint: Constraint, weight_decay: float) -> Iterator[tuple[str, object, object]]:
+    """Give each key that is broken, what it asks for and what there is."""
+    parameters = count_parameters(model)
+    if constraint.parameters is not None and parameters != constraint.parameters:
+        yield "parameters", constraint.parameters, parameters
+    if constraint.parameters_below is not None and parameters >= constraint.parameters_below:
+        yield "parameters_below", f"fewer than {constraint.parameters_below}", parameters
+    if constraint.weight_decay and not weight_decay > 0:
+        yield "weight_decay", "weight_decay above 0 in the optimizer", weight_decay
+    yield from _broken_layers(model, constraint)
+
+
+def _broken_layers(model: nn.Module, constraint: Constraint) -> Iterator[tuple[str, object, object]]:
+    hidden = [module.out_features for module in model.modules() if isinstance(module, nn.Linear)][:-1]
+    if constraint.hidden_units_at_most is not None and sum(hidden) > constraint.hidden_units_at_most:
+        yield "hidden_units_at_most", f"at most {constraint.hidden_units_at_most}", sum(hidden)
+    if constraint.hidden_layers_at_least is not None and len(hidden) < constraint.hidden_layers_at_least:
+        yield "hidden_layers_at_least", f"at least {constraint.hidden_layers_at_least}", len(hidden)
+    kinds = [type(module).__name__ for module in model.modules() if not list(module.children())]
+    others = sorted(set(kinds) - set(constraint.layers_allowed or kinds))
+    if others:
+        yield "layers_allowed", f"only {', '.join(constraint.layers_allowed or ())}", ", ".join(others)
+    convs = kinds.count("Conv2d")
+    for kind in constraint.layers_at_every_conv or ():
+        if kinds.count(kind) < max(1, convs):
+            yield "layers_at_every_conv", f"one {kind} for each Conv2d", f"{kinds.count(kind)} for {convs}"
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count what is learnt."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,167 @@
+"""From the settings of an experiment and a prepared dataset to trained weights."""
+
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from labbook.files import replace
+from labbook.inference import place
+from labbook.packed import Packed
+from labbook.params.training import PARTS, Runtime, TrainSettings
+from labbook.parts import load
+from labbook.runtime import configure
+from labbook.training.checkpoint import code_digest, fingerprint, hold
+from labbook.training.constraints import check, count_parameters
+from labbook.training.engine import Plan, fit
+from labbook.training.history import Row, rounded
+from labbook.training.progress import show_progress
+
+__all__ = ["CHECKPOINTS", "Outcome", "train_experiment", "write_weights"]
+
+CHECKPOINTS = Path(".checkpoints")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the train stage writes.
+
+    Attributes:
+        weights: the state that the experiment keeps, on the CPU.
+        rows: the history.
+        summary: what evaluation needs to build the model again, and what the report says of the run; reproducible.
+        timing: seconds, date and machine; never the same twice.
+    """
+
+    weights: dict[str, Tensor]
+    rows: list[Row]
+    summary: dict[str, Any]
+    timing: dict[str, Any]
+
+
+def train_experiment(
+    name: str,
+    settings: TrainSettings,
+    runtime: Runtime,
+    packed: Packed,
+    *,
+    key: str,
+    checkpoints: Path = CHECKPOINTS,
+    checkpoint_seconds: float = 5.0,
+) -> Outcome:
+    """Train one experiment, or go on with it where it was interrupted.
+
+    Args:
+        name: of the experiment, for progress and its checkpoints' folder.
+        settings: its training block.
+        runtime: seed, device, threads.
+        packed: its dataset.
+        key: where the block stands in `params.yaml`, for messages.
+        checkpoints: where checkpoints of all experiments lie.
+        checkpoint_seconds: at least so long between two of them.
+
+    Raises:
+        LabbookError: a part or the device is not there, the constraint is broken, training cannot go on.
+    """
+    device = configure(runtime.device, runtime.threads, runtime.seed)
+    parts = {family: load(family, getattr(settings, family), f"{key}.{family}") for family in PARTS}
+    build, model_settings = parts["model"][0].build, parts["model"][1]
+    model = build(model_settings, packed.image_shape, len(packed.classes))
+    decay = getattr(parts["optimizer"][1], "weight_decay", 0.0)
+    check(model, settings.constraint, decay, f"{key}.constraint")
+    model = model.to(device).to(memory_format=torch.channels_last)
+
+    made = {
+        family: module.build(options) for family, (module, options) in parts.items() if family not in ("model", "optimizer")
+    }
+    optimizer, optimizer_settings = parts["optimizer"]
+    epochs = settings.epochs_on(packed.source)
+    plan = Plan(
+        optimizer=lambda parameters: optimizer.build(optimizer_settings, parameters),
+        **made,
+        batch_size=settings.batch_size,
+        drop_last=settings.drop_last,
+        epochs=epochs,
+        validate_every=settings.validate_every,
+        keep=settings.keep,
+        seed=runtime.seed,
+    )
+    train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
+    convert = plan.augmentation.fixed
+    train = place(train_split, convert, device)
+    validation = place(validation_split, convert, device) if validation_split else None
+    test = place(packed.test, convert, device) if settings.test_curve else None
+
+    mark = fingerprint(settings, runtime, str(device), packed.digest, code_digest(), torch.__version__)
+    with hold(checkpoints / name, mark) as checkpoint:
+        steps = epochs * plan.steps_per_epoch(len(train))
+        with show_progress(name, steps) as show:
+            trained = fit(
+                model, train, validation, test, plan,
+                checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show,
+            )  # fmt: skip
+        checkpoint.remove()
+    last, kept = trained.rows[-1], trained.rows[trained.kept]
+    summary = {
+        "experiment": name,
+        "dataset": packed.name,
+        "source": packed.source,
+        "classes": packed.classes,
+        "image_shape": packed.image_shape,
+        "samples": {
+            "train": len(train_split),
+            "val": len(validation_split) if validation_split else 0,
+            "test": len(packed.test),
+        },
+        "seed": runtime.seed,
+        "device": device.type,
+        "threads": runtime.threads,
+        "torch": torch.__version__,
+        "parameters": count_parameters(model),
+        "epochs": epochs,
+        "epochs_trained": last.epoch,
+        "stopped_early": last.step < steps,
+        "kept": settings.keep,
+        "best_epoch": kept.epoch,
+        "last": _watched(last),
+        "best": _watched(kept),
+        "settings": settings.model_dump(exclude_none=True),
+    }
+    weights = {part: tensor.detach().cpu().contiguous() for part, tensor in trained.weights.items()}
+    return Outcome(weights, trained.rows, summary, _timing(trained.seconds, last.epoch, device))
+
+
+def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write safetensors, without metadata: the same weights give the same bytes."""
+    replace(path, lambda part: safetensors.torch.save_file(weights, part))
+
+
+def _watched(row: Row) -> dict[str, object]:
+    """Give the train and validation figures of a row; test figures are evaluation's alone."""
+    return {name: value for name, value in rounded(row).items() if name.startswith(("train_", "val_")) and value is not None}
+
+
+def _timing(seconds: float, epochs: int, device: torch.device) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 3),
+        "seconds_per_epoch": round(seconds / epochs, 4),
+        "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    """Name the CPU as the system does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

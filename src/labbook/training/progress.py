@@ -1,0 +1,61 @@
+"""Show how far training is: a bar when a person watches, a plain line every few seconds when not."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from labbook.training.history import Row
+
+__all__ = ["Show", "show_progress"]
+
+SECONDS_BETWEEN_LINES = 5.0
+
+Show = Callable[[int, Row | None], None]
+
+
+@contextlib.contextmanager
+def show_progress(name: str, steps: int) -> Iterator[Show]:
+    """Give a function to call with the steps done and, when there is a new one, the latest row."""
+    if sys.stderr.isatty():
+        with _bar(name, steps) as show:
+            yield show
+    else:
+        yield _lines(name, steps)
+
+
+@contextlib.contextmanager
+def _bar(name: str, steps: int) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(name), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=steps, figures="")
+
+        def show(done: int, row: Row | None) -> None:
+            progress.update(task, completed=done)
+            if row:
+                progress.update(task, figures=_figures(row))
+
+        yield show
+
+
+def _lines(name: str, steps: int) -> Show:
+    printed = time.monotonic()
+
+    def show(done: int, row: Row | None) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        if row and (now - printed > SECONDS_BETWEEN_LINES or done == steps):
+            printed = now
+            print(f"{name}: step {done} of {steps}, {_figures(row)}", flush=True)
+
+    return show
+
+
+def _figures(row: Row) -> str:
+    parts = [f"epoch {row.epoch}", f"train {row.train_accuracy:.4f}"]
+    if row.val_accuracy is not None:
+        parts.append(f"val {row.val_accuracy:.4f}")
+    return ", ".join(parts)

@@ -1,0 +1,39 @@
+"""Train one experiment again for each value of a sweep, and measure each on the test set."""
+
+from typing import Any
+
+from labbook.inference import measure, place
+from labbook.packed import Packed
+from labbook.params.training import Runtime, TrainSettings
+from labbook.runtime import configure
+from labbook.trained import restore
+from labbook.training.experiment import train_experiment
+
+__all__ = ["run_sweep"]
+
+
+def run_sweep(
+    name: str, variants: list[tuple[float, TrainSettings]], runtime: Runtime, packed: Packed
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Give one row a value, and the seconds of all.
+
+    Args:
+        name: of the sweep.
+        variants: each value and its training settings.
+        runtime: seed, device, threads; every value starts from the same seed.
+        packed: the dataset.
+
+    Raises:
+        LabbookError: as `train_experiment`.
+    """
+    rows, timings = [], []
+    for number, (value, settings) in enumerate(variants):
+        outcome = train_experiment(f"{name}/{number}", settings, runtime, packed, key=f"sweeps.{name}")
+        device = configure(runtime.device, runtime.threads, runtime.seed)
+        restored = restore(settings, packed, outcome.weights, device)
+        loss, accuracy = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))
+        figures = {"test_loss": round(loss, 6), "test_accuracy": round(accuracy, 6)}
+        rows.append({"value": round(value, 6)} | outcome.summary["last"] | figures)
+        timings.append(outcome.timing)
+    seconds = round(sum(timing["seconds"] for timing in timings), 3)
+    return rows, timings[-1] | {"seconds": seconds}

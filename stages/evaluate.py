@@ -1,0 +1,39 @@
+"""Evaluate stage: an experiment's test figures, confusion counts, mistakes, and its card."""
+
+import argparse
+from pathlib import Path
+
+from labbook.files import write_json
+from labbook.inference import measure, place, predict
+from labbook.packed import read_packed
+from labbook.parts import find
+from labbook.runtime import configure
+from labbook.stage import run
+from labbook.trained import load_trained
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment")
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    name = arguments.experiment
+    device = configure(arguments.device, arguments.threads, seed=0)
+    packed = read_packed(Path("data/processed") / f"{arguments.dataset}.safetensors")
+    summary, restored = load_trained(name, packed, device)
+    test = place(packed.test, restored.convert, device)
+    loss, _ = measure(restored.model, restored.loss, test)
+    task = find("task", arguments.task, f"experiments.{name}.task")
+    evaluation = task.evaluate(predict(restored.model, test).numpy(), packed.test.labels, loss, packed.classes)
+    files = task.write(name, evaluation, packed.test.images, packed.classes)
+    trained = {key: summary[key] for key in ("best_epoch", "epochs_trained", "parameters")}
+    metrics = evaluation.metrics | summary["last"] | trained | files
+    write_json(Path("metrics") / f"{name}.json", metrics)
+    write_json(Path("models/cards") / f"{name}.json", summary | {"metrics": metrics, "mistakes": evaluation.mistakes})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,33 @@
+"""Train stage: one experiment's weights, history, summary and seconds."""
+
+import argparse
+from pathlib import Path
+
+from labbook.files import write_json
+from labbook.packed import read_packed
+from labbook.params.training import read_training
+from labbook.stage import run
+from labbook.training.experiment import train_experiment, write_weights
+from labbook.training.history import write_history
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment")
+    parser.add_argument("--checkpoint-seconds", type=float, default=5.0, help="at least so long between checkpoints")
+    arguments = parser.parse_args()
+    name = arguments.experiment
+    settings, runtime = read_training(name)
+    packed = read_packed(Path("data/processed") / f"{settings.dataset}.safetensors")
+    outcome = train_experiment(
+        name, settings, runtime, packed,
+        key=f"experiments.{name}.train", checkpoint_seconds=arguments.checkpoint_seconds,
+    )  # fmt: skip
+    write_weights(Path("models/weights") / f"{name}.safetensors", outcome.weights)
+    write_history(Path("plots/history") / f"{name}.tsv", outcome.rows)
+    write_json(Path("models/summaries") / f"{name}.json", outcome.summary)
+    write_json(Path("metrics/timing") / f"{name}.json", outcome.timing)
+
+
+if __name__ == "__main__":
+    run(main)
