@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep")
     name = parser.parse_args().sweep
-    _, variants, runtime = read_sweep(name)
+    variants, runtime = read_sweep(name)
     packed = read_packed(Path("data/processed") / f"{variants[0][1].dataset}.safetensors")
     rows, timing = run_sweep(name, variants, runtime, packed)
     write_tsv(Path("plots/sweeps") / f"{name}.tsv", list(rows[0]), rows)

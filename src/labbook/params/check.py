@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from labbook.errors import ParamsError
 from labbook.params.project import Project, read_project
-from labbook.params.reading import pick, read
-from labbook.params.sweep import varied
+from labbook.params.reading import read
+from labbook.params.sweep import variants
 from labbook.params.training import PARTS, TrainSettings
 from labbook.parts import find, load
 
@@ -33,10 +33,9 @@ def _problems(project: Project) -> Iterator[str]:
         yield from _wrong_parts(experiment.train, f"experiments.{name}.train")
     values = read()
     for name, sweep in project.sweeps.items():
-        base = pick(values, f"experiments.{sweep.base}.train")
-        for value in (sweep.first, sweep.last):
-            settings = varied(base, sweep, value, name)
-            yield from _wrong_parts(settings, f"sweeps.{name} with {sweep.parameter}={value:g}")
+        key = f"sweeps.{name}"
+        for value, settings in variants(values["sweeps"][name]["train"], sweep.vary, key):
+            yield from _wrong_parts(settings, f"{key} at {value:g}: {key}.train")
 
 
 def _missing(family: str, name: str, key: str) -> Iterator[str]:

@@ -6,9 +6,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from labbook.errors import ParamsError
-from labbook.params.reading import PARAMS, pick, read, validate
-from labbook.params.sweep import Sweep, varied
+from labbook.params.reading import PARAMS, read, validate
+from labbook.params.sweep import Sweep, variants
 from labbook.params.training import Assignment, Name, Runtime, Strict, TrainSettings
+from labbook.parts import closest
 
 __all__ = ["Data", "Dataset", "Experiment", "Project", "Reported", "Sweep", "read_project"]
 
@@ -73,19 +74,18 @@ def read_project(path: Path = PARAMS) -> Project:
     for group in ("datasets", "experiments", "sweeps"):
         _check_names(group, values.get(group))
     project = validate(values, Project)
-    for name, experiment in project.experiments.items():
-        dataset = experiment.train.dataset
-        if dataset not in project.datasets:
+    trains = {f"experiments.{name}": experiment.train for name, experiment in project.experiments.items()}
+    trains |= {f"sweeps.{name}": sweep.train for name, sweep in project.sweeps.items()}
+    for key, train in trains.items():
+        if train.dataset not in project.datasets:
             raise ParamsError(
-                f"experiments.{name}.train.dataset: {dataset!r} does not stand under datasets, "
-                f"which has: {', '.join(project.datasets)}."
+                f"{key}.train.dataset: {train.dataset!r} does not stand under datasets"
+                f"{closest(train.dataset, list(project.datasets))} There are: {', '.join(project.datasets)}."
             )
     for name, sweep in project.sweeps.items():
         if name in project.experiments:
             raise ParamsError(f"sweeps.{name}: an experiment has this name already. Rename one of them.")
-        base = pick(values, f"experiments.{sweep.base}.train")
-        for value in sweep.values():
-            varied(base, sweep, value, name)
+        variants(values["sweeps"][name]["train"], sweep.vary, f"sweeps.{name}")
     return project
 
 

@@ -1,4 +1,4 @@
-"""A sweep: one experiment trained again with one key of its training block set to equally spaced values."""
+"""A sweep: one training block run again with one of its keys set to equally spaced values."""
 
 import copy
 from typing import Any
@@ -6,23 +6,18 @@ from typing import Any
 from pydantic import Field
 
 from labbook.params.reading import pick, read, validate
-from labbook.params.training import Assignment, Name, Runtime, Strict, TrainSettings, read_runtime
+from labbook.params.training import Assignment, Runtime, Strict, TrainSettings, read_runtime
 
-__all__ = ["Sweep", "read_sweep", "varied"]
+__all__ = ["Sweep", "Vary", "read_sweep", "variants"]
 
 
-class Sweep(Strict):
-    """One block under `sweeps`."""
+class Vary(Strict):
+    """Which key takes which values."""
 
-    assignment: Assignment
-    title: str
-    base: Name = Field(description="the experiment")
-    parameter: str = Field(description="dotted key inside its training block, such as model.dropout")
+    key: str = Field(description="dotted, inside the training block, such as model.dropout")
     first: float
     last: float
     count: int = Field(ge=2, le=100)
-    epochs: int = Field(gt=0)
-    embedded_epochs: int | None = Field(None, gt=0)
 
     def values(self) -> list[float]:
         """Space `count` values equally from `first` to `last`, both included."""
@@ -30,26 +25,43 @@ class Sweep(Strict):
         return [self.first + index * step for index in range(self.count - 1)] + [self.last]
 
 
-def read_sweep(name: str) -> tuple[Sweep, list[tuple[float, TrainSettings]], Runtime]:
-    """Read a sweep: its block, the training settings of each value, and what holds for every run.
+class Sweep(Strict):
+    """One block under `sweeps`."""
+
+    assignment: Assignment
+    title: str
+    vary: Vary
+    train: TrainSettings
+
+
+def read_sweep(name: str) -> tuple[list[tuple[float, TrainSettings]], Runtime]:
+    """Read a sweep: each value with its training settings, and what holds for every run.
 
     Raises:
-        ParamsError: the sweep or its base is not there, or a key is wrong.
+        ParamsError: the sweep is not there, or a key is wrong.
     """
     values = read()
-    sweep = validate(pick(values, f"sweeps.{name}"), Sweep, f"sweeps.{name}")
-    base = pick(values, f"experiments.{sweep.base}.train")
-    return sweep, [(value, varied(base, sweep, value, name)) for value in sweep.values()], read_runtime(values)
+    block = pick(values, f"sweeps.{name}")
+    sweep = validate(block, Sweep, f"sweeps.{name}")
+    return variants(block["train"], sweep.vary, f"sweeps.{name}"), read_runtime(values)
 
 
-def varied(base: dict[str, Any], sweep: Sweep, value: float, name: str) -> TrainSettings:
-    """Give the base's training settings with the swept key set to `value`, for the sweep's number of epochs.
+def variants(train: dict[str, Any], vary: Vary, key: str) -> list[tuple[float, TrainSettings]]:
+    """Give the training settings for each value.
+
+    Args:
+        train: the block as it stands in `params.yaml`.
+        vary: what to set.
+        key: of the sweep, for messages.
 
     Raises:
-        ParamsError: the base has no such key, or the value is not one it takes.
+        ParamsError: the block has no such key, or it does not take the value.
     """
-    pick(base, sweep.parameter)
-    block = copy.deepcopy(base) | {"epochs": sweep.epochs, "embedded_epochs": sweep.embedded_epochs}
-    parent, _, last = sweep.parameter.rpartition(".")
-    (pick(block, parent) if parent else block)[last] = value
-    return validate(block, TrainSettings, f"sweeps.{name}, experiments.{sweep.base}.train")
+    pick(train, vary.key)
+    settings = []
+    for value in vary.values():
+        block = copy.deepcopy(train)
+        parent, _, last = vary.key.rpartition(".")
+        (pick(block, parent) if parent else block)[last] = value
+        settings.append((value, validate(block, TrainSettings, f"{key}.train")))
+    return settings

@@ -1,0 +1,95 @@
+"""Find what assignment A leaves free, on validation data: train each candidate as its experiment says, never touch test.
+
+    python benchmarks/choose.py [experiment ...]     # needs data/processed/mnist.safetensors; writes results/choices.tsv
+
+A candidate is a few keys of the training block; the rest is the experiment's own.
+"""
+
+import csv
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from labbook.files import write_tsv
+from labbook.packed import read_packed
+from labbook.params.reading import pick, read, validate
+from labbook.params.training import TrainSettings, read_runtime
+from labbook.training.experiment import train_experiment
+
+TABLE = Path("results/choices.tsv")
+WIDTHS_200 = ([100, 100], [150, 50], [170, 30])
+WIDTHS_1000 = ([400, 300, 300], [600, 200, 200])
+
+
+def adam(lr: float, **others: float) -> dict[str, Any]:
+    return {"name": "adam", "lr": lr} | others
+
+
+def sgd(lr: float) -> dict[str, Any]:
+    return {"name": "sgd", "lr": lr, "momentum": 0.9}
+
+
+def mlp(hidden: list[int], dropout: float) -> dict[str, Any]:
+    return {"name": "mlp", "hidden": hidden, "dropout": dropout}
+
+
+def cnn(channels: list[int], dropout: float) -> dict[str, Any]:
+    return {"name": "cnn", "channels": channels, "pools": 2, "batch_norm": True, "dropout": dropout}
+
+
+def candidates() -> dict[str, list[dict[str, Any]]]:
+    """Give the candidates of each experiment."""
+    small = [adam(0.001), adam(0.002), sgd(0.02)]
+    return {
+        "mnist_mlp_100": [
+            {"model": mlp([100], dropout), "optimizer": optimizer}
+            for dropout, optimizer in itertools.product((0.0, 0.1), small)
+        ],
+        "mnist_mlp_200": [
+            {"model": mlp(hidden, dropout), "optimizer": optimizer}
+            for hidden, dropout, optimizer in itertools.product(WIDTHS_200, (0.0, 0.1), small)
+        ],
+        "mnist_mlp_1000": [
+            {"model": mlp(hidden, dropout), "optimizer": adam(0.001)}
+            for hidden, dropout in itertools.product(WIDTHS_1000, (0.1, 0.2, 0.3))
+        ]
+        + [{"model": mlp(WIDTHS_1000[0], dropout), "optimizer": sgd(0.02)} for dropout in (0.1, 0.2)],
+        "mnist_cnn": [
+            {"model": cnn([16, 32], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
+            {"model": cnn([16, 32, 64], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
+            {"model": cnn([32, 64], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
+        ],
+    }
+
+
+def main() -> None:
+    values, everything = read(), candidates()
+    chosen = sys.argv[1:] or list(everything)
+    rows = [row for row in _earlier() if row["experiment"] not in chosen]
+    for experiment in chosen:
+        key = f"experiments.{experiment}.train"
+        block = pick(values, key)
+        packed = read_packed(Path("data/processed") / f"{block['dataset']}.safetensors")
+        for number, candidate in enumerate(everything[experiment]):
+            settings = validate(block | candidate, TrainSettings, key)
+            outcome = train_experiment(f"choices/{experiment}_{number}", settings, read_runtime(values), packed, key=key)
+            best = max(row.val_accuracy or 0.0 for row in outcome.rows)
+            parameters = outcome.summary["parameters"]
+            rows.append(
+                {"experiment": experiment, "data": packed.source, "candidate": json.dumps(candidate)}
+                | {"parameters": parameters, "best_val_accuracy": round(best, 5)}
+            )
+            write_tsv(TABLE, list(rows[0]), rows)
+
+
+def _earlier() -> list[dict[str, Any]]:
+    if not TABLE.is_file():
+        return []
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The report's figures, as SVG with the same bytes for the same data."""
+
+import contextlib
+import io
+import re
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from labbook.report.answers import threshold
+from labbook.report.records import Record, SweepRecord
+
+__all__ = ["curve_points", "learning_curves", "overview", "standalone", "sweep_curve"]
+
+# Okabe and Ito's palette: told apart by colour-blind readers, and readable on white and on black.
+COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
+STYLE: dict[str, object] = {
+    "svg.hashsalt": "labbook",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+}
+INK = "#010203"  # stands for the page's own text colour, so that figures follow its light or dark theme
+
+
+def learning_curves(record: Record) -> str:
+    """Draw loss and accuracy by epoch, for each split that was watched."""
+    with _style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.5), layout="constrained")
+        for axis, measure in ((left, "loss"), (right, "accuracy")):
+            for split, colour in COLOURS.items():
+                values = record.history[f"{split}_{measure}"]
+                if values.notna().any():
+                    axis.plot(record.history["epoch"], values, color=colour, label=split, linewidth=1.4)
+            axis.set_xlabel("epoch")
+            axis.set_ylabel(measure)
+        if record.asked.train.keep != "last":
+            best = record.card["best_epoch"]
+            right.axvline(best, color=INK, linestyle=":", linewidth=1)
+            right.annotate("kept", (best, right.get_ylim()[0]), textcoords="offset points", xytext=(3, 3), color=INK)
+        right.legend(loc="lower right")
+        return _svg(figure)
+
+
+def sweep_curve(sweep: SweepRecord) -> str:
+    """Draw test accuracy against the swept value."""
+    with _style():
+        figure, axis = plt.subplots(figsize=(4.6, 2.6), layout="constrained")
+        axis.plot(sweep.rows["value"], sweep.rows["test_accuracy"], color=COLOURS["test"], marker="o", markersize=4)
+        axis.set_xlabel(sweep.asked.vary.key)
+        axis.set_ylabel("test accuracy")
+        axis.set_ylim(0, 1.02)
+        return _svg(figure)
+
+
+def overview(records: list[Record]) -> str:
+    """Draw the test error by epoch of every experiment that watched it, on a logarithmic scale."""
+    watched = [record for record in records if record.history["test_accuracy"].notna().any()]
+    with _style():
+        figure, axis = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
+        for place, record in enumerate(watched):
+            error = 100 * (1 - record.history["test_accuracy"])
+            axis.plot(record.history["epoch"], error, label=record.name, linewidth=1.3, color=f"C{place % 10}")
+        goal = threshold(records[0].card["source"])
+        axis.axhline(100 * (1 - goal), color=INK, linestyle=":", linewidth=1)
+        axis.set(xlabel="epoch", ylabel="test error, %", yscale="log")
+        axis.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        return _svg(figure)
+
+
+def curve_points(records: list[Record]) -> pd.DataFrame:
+    """Put all histories below each other, an experiment's name in each row: one table for DVC's plots."""
+    return pd.concat([record.history.assign(experiment=record.name) for record in records], ignore_index=True)
+
+
+def _style() -> contextlib.AbstractContextManager[None]:
+    inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    return mpl.rc_context(STYLE | inks)  # type: ignore[arg-type]  # the stubs list every key
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    svg = buffer.getvalue().replace(INK, "currentColor")
+    return re.sub(r"[ \t]+$", "", svg[svg.index("<svg") :], flags=re.MULTILINE)
+
+
+def standalone(svg: str) -> str:
+    """Make a file of a page's figure: on white, for readers that show it alone."""
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg.replace("<svg ", '<svg style="background: white; color: #222" ', 1)

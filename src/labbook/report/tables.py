@@ -1,0 +1,113 @@
+"""`results/<source>.csv` and `.md`: reported beside reproduced, a line an experiment.
+
+Only a run on the official data is compared with what was reported; an embedded one shows chance instead.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from labbook.files import write_text
+from labbook.report.records import Record, SweepRecord
+from labbook.report.verdict import TOLERANCE, judge, print_reported
+
+__all__ = ["comparison", "markdown", "results_table", "sweep_table", "write_results"]
+
+
+def results_table(records: list[Record]) -> pd.DataFrame:
+    """Put one row a record; the comparing columns are empty for a run on embedded data."""
+    return pd.DataFrame([_row(record) for record in records])
+
+
+def _row(record: Record) -> dict[str, object]:
+    card, metrics, reported = record.card, record.card["metrics"], record.asked.reported
+    official = card["source"] == "official"
+    verdict = judge(reported, record.test_accuracy, metrics["chance_accuracy"]) if official else None
+    required = reported.required_test_accuracy if official else None
+    return {
+        "experiment": record.name,
+        "assignment": record.asked.assignment,
+        "reported_test_accuracy": print_reported(reported) if official else None,
+        "test_accuracy": metrics["test_accuracy"],
+        "gap": verdict.gap if verdict else None,
+        "verdict": verdict.words if verdict else None,
+        "required": required,
+        "required_reached": None if required is None else record.test_accuracy >= required,
+        "chance": metrics["chance_accuracy"],
+        "test_loss": metrics["test_loss"],
+        "test_calibration_error": metrics["test_calibration_error"],
+        "train_accuracy": metrics["train_accuracy"],
+        "val_accuracy": metrics.get("val_accuracy"),
+        "kept": card["kept"],
+        "best_epoch": metrics["best_epoch"],
+        "epochs": metrics["epochs_trained"],
+        "parameters": metrics["parameters"],
+        "data": card["source"],
+        "device": card["device"],
+        "threads": card["threads"],
+        "seed": card["seed"],
+        "torch": card["torch"],
+    }
+
+
+def comparison(table: pd.DataFrame) -> pd.DataFrame:
+    """Choose and word the columns that a person reads."""
+    official = bool((table["data"] == "official").all())
+    shown = pd.DataFrame({"experiment": table["experiment"].map(lambda name: f"`{name}`")})
+    if official:
+        shown["reported"] = table["reported_test_accuracy"]
+        shown["reproduced"] = table["test_accuracy"].map("{:.4f}".format)
+        shown["gap"] = table["gap"].map(lambda gap: "" if pd.isna(gap) else f"{gap:+.4f}")
+        shown["verdict"] = table["verdict"]
+        shown["required"] = [
+            "" if pd.isna(required) else f"{required:.3f} {'reached' if reached else 'missed'}"
+            for required, reached in zip(table["required"], table["required_reached"], strict=True)
+        ]
+    else:
+        shown["test accuracy"] = table["test_accuracy"].map("{:.4f}".format)
+        shown["chance"] = table["chance"].map("{:.4f}".format)
+    shown["parameters"] = table["parameters"].map("{:,}".format)
+    shown["epochs"] = table["epochs"]
+    return shown
+
+
+def sweep_table(sweep: SweepRecord) -> pd.DataFrame:
+    """Choose the columns of a sweep that a person reads."""
+    rows = sweep.rows
+    return pd.DataFrame(
+        {
+            sweep.asked.vary.key: rows["value"].map("{:.4f}".format),
+            "test accuracy": rows["test_accuracy"].map("{:.4f}".format),
+            "test loss": rows["test_loss"].map("{:.4f}".format),
+            "train accuracy": rows["train_accuracy"].map("{:.4f}".format),
+        }
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Print a table as Markdown, without a further library: text columns left, as they stand."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def write_results(source: str, records: list[Record], sweeps: list[SweepRecord], folder: Path = Path("results")) -> None:
+    """Write the tables of one data source."""
+    table = results_table(records)
+    write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n"))
+    first = table.iloc[0]
+    about = (
+        f"Data: {source}. Device: {first['device']}, {first['threads']} threads; seed {first['seed']}; "
+        f"torch {first['torch']}. Seconds, dates and the machine: [{source}-timing.csv]({source}-timing.csv)."
+    )
+    if source == "official":
+        note = (
+            f"*matched*: within {TOLERANCE * 100:.1f} percentage points of the reported test accuracy; *better*: above that; "
+            "*reached*: above a figure that was reported as a lower bound. Weights were chosen on validation data or "
+            "are those after the last step; test data chose nothing."
+        )
+    else:
+        note = "Stand-in data: these figures say that the pipeline works, and are not compared with the reported ones."
+    parts = ["# Results", "Written by the report stage.", about, note, markdown(comparison(table))]
+    for sweep in sweeps:
+        parts += [f"## {sweep.asked.title}", markdown(sweep_table(sweep))]
+    write_text(folder / f"{source}.md", "\n\n".join(parts) + "\n")

@@ -1,0 +1,51 @@
+"""Ours beside theirs: how a reproduced test accuracy stands to what a report printed."""
+
+from dataclasses import dataclass
+
+from labbook.params.project import Reported
+
+__all__ = ["TOLERANCE", "Verdict", "judge", "print_reported"]
+
+TOLERANCE = 0.003  # of accuracy: within 0.3 percentage points counts as the same
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How ours stands to theirs.
+
+    Attributes:
+        gap: ours minus theirs, where theirs is a figure.
+        words: `matched`, `better`, `below`, `reached`, `missed`, or what can be said when theirs is in words.
+        good: whether the reported result was reproduced; `None` when there is nothing to compare.
+    """
+
+    gap: float | None
+    words: str
+    good: bool | None
+
+
+def judge(reported: Reported, accuracy: float, chance: float) -> Verdict:
+    """Compare.
+
+    Args:
+        reported: what the report printed.
+        accuracy: ours, on the official test set.
+        chance: accuracy of the most frequent class, for reports that say "guessing".
+    """
+    if reported.test_accuracy is None:
+        near = "hardly better than chance" if accuracy - chance < 0.05 else "better than chance"
+        return Verdict(None, f"{near} ({chance:.4f})" if reported.quote else "nothing reported", None)
+    gap = round(accuracy - reported.test_accuracy, 6)
+    if reported.kind == "over":
+        return Verdict(gap, "reached", True) if gap > 0 else Verdict(gap, "missed", False)
+    if gap > TOLERANCE:
+        return Verdict(gap, "better", True)
+    return Verdict(gap, "matched", True) if gap >= -TOLERANCE else Verdict(gap, "below", False)
+
+
+def print_reported(reported: Reported) -> str:
+    """Print the reported test accuracy as the report did."""
+    if reported.test_accuracy is None:
+        return f"“{reported.quote}”" if reported.quote else "–"
+    words = {"over": "over ", "almost": "almost "}.get(reported.kind, "")
+    return f"{words}{reported.test_accuracy:.4f}".rstrip("0") if words else f"{reported.test_accuracy:.4f}"

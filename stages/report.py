@@ -1,0 +1,26 @@
+"""Report stage: the page, the tables under results/, and one table of all learning curves for DVC's plots."""
+
+from pathlib import Path
+
+from labbook.files import write_text
+from labbook.params.project import read_project
+from labbook.report.figures import curve_points, overview, standalone
+from labbook.report.page import write_page
+from labbook.report.records import gather, gather_sweeps
+from labbook.report.tables import write_results
+from labbook.stage import run
+
+
+def main() -> None:
+    project = read_project()
+    source = project.data.source
+    records, sweeps = gather(project), gather_sweeps(project)
+    write_page(source, records, sweeps, Path("reports/index.html"))
+    write_results(source, records, sweeps)
+    write_text(Path("results") / f"{source}.svg", standalone(overview(records)))
+    curves = curve_points(records).to_csv(sep="\t", index=False, lineterminator="\n")
+    write_text(Path("plots/all/history.tsv"), curves)
+
+
+if __name__ == "__main__":
+    run(main)
