@@ -7,7 +7,7 @@ from labbook.files import write_json, write_tsv
 from labbook.packed import read_packed
 from labbook.params.sweep import read_sweep
 from labbook.stage import run
-from labbook.training.sweep import run_sweep
+from labbook.sweep import run_sweep
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labbook.errors import ParamsError
 
-__all__ = ["FAMILIES", "Part", "PartSettings", "closest", "describe", "find", "load"]
+__all__ = ["FAMILIES", "Part", "PartSettings", "closest", "describe", "find", "load", "names"]
 
 # The key in an experiment → the folder that holds its choices.
 FAMILIES = {
@@ -54,14 +54,18 @@ def find(family: str, name: str, key: str) -> ModuleType:
     Raises:
         ParamsError: there is no such file.
     """
-    folder = FAMILIES[family]
-    names = sorted(file.stem for file in (Path(__file__).parent / folder).glob("[a-z]*.py"))
-    if name not in names:
+    folder, known = FAMILIES[family], names(family)
+    if name not in known:
         raise ParamsError(
-            f"{key}: no {family} is called {name!r}{closest(name, names)} "
-            f"There are: {', '.join(names)}. A new one is a new file in src/labbook/{folder}/."
+            f"{key}: no {family} is called {name!r}{closest(name, known)} "
+            f"There are: {', '.join(known)}. A new one is a new file in src/labbook/{folder}/."
         )
     return importlib.import_module(f"labbook.{folder}.{name}")
+
+
+def names(family: str) -> list[str]:
+    """Name all there is of a family."""
+    return sorted(file.stem for file in (Path(__file__).parent / FAMILIES[family]).glob("[a-z]*.py"))
 
 
 def load(family: str, part: Part, key: str) -> tuple[ModuleType, Any]:

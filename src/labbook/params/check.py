@@ -7,9 +7,12 @@ from labbook.params.project import Project, read_project
 from labbook.params.reading import read
 from labbook.params.sweep import variants
 from labbook.params.training import PARTS, TrainSettings
-from labbook.parts import find, load
+from labbook.parts import FAMILIES, find, load, names
 
 __all__ = ["check_project"]
+
+# What each file of a family must hold.
+OFFERS = dict.fromkeys(PARTS, ("Settings", "build")) | {"task": ("evaluate", "write"), "dataset": ("fetch", "prepare")}
 
 
 def check_project() -> Project:
@@ -26,6 +29,11 @@ def check_project() -> Project:
 
 
 def _problems(project: Project) -> Iterator[str]:
+    for family, offers in OFFERS.items():
+        for name in names(family):
+            missing = [offer for offer in offers if not hasattr(find(family, name, family), offer)]
+            if missing:
+                yield f"src/labbook/{FAMILIES[family]}/{name}.py: offers no {', '.join(missing)}. See the other files there."
     for name in project.datasets:
         yield from _missing("dataset", name, f"datasets.{name}")
     for name, experiment in project.experiments.items():

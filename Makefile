@@ -1,0 +1,40 @@
+# `make repro` runs the whole pipeline, `make test` the tests; both set up the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: repro test lint bench readme lock clean
+
+repro: $(VENV)/installed
+	@python stages/check.py
+	dvc repro
+	@echo "report: reports/index.html   tables: results/"
+
+test: $(VENV)/installed
+	python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/installed
+	ruff format --check .
+	ruff check .
+	mypy
+
+bench: $(VENV)/installed
+	python benchmarks/engine.py
+
+readme: $(VENV)/installed  # after a run on official data: put results/official.csv into README.md
+	python -m labbook.report.readme
+
+lock:  # write requirements.lock anew from what is installed
+	python tools/lock.py
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:  # what the pipeline made, but for DVC's cache; `dvc checkout` brings it back
+	rm -rf data/raw data/processed data/params.ok models reports .checkpoints .downloads

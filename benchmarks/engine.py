@@ -1,0 +1,160 @@
+"""How close an epoch of the engine is to the cost of its arithmetic, and how far ahead of the usual loop.
+
+    python benchmarks/engine.py [--rounds 7]       # writes benchmarks/engine.md; nothing else should run meanwhile
+
+Three contenders take turns in one process, so that a slow moment of the machine meets all of them:
+usual   torchvision's MNIST with ToTensor, a DataLoader, `loss.item()` and the accuracy of every batch
+engine  `labbook.training.engine.fit`, as the train stage calls it, for one epoch
+floor   the plain steps (forward, loss, backward, fused update) on one fixed batch, with no data and no figures
+Images are random: time does not depend on what they show.
+"""
+
+import argparse
+import gc
+import platform
+import statistics
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from labbook.augmentations.none import Scaled
+from labbook.files import write_text
+from labbook.inference import Inputs, place
+from labbook.models import cnn, mlp
+from labbook.packed import Split
+from labbook.runtime import configure
+from labbook.training.engine import Plan, fit
+
+SAMPLES, THREADS, LR = 60_000, 2, 0.01
+
+
+def build_mlp(hidden: list[int]) -> nn.Module:
+    return mlp.build(mlp.Settings(name="mlp", hidden=hidden), (1, 28, 28), 10)
+
+
+def build_cnn() -> nn.Module:
+    return cnn.build(cnn.Settings(name="cnn", channels=[8, 16, 32], pools=2), (1, 28, 28), 10)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "MLP 784-100-10, batch 32": (lambda: build_mlp([100]), 32),
+    "MLP 784-50-50-10, batch 128": (lambda: build_mlp([50, 50]), 128),
+    "CNN 8-16-32, batch 128": (build_cnn, 128),
+}
+
+
+def usual(model: nn.Module, batch: int, root: Path) -> None:
+    data = datasets.MNIST(root, train=True, transform=transforms.ToTensor())
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    criterion, total, correct = nn.CrossEntropyLoss(), 0.0, 0
+    model.train()
+    for images, labels in DataLoader(data, batch_size=batch, shuffle=True):
+        optimizer.zero_grad()
+        logits = model(images)
+        loss = criterion(logits, labels)
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+        correct += (logits.argmax(1) == labels).sum().item()
+
+
+def engine(model: nn.Module, batch: int, train: Inputs) -> None:
+    plan = Plan(
+        loss=functional.cross_entropy,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=LR, fused=True),
+        schedule=lambda epoch: 1.0,
+        augmentation=Scaled(),
+        stopping=lambda losses: False,
+        batch_size=batch,
+        drop_last=False,
+        epochs=1,
+        validate_every=None,
+        keep="last",
+        seed=0,
+    )
+    fit(model.to(memory_format=torch.channels_last), train, None, None, plan)
+
+
+def floor(model: nn.Module, batch: int) -> None:
+    model = model.to(memory_format=torch.channels_last)
+    images = torch.rand(batch, 1, 28, 28).to(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, fused=True)
+    model.train()
+    for _ in range(-(-SAMPLES // batch)):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+
+def seconds(run: Callable[[], object]) -> float:
+    gc.collect()
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def write_idx(root: Path, split: Split) -> None:
+    """Write the split as torchvision's MNIST expects it, for training and test alike."""
+    folder = root / "MNIST/raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind, values in (("images-idx3", split.images[:, 0]), ("labels-idx1", split.labels.astype(np.uint8))):
+            header = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
+            (folder / f"{part}-{kind}-ubyte").write_bytes(header + values.tobytes())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    configure("cpu", THREADS, 0)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (SAMPLES, 1, 28, 28), dtype=np.uint8)
+    split = Split(images, generator.integers(0, 10, SAMPLES))
+    lines = []
+    with tempfile.TemporaryDirectory() as root:
+        write_idx(Path(root), split)
+        train = place(split, Scaled().fixed, torch.device("cpu"))
+        for case, (build, batch) in CASES.items():
+            contenders = {
+                "usual": lambda build=build, batch=batch: usual(build(), batch, Path(root)),
+                "engine": lambda build=build, batch=batch: engine(build(), batch, train),
+                "floor": lambda build=build, batch=batch: floor(build(), batch),
+            }
+            taken = [{name: seconds(run) for name, run in contenders.items()} for _ in range(rounds)]
+            middle = {name: statistics.median(turn[name] for turn in taken) for name in contenders}
+            over_floor = statistics.median(turn["engine"] / turn["floor"] for turn in taken)
+            ahead = statistics.median(turn["usual"] / turn["engine"] for turn in taken)
+            figures = " | ".join(f"{middle[name]:.3f}" for name in contenders)
+            lines.append(f"| {case} | {figures} | {over_floor:.2f}× | {ahead:.1f}× |")
+            print(lines[-1], flush=True)
+    write_text(Path("benchmarks/engine.md"), page(lines, rounds))
+
+
+def page(lines: list[str], rounds: int) -> str:
+    info = Path("/proc/cpuinfo")
+    models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()
+    return f"""# One epoch of 60,000 images of 28×28
+
+`python benchmarks/engine.py --rounds {rounds}`: medians of {rounds} rounds in which the three take turns; the ratios are
+medians of each round's own. {cpu}, {THREADS} threads, torch {torch.__version__}, Python {platform.python_version()}.
+
+| model | usual loop, s | engine, s | floor, s | engine over floor | usual loop over engine |
+| --- | --- | --- | --- | --- | --- |
+{chr(10).join(lines)}
+"""
+
+
+if __name__ == "__main__":
+    main()

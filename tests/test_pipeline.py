@@ -1,0 +1,218 @@
+"""The pipeline as its users run it: DVC, in a repository of its own, on embedded data with two small experiments."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ("mnist_mlp_100", "mnist_cnn_small")
+TIMING_STAGES = {"timing"}
+
+
+class Pipeline:
+    """A copy of the repository in which `dvc repro` has run once.
+
+    Every Python process in it writes down at its end which modules of ours it had imported.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.imports = folder / ".imports"
+        hook = folder / ".hook"
+        for path in (hook, self.imports):
+            path.mkdir(parents=True)
+        (hook / "sitecustomize.py").write_text(
+            "import atexit, json, os, sys\n"
+            "def _note():\n"
+            "    files = [m.__file__ for n, m in list(sys.modules.items()) if n.split('.')[0] == 'labbook']\n"
+            "    if files:\n"
+            f"        path = os.path.join({str(self.imports)!r}, f'{{os.getpid()}}.json')\n"
+            "        json.dump({'argv': sys.argv, 'files': files}, open(path, 'w'))\n"
+            "atexit.register(_note)\n"
+        )
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{hook}{os.pathsep}{folder / 'src'}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "DVC_NO_ANALYTICS": "1",
+        }
+        self.environment.pop("LABBOOK_DATA_ROOT", None)
+        for name in ("src", "stages"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+            shutil.copy(ROOT / name, folder / name)
+        (folder / ".dvc").mkdir()
+        shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+        shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
+        self.write_params(small_params())
+        for command in ("git init -q", "git add -A", "git -c user.name=test -c user.email=test@localhost commit -qm start"):
+            self.run(*command.split())
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=230
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def repro(self, *arguments: str) -> set[str]:
+        """Run `dvc repro` and name the stages that really ran."""
+        output = self.run("dvc", "repro", *arguments).stdout
+        return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
+
+    def params(self) -> dict:
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    def write_params(self, values: dict) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def lock(self) -> dict:
+        return yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
+
+
+def small_params() -> dict:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["device"] = "cpu"
+    values["experiments"] = {name: values["experiments"][name] for name in EXPERIMENTS}
+    for experiment in values["experiments"].values():
+        experiment["train"]["embedded_epochs"] = 2
+    (sweep,) = values["sweeps"].values()
+    sweep["vary"]["count"] = 2
+    sweep["train"]["embedded_epochs"] = 1
+    return values
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    made = Pipeline(tmp_path_factory.mktemp("pipeline"))
+    made.first_run = made.repro()
+    return made
+
+
+def without_timing(lock: dict) -> dict:
+    """Take out what holds seconds: the files under metrics/timing, and the stage that reads them."""
+    return {
+        name: {
+            key: [entry for entry in value if "metrics/timing" not in entry["path"]] if key in ("deps", "outs") else value
+            for key, value in stage.items()
+        }
+        for name, stage in lock.items()
+        if name not in TIMING_STAGES
+    }
+
+
+def test_everything_runs_once(pipeline):
+    expected = {"check", "fetch@mnist", "prepare@mnist", "sweep@mnist_cnn_dropout", "report", "timing"}
+    expected |= {f"{stage}@{name}" for stage in ("train", "evaluate") for name in EXPERIMENTS}
+    assert pipeline.first_run == expected
+
+
+def test_a_second_run_does_nothing(pipeline):
+    assert pipeline.repro() == set()
+
+
+def test_metrics_hold_what_was_measured(pipeline):
+    metrics = json.loads((pipeline.folder / "metrics/mnist_mlp_100.json").read_text())
+    assert 0.5 < metrics["test_accuracy"] < 1
+    assert metrics["parameters"] == 784 * 100 + 100 + 100 * 10 + 10
+    assert set(metrics["test_accuracy_per_class"]) == set("0123456789")
+    assert (pipeline.folder / metrics["confusion"]).is_file()
+    assert "seconds" in json.loads((pipeline.folder / "metrics/timing/mnist_mlp_100.json").read_text())
+
+
+def test_an_embedded_run_is_labelled_and_compared_with_no_reported_figure(pipeline):
+    page = (pipeline.folder / "reports/index.html").read_text()
+    table = (pipeline.folder / "results/embedded.md").read_text()
+    assert "Embedded stand-in data" in page
+    assert "Stand-in data" in table
+    for text in (page, table):
+        assert "0.9786" not in text
+        assert "reproduced" not in text.lower()
+
+
+def test_declared_code_dependencies_are_the_imported_ones(pipeline):
+    """What a stage imports is what DVC watches for it: no file more, no file less."""
+    declared = declared_code(pipeline)
+    imported = imported_code(pipeline)
+    assert set(declared) == set(imported) == pipeline.first_run
+    for stage, files in declared.items():
+        assert files - imported[stage] == set(), f"{stage} declares what it does not import"
+        assert imported[stage] - files == set(), f"{stage} imports what it does not declare"
+
+
+def declared_code(pipeline: Pipeline) -> dict[str, set[str]]:
+    declared = {}
+    for stage, entry in pipeline.lock().items():
+        files = set()
+        for dependency in entry["deps"]:
+            path = pipeline.folder / dependency["path"]
+            if dependency["path"].startswith(("src/", "stages/")):
+                files |= set(path.rglob("*.py")) if path.is_dir() else {path}
+        declared[stage] = {str(file.relative_to(pipeline.folder)) for file in files if file.suffix == ".py"}
+    return declared
+
+
+def imported_code(pipeline: Pipeline) -> dict[str, set[str]]:
+    imported = {}
+    for note in pipeline.imports.glob("*.json"):
+        values = json.loads(note.read_text())
+        script, *arguments = values["argv"]
+        stage = Path(script).stem
+        if stage in ("fetch", "prepare", "train", "evaluate", "sweep"):
+            stage = f"{stage}@{arguments[0]}"
+        files = {str(Path(file).relative_to(pipeline.folder)) for file in values["files"]}
+        imported.setdefault(stage, set()).update(files | {script})
+    return imported
+
+
+def test_forcing_every_stage_changes_timing_alone(pipeline):
+    before = pipeline.lock()
+    assert pipeline.repro("--force") == pipeline.first_run
+    after = pipeline.lock()
+    assert without_timing(after) == without_timing(before)
+    assert after != before, "seconds are measured anew"
+
+
+def test_changing_one_value_reruns_that_experiment_alone_and_undoing_it_restores(pipeline):
+    weights = pipeline.folder / "models/weights/mnist_mlp_100.safetensors"
+    original, values = weights.read_bytes(), pipeline.params()
+    values["experiments"]["mnist_mlp_100"]["train"]["optimizer"]["lr"] = 0.05
+    pipeline.write_params(values)
+    assert pipeline.repro() == {"check", "train@mnist_mlp_100", "evaluate@mnist_mlp_100", "report", "timing"}
+    assert weights.read_bytes() != original
+
+    pipeline.write_params(small_params())
+    reran = pipeline.repro()
+    assert not {stage for stage in reran if stage.startswith(("train", "evaluate"))}
+    assert weights.read_bytes() == original
+
+
+def test_a_corrupt_prepared_file_is_made_again(pipeline):
+    prepared = pipeline.folder / "data/processed/mnist.safetensors"
+    good = prepared.read_bytes()
+    prepared.chmod(0o644)
+    prepared.write_bytes(good[:-1])
+    message = pipeline.run("python", "stages/train.py", "mnist_mlp_100", check=False)
+    assert message.returncode == 1
+    assert "data/processed/mnist.safetensors" in message.stderr
+    assert "dvc repro prepare@mnist" in message.stderr
+    pipeline.repro()
+    assert prepared.read_bytes() == good
+
+
+def test_a_wrong_key_stops_the_pipeline_before_anything_trains(pipeline):
+    values = pipeline.params()
+    values["experiments"]["mnist_mlp_100"]["train"]["optimiser"] = {"name": "sgd", "lr": 0.1}
+    pipeline.write_params(values)
+    done = pipeline.run("dvc", "repro", check=False)
+    pipeline.write_params(small_params())
+    assert done.returncode != 0
+    assert "experiments.mnist_mlp_100.train.optimiser: unknown key; did you mean 'optimizer'?" in done.stderr
+    assert "Running stage 'train" not in done.stdout

@@ -1,0 +1,256 @@
+"""The report: verdicts, tables, answers and the page, from records made here."""
+
+import html.parser
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labbook.errors import DataError
+from labbook.params.project import Experiment, Project, Reported, read_project
+from labbook.report.answers import answer_b, best_of_last_three
+from labbook.report.figures import curve_points, learning_curves, overview, standalone
+from labbook.report.page import write_page
+from labbook.report.readme import BEGIN, END, filled
+from labbook.report.records import Record, gather, gather_timing
+from labbook.report.tables import comparison, markdown, results_table, write_results
+from labbook.report.timing import write_timing
+from labbook.report.verdict import TOLERANCE, judge, print_reported
+
+ROOT = Path(__file__).parents[1]
+ACCURACIES = st.floats(0, 1, allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def project() -> Project:
+    return read_project(ROOT / "params.yaml")
+
+
+def make_record(project: Project, name: str, accuracies: list[float], source: str = "official", **asked) -> Record:
+    experiment: Experiment = project.experiments[name].model_copy(update=asked)
+    history = pd.DataFrame(
+        {
+            "epoch": range(1, len(accuracies) + 1),
+            "train_loss": [1 - value for value in accuracies],
+            "train_accuracy": accuracies,
+            "val_loss": float("nan"),
+            "val_accuracy": float("nan"),
+            "test_loss": [1 - value for value in accuracies],
+            "test_accuracy": accuracies,
+        }
+    )
+    card = {
+        "source": source,
+        "device": "cpu",
+        "threads": 2,
+        "seed": 0,
+        "torch": "2.0",
+        "kept": "last",
+        "best_epoch": len(accuracies),
+        "epochs_trained": len(accuracies),
+        "parameters": 21578,
+        "samples": {"train": 60000, "val": 0, "test": 10000},
+        "metrics": {
+            "test_accuracy": accuracies[-1],
+            "test_loss": 0.1,
+            "test_calibration_error": 0.01,
+            "chance_accuracy": 0.1135,
+            "train_accuracy": accuracies[-1],
+            "best_epoch": len(accuracies),
+            "epochs_trained": len(accuracies),
+            "parameters": 21578,
+            "confusion": "confusion.csv",
+            "misclassified": "mistakes.png",
+        },
+        "mistakes": [{"index": 0, "actual": "4", "predicted": "9", "confidence": 0.9}],
+    }
+    return Record(name, experiment, card, history)
+
+
+@given(reported=ACCURACIES, accuracy=ACCURACIES)
+def test_an_exact_figure_is_matched_within_the_tolerance_and_never_below_it(reported, accuracy):
+    verdict = judge(Reported(test_accuracy=reported), accuracy, chance=0.1)
+    assert verdict.gap == pytest.approx(accuracy - reported, abs=1e-6)
+    assert verdict.good is (verdict.gap >= -TOLERANCE)
+    assert verdict.words == ("better" if verdict.gap > TOLERANCE else "matched" if verdict.good else "below")
+
+
+@pytest.mark.parametrize(("accuracy", "words"), [(0.9701, "reached"), (0.97, "missed"), (0.95, "missed")])
+def test_a_lower_bound_has_to_be_passed(accuracy, words):
+    assert judge(Reported(kind="over", test_accuracy=0.97), accuracy, 0.1).words == words
+
+
+def test_words_are_answered_with_chance_and_never_with_a_verdict():
+    reported = Reported(kind="words", quote="fails")
+    assert judge(reported, 0.1135, 0.1135).words.startswith("hardly better than chance")
+    assert judge(reported, 0.98, 0.1135).words.startswith("better than chance")
+    assert judge(reported, 0.98, 0.1135).good is None
+
+
+@pytest.mark.parametrize(
+    ("reported", "printed"),
+    [
+        (Reported(test_accuracy=0.987), "0.9870"),
+        (Reported(kind="over", test_accuracy=0.97), "over 0.97"),
+        (Reported(kind="almost", test_accuracy=0.99), "almost 0.99"),
+        (Reported(kind="words", quote="fails"), "“fails”"),
+        (Reported(), "–"),
+    ],
+)
+def test_reported_figures_are_printed_as_the_report_did(reported, printed):
+    assert print_reported(reported) == printed
+
+
+def test_an_embedded_run_stands_beside_chance_alone(project, tmp_path):
+    records = [make_record(project, "mnist_cnn_adam", [0.5, 0.9], source="embedded")]
+    shown = comparison(results_table(records))
+    assert "chance" in shown
+    assert not {"reported", "reproduced", "gap", "verdict", "required"} & set(shown)
+    write_results("embedded", records, [], tmp_path)
+    assert "0.9909" not in (tmp_path / "embedded.md").read_text() + (tmp_path / "embedded.csv").read_text()
+
+
+def test_an_official_run_stands_beside_the_reported_figure(project, tmp_path):
+    records = [make_record(project, "mnist_cnn_adam", [0.97, 0.98])]
+    write_results("official", records, [], tmp_path)
+    text = (tmp_path / "official.md").read_text()
+    assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 | -0.0109 | below |" in text
+    assert "Device: cpu, 2 threads; seed 0; torch 2.0" in text
+
+
+def test_a_missed_requirement_is_shown_as_missed(project):
+    records = [make_record(project, "mnist_mlp_100", [0.974]), make_record(project, "mnist_mlp_200", [0.981])]
+    assert list(comparison(results_table(records))["required"]) == ["0.975 missed", "0.980 reached"]
+
+
+def test_markdown_has_a_cell_for_each_value():
+    assert markdown(pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})).splitlines() == [
+        "| a | b |",
+        "| --- | --- |",
+        "| 1 | x |",
+        "| 2 | y |",
+    ]
+
+
+def test_answers_tell_what_was_measured(project):
+    records = [
+        make_record(project, "mnist_cnn_small", [0.97, 0.981, 0.985]),
+        make_record(project, "mnist_cnn_pool_first", [0.97, 0.981, 0.985]),
+        make_record(project, "mnist_cnn_pool_first_tanh", [0.9, 0.95, 0.97]),
+        make_record(project, "mnist_cnn_adam", [0.982, 0.985, 0.99]),
+    ]
+    swap, tanh, adam = (answer.answer for answer in answer_b(records))
+    assert "to the last digit" in swap
+    assert "ReLU 2 epochs, tanh does not reach it in 3 epochs" in tanh
+    assert "SGD needs 2 epochs and Adam 1 epoch;" in adam
+
+
+def test_a_difference_between_the_two_orders_is_told(project):
+    records = [make_record(project, "mnist_cnn_small", [0.98]), make_record(project, "mnist_cnn_pool_first", [0.97])]
+    assert "but for 0.01" in answer_b(records)[0].answer
+
+
+def test_questions_without_their_experiments_are_left_out(project):
+    assert answer_b([make_record(project, "mnist_mlp_100", [0.9])]) == []
+    assert best_of_last_three([make_record(project, "mnist_mlp_100", [0.9])]) is None
+
+
+def test_figures_are_the_same_bytes_twice_and_name_no_date(project):
+    record = make_record(project, "mnist_cnn_adam", [0.9, 0.95])
+    assert learning_curves(record) == learning_curves(record)
+    assert overview([record]) == overview([record])
+    assert not re.search(r"20\d\d-\d\d-\d\d", standalone(overview([record])))
+
+
+def test_all_curves_stand_in_one_table_by_experiment(project):
+    points = curve_points([make_record(project, name, [0.5, 0.6]) for name in ("mnist_cnn_adam", "mnist_mlp_100")])
+    assert list(points["experiment"]) == ["mnist_cnn_adam"] * 2 + ["mnist_mlp_100"] * 2
+
+
+class Elements(html.parser.HTMLParser):
+    """Collects every element with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture
+def page(project, tmp_path, monkeypatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "confusion.csv").write_text("actual,predicted,count\n4,4,970\n4,9,12\n9,4,3\n9,9,1006\n")
+    (tmp_path / "mistakes.png").write_bytes(b"\x89PNG")
+    names = ("mnist_mlp_100", "mnist_cnn_small", "mnist_plain_deep_sgd", "mnist_resnet_bn_sgd")
+    write_page("official", [make_record(project, name, [0.9, 0.985]) for name in names], [], tmp_path / "index.html")
+    return (tmp_path / "index.html").read_text()
+
+
+def test_the_page_loads_nothing_from_elsewhere(page):
+    for tag, attributes in Elements(page).found:
+        for name in ("src", "href"):
+            address = attributes.get(name) or attributes.get(f"xlink:{name}") or ""
+            assert address.startswith(("#", "data:")) or (tag == "script" and address == "timing.js") or not address
+    assert "@import" not in page
+
+
+def test_every_picture_has_words_and_every_link_a_target(page):
+    elements = Elements(page).found
+    ids = {attributes.get("id") for _, attributes in elements}
+    for tag, attributes in elements:
+        if tag == "img":
+            assert "4 taken for 9" in attributes["alt"]
+        if attributes.get("role") == "img":
+            assert attributes["aria-label"]
+        if tag == "a":
+            assert attributes["href"][1:] in ids
+
+
+def test_the_page_holds_no_seconds_and_no_dates(page):
+    assert not re.search(r"20\d\d-\d\d-\d\d", page)
+
+
+def test_seconds_stand_beside_the_page(project, tmp_path):
+    timing = {
+        name: {
+            "seconds": 12.5,
+            "seconds_per_epoch": 1.25,
+            "finished": "2020-01-01T00:00:00Z",
+            "processor": "a CPU",
+            "cores": 2,
+            "python": "3.11",
+        }
+        for name in ("mnist_mlp_100", "mnist_mlp_2x50")
+    }
+    write_timing(project, timing, tmp_path / "timing.js", tmp_path)
+    script = (tmp_path / "timing.js").read_text()
+    values = json.loads(script.removeprefix("window.labbookTiming = ").removesuffix(";\n"))
+    assert values["runs"]["mnist_mlp_2x50"] == {"seconds": 12.5}
+    table = pd.read_csv(tmp_path / "embedded-timing.csv")
+    assert table["reported_seconds"].isna().all(), "embedded seconds are compared with no reported ones"
+
+
+def test_a_missing_card_names_the_stage_that_makes_it(project, tmp_path):
+    with pytest.raises(DataError, match=r"models/cards/mnist_mlp_100.json: not found. Run `dvc repro evaluate@mnist_mlp_100`"):
+        gather(project, tmp_path)
+    with pytest.raises(DataError, match=r"metrics/timing/mnist_mlp_100.json: not found"):
+        gather_timing(project, tmp_path)
+
+
+def test_the_readme_holds_the_official_table():
+    readme = (ROOT / "README.md").read_text()
+    table = pd.read_csv(ROOT / "results/official.csv")
+    assert filled(readme, table) == readme, "run `make readme`"
+
+
+def test_a_readme_without_marks_is_refused():
+    with pytest.raises(DataError, match="marks"):
+        filled(f"{BEGIN} and no end", pd.DataFrame())
+    assert END not in BEGIN
