@@ -50,6 +50,7 @@ def make_record(project: Project, name: str, accuracies: list[float], source: st
         "seed": 0,
         "torch": "2.0",
         "kept": "last",
+        "settings": experiment.train.model_dump(),
         "best_epoch": len(accuracies),
         "epochs_trained": len(accuracies),
         "parameters": 21578,

@@ -79,6 +79,7 @@ def _check_local(file: Path, remote: Remote) -> None:
 
 
 def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path) -> str:
+    pooch.get_logger().setLevel("WARNING")  # the lines below say the same
     unfinished = partial / f"{remote.md5}.part"
     answers = []
     for mirror in mirrors:

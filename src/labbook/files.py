@@ -22,7 +22,6 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
-        part.chmod(0o644)  # safetensors writes for the owner alone; a team's shared cache must be able to read
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(path)

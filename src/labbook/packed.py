@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from labbook.errors import DataError
-from labbook.files import replace
+from labbook.files import write_bytes
 
 __all__ = ["Packed", "Split", "carve_validation", "read_packed", "write_packed"]
 
@@ -96,7 +96,7 @@ def write_packed(path: Path, packed: Packed) -> None:
     }
     # One metadata key: safetensors writes several in random order.
     metadata = {"labbook": json.dumps(about)}
-    replace(path, lambda part: safetensors.numpy.save_file(arrays, part, metadata=metadata))
+    write_bytes(path, safetensors.numpy.save(arrays, metadata=metadata))
 
 
 def read_packed(path: Path) -> Packed:

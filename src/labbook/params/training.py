@@ -1,8 +1,9 @@
 """The settings that a training run depends on; `train` reads these and nothing else of `params.yaml`."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from labbook.params.reading import pick, read, validate
 from labbook.parts import Part
@@ -24,8 +25,16 @@ PARTS = ("model", "loss", "optimizer", "schedule", "augmentation", "stopping")
 
 # DVC's `foreach` drops numeric keys and fails on dots; these names also make safe file names.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
-Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Assignment = Literal["A", "B", "C", "D", "E"]
+
+
+def _device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ValueError("a device is auto, cpu, mps, cuda or cuda with a number, such as cuda:1")
+    return device
+
+
+Device = Annotated[str, AfterValidator(_device)]
 
 
 class Strict(BaseModel):

@@ -45,7 +45,7 @@ def learning_curves(record: Record) -> str:
                     axis.plot(record.history["epoch"], values, color=colour, label=split, linewidth=1.4)
             axis.set_xlabel("epoch")
             axis.set_ylabel(measure)
-        if record.asked.train.keep != "last":
+        if record.card["kept"] != "last":
             best = record.card["best_epoch"]
             right.axvline(best, color=INK, linestyle=":", linewidth=1)
             right.annotate("kept", (best, right.get_ylim()[0]), textcoords="offset points", xytext=(3, 3), color=INK)

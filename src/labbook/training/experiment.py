@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from labbook.files import replace
+from labbook.files import write_bytes
 from labbook.inference import place
 from labbook.packed import Packed
 from labbook.params.training import PARTS, Runtime, TrainSettings
@@ -139,7 +139,7 @@ def train_experiment(
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Write safetensors, without metadata: the same weights give the same bytes."""
-    replace(path, lambda part: safetensors.torch.save_file(weights, part))
+    write_bytes(path, safetensors.torch.save(weights))
 
 
 def _watched(row: Row) -> dict[str, object]:
