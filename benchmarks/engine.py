@@ -2,15 +2,17 @@
 
     python benchmarks/engine.py [--rounds 7]       # writes benchmarks/engine.md; nothing else should run meanwhile
 
-Three contenders take turns in one process, so that a slow moment of the machine meets all of them:
+Four contenders take turns in one process, so that a slow moment of the machine meets all of them:
 usual   torchvision's MNIST with ToTensor, a DataLoader, `loss.item()` and the accuracy of every batch
 engine  `labbook.training.engine.fit`, as the train stage calls it, for one epoch
-floor   the plain steps (forward, loss, backward, fused update) on one fixed batch, with no data and no figures
+floor   plain steps (zero_grad, forward, loss, backward, fused step) on one fixed batch, with no data and no figures
+raw     the same with the update as the engine calls it, without the decorators around `step`
 Images are random: time does not depend on what they show.
 """
 
 import argparse
 import gc
+import inspect
 import platform
 import statistics
 import struct
@@ -52,8 +54,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
-def usual(model: nn.Module, batch: int, root: Path) -> None:
-    data = datasets.MNIST(root, train=True, transform=transforms.ToTensor())
+def usual(model: nn.Module, batch: int, data: datasets.MNIST) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     criterion, total, correct = nn.CrossEntropyLoss(), 0.0, 0
     model.train()
@@ -84,16 +85,25 @@ def engine(model: nn.Module, batch: int, train: Inputs) -> None:
     fit(model.to(memory_format=torch.channels_last), train, None, None, plan)
 
 
-def floor(model: nn.Module, batch: int) -> None:
+def floor(model: nn.Module, batch: int, *, raw: bool) -> None:
     model = model.to(memory_format=torch.channels_last)
     images = torch.rand(batch, 1, 28, 28).to(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,))
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, fused=True)
+    update, parameters = inspect.unwrap(type(optimizer).step), list(model.parameters())
     model.train()
     for _ in range(-(-SAMPLES // batch)):
-        optimizer.zero_grad()
+        if raw:
+            for parameter in parameters:
+                parameter.grad = None
+        else:
+            optimizer.zero_grad()
         functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
+        if raw:
+            with torch.no_grad():
+                update(optimizer)
+        else:
+            optimizer.step()
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -124,19 +134,27 @@ def main() -> None:
     lines = []
     with tempfile.TemporaryDirectory() as root:
         write_idx(Path(root), split)
+        data = datasets.MNIST(root, train=True, transform=transforms.ToTensor())
         train = place(split, Scaled().fixed, torch.device("cpu"))
         for case, (build, batch) in CASES.items():
             contenders = {
-                "usual": lambda build=build, batch=batch: usual(build(), batch, Path(root)),
+                "usual": lambda build=build, batch=batch: usual(build(), batch, data),
                 "engine": lambda build=build, batch=batch: engine(build(), batch, train),
-                "floor": lambda build=build, batch=batch: floor(build(), batch),
+                "floor": lambda build=build, batch=batch: floor(build(), batch, raw=False),
+                "raw": lambda build=build, batch=batch: floor(build(), batch, raw=True),
             }
-            taken = [{name: seconds(run) for name, run in contenders.items()} for _ in range(rounds)]
+            order = list(contenders)
+            taken = []
+            for _ in range(rounds):
+                taken.append({name: seconds(contenders[name]) for name in order})
+                order.append(order.pop(0))
             middle = {name: statistics.median(turn[name] for turn in taken) for name in contenders}
-            over_floor = statistics.median(turn["engine"] / turn["floor"] for turn in taken)
+            over_floor, over_raw = (
+                statistics.median(turn["engine"] / turn[name] for turn in taken) for name in ("floor", "raw")
+            )
             ahead = statistics.median(turn["usual"] / turn["engine"] for turn in taken)
             figures = " | ".join(f"{middle[name]:.3f}" for name in contenders)
-            lines.append(f"| {case} | {figures} | {over_floor:.2f}× | {ahead:.1f}× |")
+            lines.append(f"| {case} | {figures} | {over_floor:.2f}× | {over_raw:.2f}× | {ahead:.1f}× |")
             print(lines[-1], flush=True)
     write_text(Path("benchmarks/engine.md"), page(lines, rounds))
 
@@ -147,11 +165,11 @@ def page(lines: list[str], rounds: int) -> str:
     cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()
     return f"""# One epoch of 60,000 images of 28×28
 
-`python benchmarks/engine.py --rounds {rounds}`: medians of {rounds} rounds in which the three take turns; the ratios are
+`python benchmarks/engine.py --rounds {rounds}`: medians of {rounds} rounds in which the four take turns; the ratios are
 medians of each round's own. {cpu}, {THREADS} threads, torch {torch.__version__}, Python {platform.python_version()}.
 
-| model | usual loop, s | engine, s | floor, s | engine over floor | usual loop over engine |
-| --- | --- | --- | --- | --- | --- |
+| model | usual, s | engine, s | floor, s | raw floor, s | engine over floor | over raw floor | usual over engine |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(lines)}
 """
 

@@ -8,6 +8,7 @@ from labbook.packed import read_packed
 from labbook.params.sweep import read_sweep
 from labbook.stage import run
 from labbook.sweep import run_sweep
+from labbook.training.checkpoint import CHECKPOINTS, discard
 
 
 def main() -> None:
@@ -18,8 +19,9 @@ def main() -> None:
     packed = read_packed(Path("data/processed") / f"{variants[0][1].dataset}.safetensors")
     rows, timing = run_sweep(name, variants, runtime, packed)
     write_tsv(Path("plots/sweeps") / f"{name}.tsv", list(rows[0]), rows)
-    write_json(Path("metrics/sweeps") / f"{name}.json", {f"{row['value']:.4f}": row for row in rows})
+    write_json(Path("metrics/sweeps") / f"{name}.json", {f"{row['value']:.6g}": row for row in rows})
     write_json(Path("metrics/timing") / f"{name}.json", timing)
+    discard(CHECKPOINTS / name)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from labbook.files import write_json
 from labbook.packed import read_packed
 from labbook.params.training import read_training
 from labbook.stage import run
+from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.experiment import train_experiment, write_weights
 from labbook.training.history import write_history
 
@@ -27,6 +28,7 @@ def main() -> None:
     write_history(Path("plots/history") / f"{name}.tsv", outcome.rows)
     write_json(Path("models/summaries") / f"{name}.json", outcome.summary)
     write_json(Path("metrics/timing") / f"{name}.json", outcome.timing)
+    discard(CHECKPOINTS / name)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def make_record(project: Project, name: str, accuracies: list[float], source: st
             "epochs_trained": len(accuracies),
             "parameters": 21578,
             "confusion": "confusion.csv",
-            "misclassified": "mistakes.png",
+            "samples": "mistakes.png",
         },
         "mistakes": [{"index": 0, "actual": "4", "predicted": "9", "confidence": 0.9}],
     }
@@ -145,14 +145,14 @@ def test_answers_tell_what_was_measured(project):
         make_record(project, "mnist_cnn_adam", [0.982, 0.985, 0.99]),
     ]
     swap, tanh, adam = (answer.answer for answer in answer_b(records))
-    assert "to the last digit" in swap
+    assert "agree in every figure" in swap
     assert "ReLU 2 epochs, tanh does not reach it in 3 epochs" in tanh
     assert "SGD needs 2 epochs and Adam 1 epoch;" in adam
 
 
 def test_a_difference_between_the_two_orders_is_told(project):
     records = [make_record(project, "mnist_cnn_small", [0.98]), make_record(project, "mnist_cnn_pool_first", [0.97])]
-    assert "but for 0.01" in answer_b(records)[0].answer
+    assert "differ by up to 0.01" in answer_b(records)[0].answer
 
 
 def test_questions_without_their_experiments_are_left_out(project):

@@ -1,5 +1,6 @@
 """Whole files or none: every output is written beside its place, then renamed into it."""
 
+import contextlib
 import errno
 import json
 import os
@@ -28,7 +29,8 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise LabbookError(explain(error, path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def explain(error: OSError, path: Path) -> str:
@@ -76,13 +78,17 @@ def read_bytes(path: Path, mend: str) -> bytes:
         raise DataError(explain(error, path)) from error
 
 
-def read_json(path: Path, mend: str) -> Any:
-    """Read a JSON file; `mend` says what would bring it back.
+def read_json(path: Path, keys: Iterable[str], mend: str) -> dict[str, Any]:
+    """Read a JSON object that holds at least `keys`; `mend` says what would bring it back.
 
     Raises:
-        DataError: the file is missing or is not JSON.
+        DataError: the file is missing, is not JSON, or lacks a key.
     """
     try:
-        return json.loads(read_bytes(path, mend))
+        value = json.loads(read_bytes(path, mend))
     except ValueError as error:
         raise DataError(f"{path}: damaged, not JSON ({error}). {mend}") from error
+    missing = sorted(set(keys) - set(value)) if isinstance(value, dict) else sorted(keys)
+    if missing:
+        raise DataError(f"{path}: damaged, it holds no {', '.join(missing)}. {mend}")
+    return value  # type: ignore[no-any-return]

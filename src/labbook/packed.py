@@ -74,12 +74,20 @@ def carve_validation(labels: NDArray[np.int64], fraction: float, seed: int) -> N
         labels: (N,) class numbers.
         fraction: of each class, rounded to the nearest count.
         seed: of NumPy's PCG64.
+
+    Raises:
+        DataError: the fraction is so small that a class would have no sample in the split.
     """
     generator = np.random.default_rng(seed)
     drawn = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        drawn.append(generator.permutation(members)[: round(fraction * len(members))])
+        count = round(fraction * len(members))
+        if not count:
+            raise DataError(
+                f"validation_fraction: {fraction} of the {len(members)} samples of class {label} leaves none. Make it larger."
+            )
+        drawn.append(generator.permutation(members)[:count])
     return np.sort(np.concatenate(drawn))
 
 
@@ -88,14 +96,9 @@ def write_packed(path: Path, packed: Packed) -> None:
     train, test = packed.train, packed.test
     values = (train.images, train.labels, packed.validation, test.images, test.labels)
     arrays = {name: np.ascontiguousarray(value) for name, value in zip(ARRAYS, values, strict=True)}
-    about = {
-        "name": packed.name,
-        "source": packed.source,
-        "classes": packed.classes,
-        "sha256": _digest(arrays.values()),
-    }
+    about = {"name": packed.name, "source": packed.source, "classes": packed.classes}
     # One metadata key: safetensors writes several in random order.
-    metadata = {"labbook": json.dumps(about)}
+    metadata = {"labbook": json.dumps(about | {"sha256": _digest(about, arrays.values())})}
     write_bytes(path, safetensors.numpy.save(arrays, metadata=metadata))
 
 
@@ -112,11 +115,11 @@ def read_packed(path: Path) -> Packed:
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["labbook"])
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
-    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        published, found = about.pop("sha256"), _digest(about, arrays.values())
+    except (SafetensorError, OSError, AttributeError, TypeError, KeyError, ValueError) as error:
         raise DataError(f"{path}: corrupt, no prepared dataset ({error}). {mend}") from error
-    found = _digest(arrays.values())
-    if found != about["sha256"]:
-        raise DataError(f"{path}: corrupt, its content has sha256 {found[:12]}… and not {about['sha256'][:12]}…. {mend}")
+    if found != published:
+        raise DataError(f"{path}: corrupt, its content has sha256 {found[:12]}… and not {published[:12]}…. {mend}")
     return Packed(
         name=about["name"],
         source=about["source"],
@@ -128,8 +131,8 @@ def read_packed(path: Path) -> Packed:
     )
 
 
-def _digest(arrays: Iterable[NDArray[Any]]) -> str:
-    sha256 = hashlib.sha256()
+def _digest(about: dict[str, Any], arrays: Iterable[NDArray[Any]]) -> str:
+    sha256 = hashlib.sha256(json.dumps(about).encode())
     for array in arrays:
         sha256.update(f"{array.dtype}{array.shape}".encode())
         sha256.update(array.data)

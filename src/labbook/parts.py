@@ -39,7 +39,7 @@ class Part(BaseModel):
 class PartSettings(BaseModel):
     """What the `Settings` of a part derive from: no unknown key, no silent conversion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     name: str
 
 
@@ -94,8 +94,10 @@ def _describe_one(item: Any, model: type[BaseModel], key: str) -> str:
         return f"{where}: unknown key{closest(str(last), known)} Known keys here: {', '.join(known)}."
     if item["type"] == "missing":
         return f"{where}: missing. Add it to params.yaml."
-    message = item["msg"][0].lower() + item["msg"][1:]
-    return f"{where}: {item['input']!r} will not do: {message.removeprefix('value error, ')}."
+    message = (item["msg"][0].lower() + item["msg"][1:]).removeprefix("value error, ")
+    if isinstance(item["input"], dict):
+        return f"{where}: {message}."
+    return f"{where}: {item['input']!r} will not do: {message}."
 
 
 def _fields(model: type[BaseModel], path: list[Any]) -> list[str]:

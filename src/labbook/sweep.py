@@ -28,7 +28,7 @@ def run_sweep(
     """
     rows, timings = [], []
     for number, (value, settings) in enumerate(variants):
-        outcome = train_experiment(f"{name}/{number}", settings, runtime, packed, key=f"sweeps.{name}")
+        outcome = train_experiment(f"{name}/{number}", settings, runtime, packed, key=f"sweeps.{name}.train")
         device = configure(runtime.device, runtime.threads, runtime.seed)
         restored = restore(settings, packed, outcome.weights, device)
         loss, accuracy = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))

@@ -7,13 +7,13 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from labbook.errors import DataError
 from labbook.files import read_json
 from labbook.packed import Packed
-from labbook.params.reading import validate
 from labbook.params.training import TrainSettings
 from labbook.parts import load
 
@@ -42,15 +42,19 @@ def load_trained(name: str, packed: Packed, device: torch.device, root: Path = P
         DataError: a file is missing or damaged, or the weights do not fit the model.
     """
     mend = f"Run `dvc repro train@{name}`."
-    summary: dict[str, Any] = read_json(root / "models/summaries" / f"{name}.json", mend)
-    settings = validate(summary["settings"], TrainSettings, f"models/summaries/{name}.json: settings")
+    path = root / "models/summaries" / f"{name}.json"
+    summary = read_json(path, ("settings", "best_epoch", "epochs_trained", "parameters", "last"), mend)
+    try:
+        settings = TrainSettings.model_validate(summary["settings"])
+    except ValidationError as error:
+        raise DataError(f"{path}: damaged, its settings are not those of a training. {mend}") from error
     path = root / "models/weights" / f"{name}.safetensors"
     try:
         weights = safetensors.torch.load_file(path)
         return summary, restore(settings, packed, weights, device)
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found. {mend}") from error
-    except (SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise DataError(f"{path}: damaged, or of another model ({error}). {mend}") from error
 
 

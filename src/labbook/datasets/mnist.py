@@ -6,6 +6,8 @@ levels, scaled to 20×20 and centred in 28×28 as MNIST's digits are; a fifth of
 
 import gzip
 import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,8 @@ def _read_official(folder: Path) -> tuple[Split, Split]:
         images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
             raise DataError(f"{folder}: {part} has images {images.shape} and labels {labels.shape}, which do not fit.")
+        if labels.size and labels.max() >= len(CLASSES):
+            raise DataError(f"{folder}: {part} has the label {labels.max()}, and MNIST's are 0 to {len(CLASSES) - 1}.")
         splits.append(Split(images[:, None], labels.astype(np.int64)))
     return splits[0], splits[1]
 
@@ -87,7 +91,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         zeros, kind, rank = struct.unpack_from(">HBB", data)
         shape = struct.unpack_from(f">{rank}I", data, 4)
         values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * rank)
-    except (OSError, EOFError, struct.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
         raise DataError(
             f"{path}: damaged, no gzipped IDX file ({error}). Remove it and run `dvc repro fetch@mnist`."
         ) from error
@@ -101,8 +105,10 @@ def _read_embedded(folder: Path) -> tuple[Split, Split]:
     try:
         with np.load(path) as file:
             small, labels = file["images"], file["labels"]
-    except (OSError, EOFError, KeyError, ValueError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
         raise DataError(f"{path}: missing or damaged ({error}). Run `dvc repro fetch@mnist`.") from error
+    if small.ndim != 3 or small.shape[1:] != (8, 8) or labels.shape != small.shape[:1]:
+        raise DataError(f"{path}: holds images {small.shape} and labels {labels.shape}. Run `dvc repro fetch@mnist`.")
     images = np.stack([_as_mnist(image) for image in small])[:, None]
     is_test = np.zeros(len(labels), dtype=bool)
     is_test[carve_validation(labels, EMBEDDED_TEST_FRACTION, EMBEDDED_SPLIT_SEED)] = True

@@ -105,9 +105,9 @@ def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes:
         for j, predicted in enumerate(classes)
     ]
     write_text(confusion, "\n".join(["actual,predicted,count", *rows]) + "\n")
-    picture = Path("plots/misclassified") / f"{name}.png"
+    picture = Path("plots/samples") / f"{name}.png"
     replace(picture, lambda part: _draw_mistakes(part, evaluation.mistakes, images))
-    return {"confusion": str(confusion), "misclassified": str(picture)}
+    return {"confusion": str(confusion), "samples": str(picture)}
 
 
 def _draw_mistakes(part: Path, mistakes: list[dict[str, Any]], images: NDArray[np.uint8]) -> None:

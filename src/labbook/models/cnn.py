@@ -21,7 +21,7 @@ class Settings(PartSettings):
     """Keys of a `model` block named `cnn`."""
 
     name: Literal["cnn"]
-    channels: list[Annotated[int, Field(gt=0)]] = Field(min_length=1, description="of each convolution's output")
+    channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(min_length=1, description="of each convolution's output")
     pools: int = Field(ge=0, description="the first so many blocks end in a pool")
     activation: Literal["relu", "tanh"] = "relu"
     pool_first: bool = Field(False, description="pool before the activation")
@@ -33,9 +33,13 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     """Build the network for images (N, C, H, W); convolutions are 3×3, stride 1, padding 1.
 
     Raises:
-        ParamsError: the images are too small for so many pools.
+        ParamsError: the images are too small for so many pools, or there are fewer convolutions.
     """
     width, rows, columns = image_shape
+    if settings.pools > len(settings.channels):
+        raise ParamsError(
+            f"model.pools: {settings.pools} pools for {len(settings.channels)} convolutions; one each is the most."
+        )
     if min(rows, columns) >> settings.pools == 0:
         raise ParamsError(f"model.pools: {settings.pools} pools leave nothing of an image of {rows}×{columns} pixels.")
     layers: list[nn.Module] = []

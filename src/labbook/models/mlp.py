@@ -15,7 +15,7 @@ class Settings(PartSettings):
     """Keys of a `model` block named `mlp`."""
 
     name: Literal["mlp"]
-    hidden: list[Annotated[int, Field(gt=0)]] = Field(description="units of each hidden layer")
+    hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(description="units of each hidden layer")
     dropout: float = Field(0.0, ge=0, le=1, description="after each hidden ReLU; 0 leaves the layers out")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from labbook.errors import ParamsError
 from labbook.parts import PartSettings
 
 __all__ = ["Block", "Settings", "build"]
@@ -18,7 +19,7 @@ class Settings(PartSettings):
     """Keys of a `model` block named `residual`."""
 
     name: Literal["residual"]
-    channels: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
+    channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(min_length=1)
     blocks: int = Field(gt=0, description="blocks of each width")
     skip: bool = Field(True, description="false takes the skip connections out")
     batch_norm: bool = False
@@ -41,8 +42,16 @@ class Block(nn.Module):
 
 
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Build the network for images (N, C, H, W)."""
+    """Build the network for images (N, C, H, W).
+
+    Raises:
+        ParamsError: the images are too small for so many widths.
+    """
     width, rows, columns = image_shape
+    if min(rows, columns) >> len(settings.channels) - 1 == 0:
+        raise ParamsError(
+            f"model.channels: {len(settings.channels)} widths pool an image of {rows}×{columns} pixels down to nothing."
+        )
     layers: list[nn.Module] = []
     for index, channels in enumerate(settings.channels):
         if index:

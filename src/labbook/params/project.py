@@ -1,14 +1,16 @@
 """The whole of `params.yaml`: datasets, experiments with what was reported of them, sweeps."""
 
+import copy
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from labbook.errors import ParamsError
-from labbook.params.reading import PARAMS, read, validate
+from labbook.params.reading import PARAMS, pick, read, validate
 from labbook.params.sweep import Sweep, variants
-from labbook.params.training import Assignment, Name, Runtime, Strict, TrainSettings
+from labbook.params.training import NAME, Assignment, Name, Runtime, Strict, TrainSettings
 from labbook.parts import closest
 
 __all__ = ["Data", "Dataset", "Experiment", "Project", "Reported", "Sweep", "read_project"]
@@ -31,6 +33,14 @@ class Reported(Strict):
     seconds: float | None = Field(None, gt=0)
     seconds_on: Literal["CPU", "GPU"] | None = None
     quote: str | None = None
+
+    @model_validator(mode="after")
+    def _kind_has_its_figure(self) -> "Reported":
+        if self.kind == "words" and self.quote is None:
+            raise ValueError("kind: words needs a quote")
+        if self.kind in {"over", "almost"} and self.test_accuracy is None:
+            raise ValueError(f"kind: {self.kind} needs a test_accuracy")
+        return self
 
 
 class Experiment(Strict):
@@ -60,8 +70,8 @@ class Project(Runtime):
 
     data: Data
     datasets: dict[Name, Dataset]
-    experiments: dict[Name, Experiment]
-    sweeps: dict[Name, Sweep] = Field(default_factory=dict)
+    experiments: dict[Name, Experiment] = Field(min_length=1)
+    sweeps: dict[Name, Sweep] = Field(min_length=1, description="DVC finds no folder of their results when there is none")
 
 
 def read_project(path: Path = PARAMS) -> Project:
@@ -86,17 +96,32 @@ def read_project(path: Path = PARAMS) -> Project:
         if name in project.experiments:
             raise ParamsError(f"sweeps.{name}: an experiment has this name already. Rename one of them.")
         variants(values["sweeps"][name]["train"], sweep.vary, f"sweeps.{name}")
+        _check_sweep(values, name, sweep)
     return project
+
+
+# What a sweep may do otherwise than its experiment, beside the varied key.
+LENGTH = ("epochs", "embedded_epochs", "schedule", "keep", "test_curve", "constraint")
+
+
+def _check_sweep(values: dict[str, Any], name: str, sweep: Sweep) -> None:
+    own = copy.deepcopy(values["sweeps"][name]["train"])
+    experiment = copy.deepcopy(pick(values, f"experiments.{sweep.experiment}.train"))
+    for block in (own, experiment):
+        parent, _, last = sweep.vary.key.rpartition(".")
+        pick(block, parent).pop(last, None) if parent else block.pop(last, None)
+    others = sorted(key for key in own.keys() | experiment.keys() if key not in LENGTH and own.get(key) != experiment.get(key))
+    if others:
+        raise ParamsError(
+            f"sweeps.{name}.train.{others[0]}: differs from experiments.{sweep.experiment}.train.{others[0]}. "
+            f"Beside {sweep.vary.key}, only {', '.join(LENGTH)} may."
+        )
 
 
 def _check_names(group: str, names: Any) -> None:
     for name in names if isinstance(names, dict) else ():
-        if not (isinstance(name, str) and name[:1].isalpha() and name.islower() and _plain(name)):
+        if not (isinstance(name, str) and re.fullmatch(NAME, name)):
             raise ParamsError(
                 f"{group}: {name!r} is no name that DVC can take. Begin with a lower-case letter and go on with "
                 "lower-case letters, digits, _ and - (DVC drops numbers silently and fails on dots)."
             )
-
-
-def _plain(name: str) -> bool:
-    return name.isascii() and name.replace("_", "").replace("-", "").isalnum()

@@ -18,7 +18,12 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but `1e-3` is a number, as in YAML 1.2 and for DVC, and no key stands twice."""
+    """YAML 1.2, as DVC reads it: `1e-3` is a number, `010`, `1:30` and `on` are not; and no key stands twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] not in {"bool", "int", "float", "merge"}]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -28,9 +33,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 def read(path: Path = PARAMS) -> dict[str, Any]:
@@ -50,8 +58,8 @@ def read(path: Path = PARAMS) -> dict[str, Any]:
     return values
 
 
-def pick(values: dict[str, Any], key: str) -> Any:
-    """Look up a dotted key such as `experiments.mnist_cnn.train`.
+def pick(values: dict[str, Any], key: str, within: str = "") -> Any:
+    """Look up a dotted key such as `experiments.mnist_cnn.train`; `within` is where `values` stand, for messages.
 
     Raises:
         ParamsError: a step of the key is not there; names the nearest one that is.
@@ -60,7 +68,7 @@ def pick(values: dict[str, Any], key: str) -> Any:
     for depth, step in enumerate(key.split(".")):
         if not isinstance(found, dict) or step not in found:
             known = [str(name) for name in found] if isinstance(found, dict) else []
-            above = ".".join(key.split(".")[:depth]) or str(PARAMS)
+            above = ".".join([*within.split("."), *key.split(".")[:depth]]).strip(".") or str(PARAMS)
             raise ParamsError(f"{above} holds no {step!r}{closest(step, known)}")
         found = found[step]
     return found

@@ -1,4 +1,4 @@
-"""A sweep: one training block run again with one of its keys set to equally spaced values."""
+"""A sweep: an experiment run again with one of its figures set to equally spaced values."""
 
 import copy
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from labbook.params.reading import pick, read, validate
-from labbook.params.training import Assignment, Runtime, Strict, TrainSettings, read_runtime
+from labbook.params.training import Assignment, Name, Runtime, Strict, TrainSettings, read_runtime
 
 __all__ = ["Sweep", "Vary", "read_sweep", "variants"]
 
@@ -14,7 +14,7 @@ __all__ = ["Sweep", "Vary", "read_sweep", "variants"]
 class Vary(Strict):
     """Which key takes which values."""
 
-    key: str = Field(description="dotted, inside the training block, such as model.dropout")
+    key: str = Field(min_length=1, description="of a float, dotted, inside the training block, such as model.dropout")
     first: float
     last: float
     count: int = Field(ge=2, le=100)
@@ -30,6 +30,7 @@ class Sweep(Strict):
 
     assignment: Assignment
     title: str
+    experiment: Name = Field(description="whose settings these are, but for the varied key and how long it trains")
     vary: Vary
     train: TrainSettings
 
@@ -57,7 +58,7 @@ def variants(train: dict[str, Any], vary: Vary, key: str) -> list[tuple[float, T
     Raises:
         ParamsError: the block has no such key, or it does not take the value.
     """
-    pick(train, vary.key)
+    pick(train, vary.key, f"{key}.train")
     settings = []
     for value in vary.values():
         block = copy.deepcopy(train)

@@ -9,6 +9,7 @@ from labbook.params.reading import pick, read, validate
 from labbook.parts import Part
 
 __all__ = [
+    "NAME",
     "PARTS",
     "Assignment",
     "Constraint",
@@ -24,7 +25,8 @@ __all__ = [
 PARTS = ("model", "loss", "optimizer", "schedule", "augmentation", "stopping")
 
 # DVC's `foreach` drops numeric keys and fails on dots; these names also make safe file names.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
+NAME = r"[a-z][a-z0-9_-]*"
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Assignment = Literal["A", "B", "C", "D", "E"]
 
 
@@ -40,7 +42,7 @@ Device = Annotated[str, AfterValidator(_device)]
 class Strict(BaseModel):
     """No unknown key, no silent conversion, no change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Constraint(Strict):
@@ -69,9 +71,9 @@ class TrainSettings(Strict):
     schedule: Part
     augmentation: Part
     stopping: Part
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0, le=1_000_000)
     drop_last: bool = Field(False, description="drop the last incomplete batch of an epoch")
-    epochs: int = Field(gt=0)
+    epochs: int = Field(gt=0, le=100_000)
     embedded_epochs: int | None = Field(None, gt=0, description="epochs on embedded data; as `epochs` where it is not set")
     validate_every: int | None = Field(None, gt=0, description="steps between two rows of the history; one epoch by default")
     keep: Literal["last", "best_validation_loss", "best_validation_accuracy"] = Field(

@@ -65,11 +65,10 @@ def sweep_curve(sweep: SweepRecord) -> str:
 
 
 def overview(records: list[Record]) -> str:
-    """Draw the test error by epoch of every experiment that watched it, on a logarithmic scale."""
-    watched = [record for record in records if record.history["test_accuracy"].notna().any()]
+    """Draw the test error of each record by epoch, on a logarithmic scale."""
     with _style():
         figure, axis = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
-        for place, record in enumerate(watched):
+        for place, record in enumerate(records):
             error = 100 * (1 - record.history["test_accuracy"])
             axis.plot(record.history["epoch"], error, label=record.name, linewidth=1.3, color=f"C{place % 10}")
         goal = threshold(records[0].card["source"])

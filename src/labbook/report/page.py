@@ -1,7 +1,7 @@
 """The report's page: one self-contained HTML file, which opens from disk and offline.
 
-It holds nothing that differs between two runs of the same commit. Seconds and dates stand in `timing.js` beside it, and
-the page shows them where that file is.
+It needs no other file, and holds nothing that differs between two runs of the same commit. Seconds and dates do differ: they
+stand in `timing.js` beside it, and the page shows them where it finds that file.
 """
 
 import base64
@@ -14,7 +14,8 @@ from labbook.files import read_bytes, write_text
 from labbook.report.answers import answer_b, best_of_last_three, threshold
 from labbook.report.figures import learning_curves, overview, sweep_curve
 from labbook.report.records import Record, SweepRecord
-from labbook.report.tables import results_table, sweep_table
+from labbook.report.tables import environment_of, results_table, sweep_table
+from labbook.report.verdict import TOLERANCE, tell_reported
 
 __all__ = ["write_page"]
 
@@ -47,10 +48,13 @@ def write_page(source: str, records: list[Record], sweeps: list[SweepRecord], pa
         lstrip_blocks=True,
     )
     detail = best_of_last_three(records)
+    watched = [record for record in records if record.asked.assignment == "B" and record.asked.train.test_curve]
     html = environment.get_template("index.html").render(
         source=source,
         official=source == "official",
-        run=records[0].card,
+        reported=tell_reported,
+        run=environment_of(records),
+        tolerance=TOLERANCE,
         sections=[
             {
                 "letter": letter,
@@ -64,12 +68,12 @@ def write_page(source: str, records: list[Record], sweeps: list[SweepRecord], pa
         curves={record.name: Markup(learning_curves(record)) for record in records},
         sweep_curves={sweep.name: Markup(sweep_curve(sweep)) for sweep in sweeps},
         sweep_tables={sweep.name: sweep_table(sweep) for sweep in sweeps},
-        overview=Markup(overview(records)),
+        overview=Markup(overview(watched)) if watched else None,
         goal=threshold(source),
         answers=answer_b(records),
         detail=detail,
         confusion=_confusion(detail) if detail else None,
-        mistakes=_data_address(Path(detail.card["metrics"]["misclassified"])) if detail else None,
+        mistakes=_data_address(Path(detail.card["metrics"]["samples"])) if detail else None,
     )
     write_text(path, html)
 

@@ -3,6 +3,7 @@
 The walk goes over `params.yaml` and never over folders: what a removed experiment left behind stays out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from labbook.params.project import Experiment, Project
 from labbook.params.sweep import Sweep
 
 __all__ = ["Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing"]
+
+CARD = ("source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes")
+HISTORY = ("epoch", *(f"{split}_{figure}" for split in ("train", "val", "test") for figure in ("loss", "accuracy")))
+SWEEP = ("value", "train_accuracy", "test_loss", "test_accuracy")
+TIMING = ("seconds", "seconds_per_epoch", "finished", "processor", "cores", "python")
 
 
 @dataclass(frozen=True)
@@ -57,17 +63,19 @@ def gather(project: Project, root: Path = Path()) -> list[Record]:
     """Read cards and histories, in the order of `params.yaml`.
 
     Raises:
-        DataError: one is missing or damaged.
+        DataError: one is missing or damaged, or was measured on other data than `data.source` names.
     """
-    return [
-        Record(
-            name,
-            experiment,
-            read_json(root / f"models/cards/{name}.json", f"Run `dvc repro evaluate@{name}`."),
-            _read_tsv(root / f"plots/history/{name}.tsv", f"Run `dvc repro train@{name}`."),
-        )
-        for name, experiment in project.experiments.items()
-    ]
+    records = []
+    for name, experiment in project.experiments.items():
+        mend = f"Run `dvc repro evaluate@{name}`."
+        path = root / f"models/cards/{name}.json"
+        card = read_json(path, CARD, mend)
+        if card["source"] != project.data.source:
+            raise DataError(
+                f"{path}: measured on {card['source']} data, but data.source in params.yaml is {project.data.source}. {mend}"
+            )
+        records.append(Record(name, experiment, card, _read_table(root / f"plots/history/{name}.tsv", HISTORY, mend)))
+    return records
 
 
 def gather_sweeps(project: Project, root: Path = Path()) -> list[SweepRecord]:
@@ -77,7 +85,7 @@ def gather_sweeps(project: Project, root: Path = Path()) -> list[SweepRecord]:
         DataError: a file is missing or damaged.
     """
     return [
-        SweepRecord(name, sweep, _read_tsv(root / f"plots/sweeps/{name}.tsv", f"Run `dvc repro sweep@{name}`."))
+        SweepRecord(name, sweep, _read_table(root / f"plots/sweeps/{name}.tsv", SWEEP, f"Run `dvc repro sweep@{name}`."))
         for name, sweep in project.sweeps.items()
     ]
 
@@ -88,16 +96,21 @@ def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, 
     Raises:
         DataError: a file is missing or damaged.
     """
+    stages = dict.fromkeys(project.experiments, "train") | dict.fromkeys(project.sweeps, "sweep")
     return {
-        name: read_json(root / f"metrics/timing/{name}.json", f"Run `dvc repro train@{name}`.")
-        for name in (*project.experiments, *project.sweeps)
+        name: read_json(root / f"metrics/timing/{name}.json", TIMING, f"Run `dvc repro {stage}@{name}`.")
+        for name, stage in stages.items()
     }
 
 
-def _read_tsv(path: Path, mend: str) -> pd.DataFrame:
+def _read_table(path: Path, columns: Sequence[str], mend: str) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, sep="\t")
+        table = pd.read_csv(path, sep="\t")
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found. {mend}") from error
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: damaged, no table ({error}). {mend}") from error
+    missing = [column for column in columns if column not in table]
+    if missing or table.empty:
+        raise DataError(f"{path}: damaged, it holds no {', '.join(missing) or 'rows'}. {mend}")
+    return table

@@ -11,7 +11,7 @@ from labbook.files import write_text
 from labbook.report.records import Record, SweepRecord
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
-__all__ = ["comparison", "markdown", "results_table", "sweep_table", "write_results"]
+__all__ = ["comparison", "environment_of", "markdown", "results_table", "sweep_table", "write_results"]
 
 
 def results_table(records: list[Record]) -> pd.DataFrame:
@@ -47,6 +47,13 @@ def _row(record: Record) -> dict[str, object]:
         "threads": card["threads"],
         "seed": card["seed"],
         "torch": card["torch"],
+    }
+
+
+def environment_of(records: list[Record]) -> dict[str, str]:
+    """Name device, threads, seed and torch of all records; where they differ, each that there is."""
+    return {
+        key: ", ".join(sorted({str(record.card[key]) for record in records})) for key in ("device", "threads", "seed", "torch")
     }
 
 
@@ -94,10 +101,10 @@ def write_results(source: str, records: list[Record], sweeps: list[SweepRecord],
     """Write the tables of one data source."""
     table = results_table(records)
     write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n"))
-    first = table.iloc[0]
+    run = environment_of(records)
     about = (
-        f"Data: {source}. Device: {first['device']}, {first['threads']} threads; seed {first['seed']}; "
-        f"torch {first['torch']}. Seconds, dates and the machine: [{source}-timing.csv]({source}-timing.csv)."
+        f"Data: {source}. Device: {run['device']}, {run['threads']} threads; seed {run['seed']}; "
+        f"torch {run['torch']}. Seconds, dates and the machine: [{source}-timing.csv]({source}-timing.csv)."
     )
     if source == "official":
         note = (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from labbook.params.project import Reported
 
-__all__ = ["TOLERANCE", "Verdict", "judge", "print_reported"]
+__all__ = ["TOLERANCE", "Verdict", "judge", "print_reported", "tell_reported"]
 
 TOLERANCE = 0.003  # of accuracy: within 0.3 percentage points counts as the same
 
@@ -49,3 +49,15 @@ def print_reported(reported: Reported) -> str:
         return f"“{reported.quote}”" if reported.quote else "–"
     words = {"over": "over ", "almost": "almost "}.get(reported.kind, "")
     return f"{words}{reported.test_accuracy:.4f}".rstrip("0") if words else f"{reported.test_accuracy:.4f}"
+
+
+def tell_reported(reported: Reported) -> str:
+    """Tell everything that a report printed of an experiment."""
+    parts = [f"test accuracy {print_reported(reported)}"]
+    if reported.last_test_accuracy is not None:
+        parts[0] += f" in its best epoch and {reported.last_test_accuracy:.4f} in its last"
+    if reported.train_accuracy is not None:
+        parts.append(f"train accuracy {reported.train_accuracy:g}")
+    if reported.seconds is not None:
+        parts.append(f"{reported.seconds:g} seconds" + (f" on a {reported.seconds_on}" if reported.seconds_on else ""))
+    return ", ".join(parts)

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import pickle
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,11 @@ import filelock
 import torch
 
 from labbook.errors import TrainingError
-from labbook.files import write_bytes
+from labbook.files import explain, write_bytes
 
-__all__ = ["Checkpoint", "code_digest", "fingerprint", "hold"]
+__all__ = ["CHECKPOINTS", "Checkpoint", "code_digest", "discard", "fingerprint", "hold"]
 
+CHECKPOINTS = Path(".checkpoints")  # a folder an experiment
 DIGEST_LENGTH = 32
 
 
@@ -58,7 +60,7 @@ class Checkpoint:
             return None
 
     def remove(self) -> None:
-        """Remove the file, and its folder when nothing else is there."""
+        """Remove the file."""
         self.path.unlink(missing_ok=True)
 
 
@@ -73,12 +75,14 @@ def hold(folder: Path, mark: str) -> Iterator[Checkpoint]:
     Raises:
         TrainingError: another process trains the same experiment.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / "lock", blocking=False)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as error:
         raise TrainingError(f"{folder}: another process trains this experiment now. Wait for it, or stop it.") from error
+    except OSError as error:
+        raise TrainingError(explain(error, folder)) from error
     try:
         for other in folder.iterdir():
             if other.name not in ("lock", f"{mark}.pt") and other.is_file():
@@ -86,6 +90,11 @@ def hold(folder: Path, mark: str) -> Iterator[Checkpoint]:
         yield Checkpoint(folder / f"{mark}.pt")
     finally:
         lock.release()
+
+
+def discard(folder: Path) -> None:
+    """Remove a training's folder, when its outputs are written and nothing has to be gone on with."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def fingerprint(*parts: object) -> str:

@@ -131,14 +131,15 @@ def fit(
                 show(run.step, None)
             continue
         # A row of the history is due: read the figures, which waits for the device, and measure what is watched.
-        val = measure(model, plan.loss, validation) if validation else (None, None)
-        seen = measure(model, plan.loss, test) if test else (None, None)
+        val = measure(model, plan.loss, validation) if validation is not None else (None, None)
+        seen = measure(model, plan.loss, test) if test is not None else (None, None)
         run.take(Row(run.epoch, run.step, run.lr, *tally.read(), *val, *seen))
         tally = Tally()
         show(run.step, run.rows[-1])
         now = time.perf_counter()
         run.seconds = earlier + now - started
-        if checkpoint and now - saved >= checkpoint_seconds:
+        finished = run.step == last or run.stopped
+        if checkpoint and (now - saved >= checkpoint_seconds or (finished and run.seconds >= checkpoint_seconds)):
             checkpoint.save(run.state())
             saved = time.perf_counter()
         if run.stopped:
@@ -153,29 +154,31 @@ class _Run:
         self.model, self.plan, self.device = model, plan, device
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = plan.optimizer(self.parameters)
-        self.base_lr = float(self.optimizer.param_groups[0]["lr"])
+        self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.generator = torch.Generator(device).manual_seed(plan.seed)
         self.rows: list[Row] = []
         self.best: dict[str, Tensor] = {}
-        self.kept, self.step, self.epoch, self.lr, self.seconds, self.stopped = -1, 0, 1, self.base_lr, 0.0, False
+        self.kept, self.step, self.epoch, self.lr, self.seconds, self.stopped = -1, 0, 1, self.base_lrs[0], 0.0, False
 
     def batches(self, samples: int, steps: int) -> Iterator[Tensor]:
         """Go through the batches that are left, as row numbers; set epoch and learning rate on the way."""
         while self.step < steps * self.plan.epochs and not self.stopped:
             self.epoch = self.step // steps + 1
-            self.lr = self.base_lr * self.plan.schedule(self.epoch)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr
+            factor = self.plan.schedule(self.epoch)
+            for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+                group["lr"] = lr * factor
+            self.lr = self.base_lrs[0] * factor
             order = _order(samples, self.plan.seed, self.epoch, self.device)
             yield from torch.split(order, self.plan.batch_size)[self.step % steps : steps]
 
     def take(self, row: Row) -> None:
         """Add a row, keep the weights if they are the best so far, and ask whether to stop."""
-        if not math.isfinite(row.train_loss):
-            raise TrainingError(
-                f"the training loss is {row.train_loss} at epoch {row.epoch}, step {row.step}. "
-                "Lower the learning rate (optimizer.lr)."
-            )
+        for split in ("train", "val", "test"):
+            loss = getattr(row, f"{split}_loss")
+            if loss is not None and not math.isfinite(loss):
+                raise TrainingError(
+                    f"the {split} loss is {loss} at epoch {row.epoch}, step {row.step}. Lower the learning rate (optimizer.lr)."
+                )
         self.rows.append(row)
         if self.plan.keep == "last":
             self.kept = len(self.rows) - 1
@@ -186,9 +189,9 @@ class _Run:
         self.stopped = self.plan.stopping(losses)
 
     def _score(self, row: Row) -> float:
-        """Give what the best weights have most of; a loss that is no number is the worst."""
+        """Give what the best weights have most of."""
         score = row.val_accuracy if self.plan.keep == "best_validation_accuracy" else -(row.val_loss or 0.0)
-        return -math.inf if score is None or math.isnan(score) else score
+        return -math.inf if score is None else score
 
     def kept_weights(self) -> dict[str, Tensor]:
         return self.model.state_dict() if self.plan.keep == "last" else self.best

@@ -17,15 +17,13 @@ from labbook.packed import Packed
 from labbook.params.training import PARTS, Runtime, TrainSettings
 from labbook.parts import load
 from labbook.runtime import configure
-from labbook.training.checkpoint import code_digest, fingerprint, hold
+from labbook.training.checkpoint import CHECKPOINTS, code_digest, fingerprint, hold
 from labbook.training.constraints import check, count_parameters
 from labbook.training.engine import Plan, fit
 from labbook.training.history import Row, rounded
 from labbook.training.progress import show_progress
 
-__all__ = ["CHECKPOINTS", "Outcome", "train_experiment", "write_weights"]
-
-CHECKPOINTS = Path(".checkpoints")
+__all__ = ["Outcome", "train_experiment", "write_weights"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,8 @@ def train_experiment(
     checkpoint_seconds: float = 5.0,
 ) -> Outcome:
     """Train one experiment, or go on with it where it was interrupted.
+
+    The checkpoint stays until `labbook.training.checkpoint.discard`, which the caller calls when the outputs are written.
 
     Args:
         name: of the experiment, for progress and its checkpoints' folder.
@@ -95,7 +95,7 @@ def train_experiment(
     train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
     convert = plan.augmentation.fixed
     train = place(train_split, convert, device)
-    validation = place(validation_split, convert, device) if validation_split else None
+    validation = place(validation_split, convert, device) if validation_split is not None else None
     test = place(packed.test, convert, device) if settings.test_curve else None
 
     mark = fingerprint(settings, runtime, str(device), packed.digest, code_digest(), torch.__version__)
@@ -106,7 +106,6 @@ def train_experiment(
                 model, train, validation, test, plan,
                 checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show,
             )  # fmt: skip
-        checkpoint.remove()
     last, kept = trained.rows[-1], trained.rows[trained.kept]
     summary = {
         "experiment": name,
@@ -116,7 +115,7 @@ def train_experiment(
         "image_shape": packed.image_shape,
         "samples": {
             "train": len(train_split),
-            "val": len(validation_split) if validation_split else 0,
+            "val": len(validation_split) if validation_split is not None else 0,
             "test": len(packed.test),
         },
         "seed": runtime.seed,
