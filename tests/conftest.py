@@ -1,0 +1,135 @@
+"""Fixtures: a small project in a temporary folder, a toy dataset, and ground that is the same for every test."""
+
+import labbook  # noqa: F401  # before torch, whose threads read the environment that it sets
+
+# isort: split
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import settings
+
+from labbook.datasets import mnist
+from labbook.download import DATA_ROOT
+from labbook.packed import Packed, Split, carve_validation, write_packed
+from labbook.params.reading import read
+
+ROOT = Path(__file__).parent.parent
+KEPT = {
+    "datasets": ("mnist",),
+    "experiments": ("mnist_mlp_100", "mnist_cnn", "mnist_resnet_sgd"),
+    "sweeps": ("mnist_cnn_dropout",),
+}
+FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML has the fast ones where libyaml is there
+FastDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+settings.register_profile("labbook", deadline=None, max_examples=50)  # a shared machine is slow now and then
+settings.load_profile("labbook")
+
+
+@pytest.fixture(autouse=True)
+def _ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(DATA_ROOT, raising=False)
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.backends.cudnn.benchmark = False
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this repository, which tests only read."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def small_params() -> str:
+    """The repository's own params.yaml with few experiments and few epochs, on the CPU."""
+    values = read(ROOT / "params.yaml")
+    values |= {"device": "cpu", "threads": 2, "data": {"source": "embedded"}}
+    for group, names in KEPT.items():
+        values[group] = {name: values[group][name] for name in names}
+    for block in (*values["experiments"].values(), *values["sweeps"].values()):
+        block["train"] |= {"epochs": 2, "embedded_epochs": 2}
+    # What the tests count on, however the repository's own is tuned.
+    chosen = {"validation": True, "keep": "best_validation_accuracy"}
+    schedule = {"name": "step", "at_epochs": [2], "factor": 0.1}
+    values["experiments"]["mnist_mlp_100"]["train"] |= chosen | {"schedule": schedule}
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, small_params: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the stage scripts and a small params.yaml."""
+    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "params.yaml").write_text(small_params, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def edit_params(workdir: Path) -> Callable[[Callable[[dict[str, Any]], object]], None]:
+    """Change `params.yaml` of the work folder by a function of its values."""
+
+    def edit(change: Callable[[dict[str, Any]], object]) -> None:
+        file = workdir / "params.yaml"
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader=FastLoader)
+        change(values)
+        file.write_text(yaml.dump(values, Dumper=FastDumper, sort_keys=False), encoding="utf-8")
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def mnist_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded digits, fetched and prepared once."""
+    folder = tmp_path_factory.mktemp("mnist")
+    mnist.fetch("embedded", folder / "raw")
+    file = folder / "mnist.safetensors"
+    write_packed(file, mnist.prepare(folder / "raw", "embedded", validation_fraction=0.1, seed=0))
+    return file
+
+
+@pytest.fixture
+def prepared(workdir: Path, mnist_file: Path) -> Path:
+    """The work folder, with the embedded digits prepared."""
+    (workdir / "data/processed").mkdir(parents=True)
+    shutil.copy(mnist_file, workdir / "data/processed/mnist.safetensors")
+    return workdir
+
+
+@pytest.fixture
+def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a stage script in the current folder, as DVC does."""
+
+    def run(stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, f"stages/{stage}.py", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_packed() -> Packed:
+    """Three classes of noisy 6×6 images: each class lights up two rows of its own."""
+    generator = np.random.default_rng(0)
+
+    def draw(count: int) -> Split:
+        labels = np.arange(count, dtype=np.int64) % 3
+        images = generator.integers(0, 120, (count, 1, 6, 6))
+        for row in range(2):
+            images[np.arange(count), 0, 2 * labels + row] += 80
+        return Split(images.astype(np.uint8), labels)
+
+    train, test = draw(90), draw(45)
+    return Packed("toy", "embedded", ("top", "middle", "bottom"), train, carve_validation(train.labels, 0.2, 0), test, "toy")

@@ -1,0 +1,79 @@
+import pytest
+from toolbox import toy_settings
+from torch import nn
+
+from labbook.errors import ConstraintError, ParamsError
+from labbook.params.training import Constraint, Runtime
+from labbook.training.constraints import check, count_parameters
+from labbook.training.experiment import train_experiment
+
+
+def small() -> nn.Sequential:
+    """Two hidden layers of 3 and 2 units, and 4·3+3 + 3·2+2 + 2·2+2 = 29 parameters."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
+
+
+def convolutional() -> nn.Sequential:
+    """Two convolutions with batch norm at both and dropout at one."""
+    first = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Dropout())
+    return nn.Sequential(first, nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+
+
+KEPT = [
+    (small, {}, 0.0),
+    (small, {"parameters": 29}, 0.0),
+    (small, {"parameters_below": 30}, 0.0),
+    (small, {"hidden_units_at_most": 5}, 0.0),
+    (small, {"hidden_layers_at_least": 2}, 0.0),
+    (small, {"layers_allowed": ["Flatten", "Linear", "ReLU", "Dropout"]}, 0.0),
+    (small, {"weight_decay": True}, 1e-9),
+    (small, {"weight_decay": False}, 0.0),
+    (convolutional, {"layers_at_every_conv": ["BatchNorm2d"]}, 0.0),
+    (lambda: nn.Linear(2, 2), {"hidden_units_at_most": 0, "hidden_layers_at_least": 0}, 0.0),
+]
+
+# The key, what it asks for, and what the message says of both.
+BROKEN = [
+    (small, {"parameters": 28}, 0.0, "28 is asked for, the model has 29"),
+    (small, {"parameters": 30}, 0.0, "30 is asked for, the model has 29"),
+    (small, {"parameters_below": 29}, 0.0, "fewer than 29 is asked for, the model has 29"),
+    (small, {"hidden_units_at_most": 4}, 0.0, "at most 4 is asked for, the model has 5"),
+    (small, {"hidden_layers_at_least": 3}, 0.0, "at least 3 is asked for, the model has 2"),
+    (small, {"layers_allowed": ["Linear"]}, 0.0, "only Linear is asked for, the model has Flatten, ReLU"),
+    (small, {"weight_decay": True}, 0.0, "weight_decay above 0 in the optimizer is asked for, the model has 0.0"),
+    (convolutional, {"layers_at_every_conv": ["BatchNorm2d", "Dropout"]}, 0.0, "one Dropout for each Conv2d .* has 1 for 2"),
+    (small, {"layers_at_every_conv": ["Dropout"]}, 0.0, "one Dropout for each Conv2d .* has 0 for 0"),
+]
+
+
+@pytest.mark.parametrize(("model", "constraint", "weight_decay"), KEPT)
+def test_constraint_that_is_kept_passes(model, constraint, weight_decay):
+    check(model(), Constraint(**constraint), weight_decay, "experiments.x.train.constraint")
+
+
+@pytest.mark.parametrize(("model", "constraint", "weight_decay", "figures"), BROKEN)
+def test_constraint_that_is_broken_is_named_with_the_actual_figure(model, constraint, weight_decay, figures):
+    (key,) = constraint
+    with pytest.raises(ConstraintError, match=rf"^experiments\.x\.train\.constraint\.{key}: {figures}\. Change the model"):
+        check(model(), Constraint(**constraint), weight_decay, "experiments.x.train.constraint")
+
+
+def test_every_key_of_a_constraint_is_kept_once_and_broken_once_above():
+    keys = set(Constraint.model_fields)
+    assert {key for _, constraint, _ in KEPT for key in constraint} == keys
+    assert {key for _, constraint, _, _ in BROKEN for key in constraint} == keys
+
+
+def test_parameters_that_are_frozen_are_not_counted():
+    model = small()
+    model[1].requires_grad_(False)
+    assert count_parameters(model) == 29 - 15
+
+
+def test_experiment_that_breaks_its_constraint_is_not_trained(tiny_packed, tmp_path):
+    model = {"name": "mlp", "hidden": [100, 1]}
+    settings = toy_settings(model=model, constraint={"hidden_units_at_most": 100})
+    runtime = Runtime(seed=0, device="cpu", threads=2)
+    with pytest.raises(ParamsError, match=r"e\.x\.train\.constraint\.hidden_units_at_most: at most 100 .* has 101\."):
+        train_experiment("x", settings, runtime, tiny_packed, key="e.x.train", checkpoints=tmp_path)
+    assert not list(tmp_path.iterdir())

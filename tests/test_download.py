@@ -1,0 +1,327 @@
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from labbook import download
+from labbook.download import DATA_ROOT, Remote, md5_of, obtain
+from labbook.errors import DataError, DownloadError
+
+CONTENT = np.random.default_rng(0).bytes(1_500_000)
+REMOTE = Remote("digits.gz", hashlib.md5(CONTENT).hexdigest(), "DIGITS/raw")
+
+
+def first_byte(asked: str) -> int:
+    """Of an open range such as `bytes=100-`."""
+    return int(asked.removeprefix("bytes=").removesuffix("-"))
+
+
+@dataclass
+class Mirror:
+    """A server on this machine, and what it was asked for.
+
+    Attributes:
+        content: what it serves.
+        breaks_after: bytes after which it hangs up, one entry a request; whole answers when the list is used up.
+        ranges: whether it knows HTTP ranges.
+        status: what it answers when that is not 200.
+        stalls: seconds without a byte before its answer.
+        asked: the Range header of every request.
+    """
+
+    content: bytes = CONTENT
+    breaks_after: list[int] = field(default_factory=list)
+    ranges: bool = True
+    status: int | None = None
+    stalls: float = 0
+    asked: list[str | None] = field(default_factory=list)
+    address: str = ""
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        asked = handler.headers.get("Range")
+        self.asked.append(asked)
+        time.sleep(self.stalls)
+        if self.status:
+            handler.send_error(self.status)
+            return
+        start = first_byte(asked) if asked and self.ranges else 0
+        if start and start >= len(self.content):
+            handler.send_error(416)
+            return
+        body = self.content[start:]
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(body)))
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        handler.end_headers()
+        with contextlib.suppress(ConnectionError):  # who waited too long has gone
+            handler.wfile.write(body[: self.breaks_after.pop(0)] if self.breaks_after else body)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Start a mirror; its address is that of the folder which holds the file."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers = []
+
+    def start(**keys) -> Mirror:
+        mirror = Mirror(**keys)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                if self.path == f"/files/{REMOTE.name}":
+                    mirror.answer(self)
+                else:
+                    self.send_error(404)
+
+            def log_message(self, *arguments):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        servers.append((server, thread))
+        mirror.address = f"http://127.0.0.1:{server.server_port}/files"
+        return mirror
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def get(tmp_path):
+    """Obtain the file from mirrors or addresses, and give what lies at its place."""
+
+    def run(*mirrors: Mirror | str) -> bytes:
+        addresses = [mirror if isinstance(mirror, str) else mirror.address for mirror in mirrors]
+        obtain(REMOTE, addresses, tmp_path / "raw" / REMOTE.name, tmp_path / "partial")
+        return (tmp_path / "raw" / REMOTE.name).read_bytes()
+
+    return run
+
+
+def leave_partial(tmp_path, data: bytes) -> None:
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / f"{REMOTE.md5}.part").write_bytes(data)
+
+
+def assert_nothing_left(tmp_path) -> None:
+    """Neither at the target nor beside it."""
+    raw = tmp_path / "raw"
+    assert not raw.exists() or not list(raw.iterdir())
+
+
+def test_file_comes_from_the_first_mirror_whole_and_leaves_nothing_else(serve, get, tmp_path):
+    first, second = serve(), serve()
+    assert get(first, second) == CONTENT
+    assert (first.asked, second.asked) == ([None], [])
+    assert [file.name for file in (tmp_path / "raw").iterdir()] == [REMOTE.name]
+    assert not list((tmp_path / "partial").iterdir())
+
+
+def test_mirror_may_end_in_a_slash(serve, get):
+    assert get(serve().address + "/") == CONTENT
+
+
+def test_the_address_that_served_is_told(serve, tmp_path):
+    mirror = serve()
+    found = obtain(REMOTE, [mirror.address], tmp_path / REMOTE.name, tmp_path / "partial")
+    assert found == f"{mirror.address}/{REMOTE.name}"
+
+
+def test_broken_download_goes_on_in_the_next_run_with_the_rest_alone(serve, get, tmp_path):
+    mirror = serve(breaks_after=[800_000])
+    with pytest.raises(DownloadError):
+        get(mirror)
+    assert_nothing_left(tmp_path)
+    kept = next((tmp_path / "partial").iterdir()).stat().st_size
+    assert 0 < kept <= 800_000
+    assert get(mirror) == CONTENT
+    assert mirror.asked == [None, f"bytes={kept}-"]
+
+
+def test_broken_download_goes_on_at_the_next_mirror_with_the_rest_alone(serve, get):
+    broken, good = serve(breaks_after=[700_000]), serve()
+    assert get(broken, good) == CONTENT
+    assert broken.asked == [None]
+    (asked,) = good.asked
+    assert 0 < first_byte(asked) <= 700_000
+
+
+def test_download_that_breaks_again_and_again_gets_there(serve, get):
+    mirror = serve(breaks_after=[400_000, 400_000, 400_000])
+    for _ in range(3):
+        with pytest.raises(DownloadError, match="digits"):
+            get(mirror)
+    assert get(mirror) == CONTENT
+    starts = [first_byte(asked) for asked in mirror.asked[1:]]
+    assert starts == sorted(set(starts))
+
+
+def test_server_that_ignores_ranges_starts_again(serve, get):
+    mirror = serve(breaks_after=[500_000], ranges=False)
+    with pytest.raises(DownloadError):
+        get(mirror)
+    assert get(mirror) == CONTENT
+    assert [asked is None for asked in mirror.asked] == [True, False]
+
+
+def test_partial_file_that_is_already_whole_is_taken(serve, get, tmp_path):
+    leave_partial(tmp_path, CONTENT)
+    mirror = serve()
+    assert get(mirror) == CONTENT
+    assert mirror.asked == [f"bytes={len(CONTENT)}-"]
+
+
+@pytest.mark.parametrize("damaged", [b"\x00" * 40_000, b"\x00" * len(CONTENT), b"\x00" * (len(CONTENT) + 5)])
+def test_damaged_partial_file_costs_one_more_try_from_the_first_byte(serve, get, tmp_path, damaged):
+    leave_partial(tmp_path, damaged)
+    mirror = serve()
+    assert get(mirror) == CONTENT
+    assert mirror.asked == [f"bytes={len(damaged)}-", None]
+    assert not list((tmp_path / "partial").iterdir())
+
+
+def test_empty_partial_file_asks_for_all(serve, get, tmp_path):
+    leave_partial(tmp_path, b"")
+    mirror = serve()
+    assert get(mirror) == CONTENT
+    assert mirror.asked == [None]
+
+
+@pytest.mark.parametrize("altered", [CONTENT[:-1] + b"?", CONTENT[:-1], CONTENT + b"more", b"<html>moved</html>", b""])
+def test_altered_content_is_dropped_and_the_next_mirror_asked_for_all(serve, get, altered):
+    bad, good = serve(content=altered), serve()
+    assert get(bad, good) == CONTENT
+    assert (bad.asked, good.asked) == ([None], [None])
+
+
+@pytest.mark.parametrize("trouble", [{"status": 404}, {"status": 503}, {"content": b"altered"}, {"breaks_after": [100]}])
+def test_mirror_in_trouble_is_followed_by_the_next(serve, get, trouble):
+    bad, good = serve(**trouble), serve()
+    assert get(bad, good) == CONTENT
+    assert len(bad.asked) == 1
+
+
+def test_mirror_that_stalls_is_followed_by_the_next(serve, get, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    slow, good = serve(stalls=0.6), serve()
+    assert get(slow, good) == CONTENT
+
+
+def test_when_every_mirror_fails_each_is_listed_with_what_to_do(serve, get, tmp_path):
+    missing, altered, broken = serve(status=404), serve(content=b"altered"), serve(breaks_after=[10])
+    nobody = "http://127.0.0.1:9/files"
+    with pytest.raises(DownloadError) as caught:
+        get(missing, altered, nobody, broken)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "digits.gz: no mirror gave the file."
+    listed = [missing.address, altered.address, nobody, broken.address]
+    for line, address in zip(lines[1:5], listed, strict=True):
+        assert line.startswith(f"  {address}/digits.gz: ")
+    assert "404" in lines[1]
+    assert f"7 bytes came, but not with the published md5 {REMOTE.md5}" in lines[2]
+    assert "run again (what came is kept)" in lines[5]
+    assert f"put the file at DIGITS/raw/digits.gz below a folder that {DATA_ROOT} names" in lines[5]
+    assert_nothing_left(tmp_path)
+
+
+def test_failed_download_leaves_an_older_file_as_it_was(serve, get, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / REMOTE.name).write_bytes(b"older")
+    with pytest.raises(DownloadError):
+        get(serve(content=b"altered"))
+    assert (tmp_path / "raw" / REMOTE.name).read_bytes() == b"older"
+    assert len(list((tmp_path / "raw").iterdir())) == 1
+
+
+def test_older_file_with_another_checksum_is_replaced(serve, get, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / REMOTE.name).write_bytes(b"older")
+    assert get(serve()) == CONTENT
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A data root that holds the file."""
+    folder = tmp_path / "root"
+    (folder / REMOTE.folder).mkdir(parents=True)
+    (folder / REMOTE.folder / REMOTE.name).write_bytes(CONTENT)
+    monkeypatch.setenv(DATA_ROOT, str(folder))
+    return folder
+
+
+def test_file_in_the_data_root_is_taken_without_any_request(serve, root, tmp_path):
+    mirror = serve()
+    target = tmp_path / "raw" / REMOTE.name
+    found = obtain(REMOTE, [mirror.address], target, tmp_path / "partial")
+    assert target.read_bytes() == CONTENT
+    assert found == str(root / REMOTE.folder / REMOTE.name)
+    assert mirror.asked == []
+
+
+def test_file_that_the_data_root_lacks_is_downloaded(serve, get, root):
+    (root / REMOTE.folder / REMOTE.name).unlink()
+    mirror = serve()
+    assert get(mirror) == CONTENT
+    assert mirror.asked == [None]
+    assert not list((root / REMOTE.folder).iterdir())
+
+
+@pytest.mark.parametrize("altered", [b"", CONTENT[:-1], CONTENT + b"x"])
+def test_altered_file_in_the_data_root_is_refused_and_not_replaced_in_silence(serve, get, root, tmp_path, altered):
+    file = root / REMOTE.folder / REMOTE.name
+    file.write_bytes(altered)
+    mirror = serve()
+    with pytest.raises(DataError) as caught:
+        get(mirror)
+    assert str(caught.value) == (
+        f"{file}: has md5 {hashlib.md5(altered).hexdigest()}, published is {REMOTE.md5}: truncated or altered. "
+        "Replace the file, or remove it to download it again."
+    )
+    assert mirror.asked == []
+    assert_nothing_left(tmp_path)
+
+
+def test_data_root_that_is_not_there_is_refused(serve, get, tmp_path, monkeypatch):
+    monkeypatch.setenv(DATA_ROOT, str(tmp_path / "nowhere"))
+    mirror = serve()
+    with pytest.raises(DataError, match=rf"{DATA_ROOT}=.*nowhere: no such folder\. Correct the variable, or unset it"):
+        get(mirror)
+    assert mirror.asked == []
+
+
+def test_empty_data_root_is_as_good_as_none(serve, get, monkeypatch):
+    monkeypatch.setenv(DATA_ROOT, "")
+    assert get(serve()) == CONTENT
+
+
+def test_data_root_that_cannot_be_read_is_refused(serve, get, root):
+    root.chmod(0)
+    if os.access(root, os.R_OK):  # who may read everything finds a file where the folder was
+        root.chmod(0o755)
+        root.rename(root.with_name("moved"))
+        root.write_bytes(b"")
+    mirror = serve()
+    try:
+        with pytest.raises(DataError, match=f"^{DATA_ROOT}.*root"):
+            get(mirror)
+    finally:
+        root.chmod(0o755)
+    assert mirror.asked == []
+
+
+def test_md5_is_that_of_the_content(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert md5_of(tmp_path / "empty") == "d41d8cd98f00b204e9800998ecf8427e"
+    assert md5_of(tmp_path / "abc") == "900150983cd24fb0d6963f7d28e17f72"

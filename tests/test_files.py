@@ -1,0 +1,222 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labbook.errors import DataError, LabbookError
+from labbook.files import explain, read_bytes, read_json, replace, write_bytes, write_json, write_text, write_tsv
+from labbook.packed import write_packed
+from labbook.training.checkpoint import Checkpoint
+from labbook.training.experiment import write_weights
+
+# Kinds of content that stages write, each larger than 1,000 bytes.
+WRITERS = {
+    "text": lambda path, packed: write_text(path, "new" * 1000),
+    "dataset": write_packed,
+    "weights": lambda path, packed: write_weights(path, {"weight": torch.zeros(1000)}),
+    "checkpoint": lambda path, packed: Checkpoint(path).save({"weight": torch.zeros(1000)}),
+}
+
+
+def failing(number: int, after: bytes = b"half of it"):
+    """Give a writer that writes something, then fails with this error."""
+
+    def write(part: Path) -> None:
+        part.write_bytes(after)
+        raise OSError(number, os.strerror(number))
+
+    return write
+
+
+def test_content_lands_in_folders_that_are_made(tmp_path):
+    write_text(tmp_path / "a/b/c.txt", "Übung\n")
+    assert (tmp_path / "a/b/c.txt").read_bytes() == "Übung\n".encode()
+    assert [file.name for file in (tmp_path / "a/b").iterdir()] == ["c.txt"]
+
+
+def test_new_content_takes_the_place_of_the_old(tmp_path):
+    for content in (b"a longer beginning", b"end"):
+        write_bytes(tmp_path / "x", content)
+        assert (tmp_path / "x").read_bytes() == content
+
+
+def test_place_keeps_its_old_content_until_all_of_the_new_is_there(tmp_path):
+    file = tmp_path / "x"
+    file.write_bytes(b"old")
+
+    def write(part: Path) -> None:
+        part.write_bytes(b"new")
+        assert file.read_bytes() == b"old"
+        assert part.parent == file.parent  # a rename is whole only within one file system
+
+    replace(file, write)
+    assert file.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("content", WRITERS)
+def test_files_can_be_read_by_whom_the_user_lets_read(tmp_path, tiny_packed, content):
+    """A team shares one cache, so nothing may be written for its owner alone."""
+    before = os.umask(0o027)
+    try:
+        WRITERS[content](tmp_path / "x", tiny_packed)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("a mistake"), KeyboardInterrupt()])
+@pytest.mark.parametrize("old", [b"old", None])
+def test_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path, error, old):
+    file = tmp_path / "x"
+    if old is not None:
+        file.write_bytes(old)
+
+    def write(part: Path) -> None:
+        part.write_bytes(b"half of it")
+        raise error
+
+    with pytest.raises((LabbookError, ValueError, KeyboardInterrupt)):
+        replace(file, write)
+    assert {found.name: found.read_bytes() for found in tmp_path.iterdir()} == ({"x": old} if old is not None else {})
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_is_told_with_the_file_and_what_to_do(tmp_path, number):
+    with pytest.raises(LabbookError) as caught:
+        replace(tmp_path / "x", failing(number))
+    assert str(caught.value) == (
+        f"{tmp_path / 'x'}: the disk is full. Free some space there and run the same command again; nothing was half-written."
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_folder_that_may_not_be_written_is_told_with_what_to_do(tmp_path, number):
+    with pytest.raises(LabbookError) as caught:
+        replace(tmp_path / "x", failing(number))
+    assert str(caught.value) == (
+        f"{tmp_path / 'x'}: may not be written or read ({os.strerror(number)}). Check the permissions of the folder."
+    )
+
+
+def test_other_trouble_is_told_with_the_file(tmp_path):
+    with pytest.raises(LabbookError, match=f"x: {os.strerror(errno.EIO)}$"):
+        replace(tmp_path / "x", failing(errno.EIO))
+    assert explain(OSError("without a number"), Path("x")) == "x: without a number"
+
+
+def test_folder_in_the_place_of_the_file_is_told(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(LabbookError, match="x: "):
+        write_text(tmp_path / "x", "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]
+
+
+def test_file_in_the_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "x").write_bytes(b"a file")
+    with pytest.raises(LabbookError, match=r"x/y\.txt: "):
+        write_text(tmp_path / "x" / "y.txt", "new")
+    assert (tmp_path / "x").read_bytes() == b"a file"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_device_that_is_full_is_told(tmp_path):
+    def write(part: Path) -> None:
+        part.symlink_to("/dev/full")
+        part.write_bytes(b"x")
+
+    with pytest.raises(LabbookError, match=r"x: the disk is full\. Free some space"):
+        replace(tmp_path / "x", write)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def small_files():
+    """Let this process write no more than 1,000 bytes to a file."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("content", WRITERS)
+def test_write_that_the_system_refuses_half_way_is_told_and_leaves_the_old_content(tmp_path, tiny_packed, small_files, content):
+    (tmp_path / "x").write_bytes(b"old")
+    with pytest.raises(LabbookError, match=f"x: {os.strerror(errno.EFBIG)}$"):
+        WRITERS[content](tmp_path / "x", tiny_packed)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"x": b"old"}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(value=st.dictionaries(st.text(), json_values, max_size=3))
+def test_json_that_is_written_is_read_again(value, tmp_path_factory):
+    file = tmp_path_factory.mktemp("json") / "x.json"
+    write_json(file, value)
+    assert read_json(file, value, "") == value
+
+
+def test_json_keeps_its_order_and_ends_with_a_line(tmp_path):
+    write_json(tmp_path / "x.json", {"b": 1, "a": [0.1]})
+    assert (tmp_path / "x.json").read_text(encoding="utf-8") == '{\n  "b": 1,\n  "a": [\n    0.1\n  ]\n}\n'
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"loss": [float("-inf")]}])
+def test_json_refuses_what_json_has_no_word_for(tmp_path, value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", value)
+    assert not list(tmp_path.iterdir())
+
+
+@given(rows=st.lists(st.tuples(st.integers(), st.none() | st.floats(allow_nan=False), st.booleans()), max_size=6))
+def test_tsv_gives_every_value_back_exactly(rows, tmp_path_factory):
+    file = tmp_path_factory.mktemp("tsv") / "x.tsv"
+    columns = ["step", "loss", "best"]
+    write_tsv(file, columns, (dict(zip(columns, row, strict=True)) for row in rows))
+    head, *lines, end = file.read_bytes().decode().split("\n")
+    assert (head, end) == ("step\tloss\tbest", "")
+    cells = [line.split("\t") for line in lines]
+    assert [(int(step), float(loss) if loss else None, best == "True") for step, loss, best in cells] == rows
+
+
+def test_tsv_takes_the_columns_asked_for_and_needs_all_of_them(tmp_path):
+    write_tsv(tmp_path / "x.tsv", ["b", "a"], [{"a": 1, "b": 0.1, "c": 3}])
+    assert (tmp_path / "x.tsv").read_text(encoding="utf-8") == "b\ta\n0.1\t1\n"
+    with pytest.raises(KeyError, match="d"):
+        write_tsv(tmp_path / "x.tsv", ["d"], [{"a": 1}])
+
+
+@pytest.mark.parametrize("reader", [read_bytes, lambda path, mend: read_json(path, (), mend)])
+def test_missing_file_is_named_with_what_brings_it_back(tmp_path, reader):
+    with pytest.raises(DataError) as caught:
+        reader(tmp_path / "x", "Run `dvc pull`.")
+    assert str(caught.value) == f"{tmp_path / 'x'}: not found. Run `dvc pull`."
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", json.dumps({"a": 1}).encode()[:-1]])
+def test_damaged_json_is_named_with_what_brings_it_back(tmp_path, data):
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.json: damaged, not JSON \(.*\)\. Run `dvc pull`\.$"):
+        read_json(tmp_path / "x.json", (), "Run `dvc pull`.")
+
+
+@pytest.mark.parametrize("value", [{"loss": 1, "a": 2}, [], "loss accuracy", 3, None])
+def test_json_without_the_keys_that_are_needed_is_damaged(tmp_path, value):
+    write_json(tmp_path / "x.json", value)
+    with pytest.raises(DataError, match=r"x\.json: damaged, it holds no accuracy(, loss)?\. Run `dvc pull`\.$"):
+        read_json(tmp_path / "x.json", ("loss", "accuracy"), "Run `dvc pull`.")
+
+
+def test_folder_in_the_place_of_a_file_that_is_read_is_told(tmp_path):
+    with pytest.raises(DataError, match=f": {os.strerror(errno.EISDIR)}$"):
+        read_bytes(tmp_path, "")

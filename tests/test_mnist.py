@@ -1,0 +1,242 @@
+import gzip
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.datasets import load_digits
+
+from labbook.datasets import mnist
+from labbook.datasets.mnist import read_idx
+from labbook.download import DATA_ROOT, Remote
+from labbook.errors import DataError, DownloadError
+from labbook.packed import read_packed
+
+MEND = r"Remove it and run `dvc repro fetch@mnist`\.$"
+
+
+def idx(values: np.ndarray, kind: int = 8, shape: tuple[int, ...] | None = None) -> bytes:
+    sizes = values.shape if shape is None else shape
+    return struct.pack(f">HBB{len(sizes)}I", 0, kind, len(sizes), *sizes) + values.tobytes()
+
+
+@given(values=arrays.arrays(np.uint8, arrays.array_shapes(max_dims=3, min_side=0, max_side=6)))
+def test_idx_file_gives_its_values(values, tmp_path_factory):
+    file = tmp_path_factory.mktemp("idx") / "values.gz"
+    file.write_bytes(gzip.compress(idx(values)))
+    found = read_idx(file)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, values)
+
+
+@given(cut=st.integers(0, 200))
+def test_truncated_idx_file_is_refused(cut, tmp_path_factory):
+    file = tmp_path_factory.mktemp("idx") / "values.gz"
+    whole = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (20, 10)).astype(np.uint8)))
+    file.write_bytes(whole[: min(cut, len(whole) - 1)])
+    with pytest.raises(DataError, match=MEND):
+        read_idx(file)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (idx(np.zeros((2, 3), np.uint8), kind=9), "holds 6 values for the shape"),
+        (b"\x01" + idx(np.zeros((2, 3), np.uint8))[1:], "holds 6 values for the shape"),
+        (idx(np.zeros((2, 3), np.uint8), shape=(2, 4)), r"holds 6 values for the shape \(2, 4\)"),
+        (idx(np.zeros((2, 3), np.uint8), shape=(2, 2)), r"holds 6 values for the shape \(2, 2\)"),
+        (idx(np.zeros(5, np.uint8), shape=(4294967295, 4294967295)), "holds 5 values for the shape"),
+        (b"", "no gzipped IDX file"),
+        (b"\x00\x00", "no gzipped IDX file"),
+        (b"\x00\x00\x08\x03\x00\x00\x00\x01", "no gzipped IDX file"),
+    ],
+)
+def test_idx_file_with_wrong_magic_or_counts_is_refused(tmp_path, data, reason):
+    file = tmp_path / "values.gz"
+    file.write_bytes(gzip.compress(data))
+    with pytest.raises(DataError, match=rf"values\.gz: .*{reason}.*{MEND}"):
+        read_idx(file)
+
+
+def test_idx_file_that_is_not_gzipped_is_refused(tmp_path):
+    file = tmp_path / "values.gz"
+    file.write_bytes(idx(np.zeros(5, np.uint8)))
+    with pytest.raises(DataError, match=f"no gzipped IDX file .*{MEND}"):
+        read_idx(file)
+
+
+def test_missing_idx_file_is_named_with_what_fetches_it(tmp_path):
+    with pytest.raises(DataError, match=r"values\.gz: not found\. Run `dvc repro fetch@mnist`\."):
+        read_idx(tmp_path / "values.gz")
+
+
+@pytest.fixture(scope="module")
+def embedded(mnist_file):
+    return read_packed(mnist_file)
+
+
+def test_embedded_digits_have_the_form_of_mnist(embedded):
+    assert (embedded.name, embedded.source, embedded.image_shape) == ("mnist", "embedded", (1, 28, 28))
+    assert embedded.classes == tuple("0123456789")
+    for split in (embedded.train, embedded.test):
+        assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
+        assert split.images.shape == (len(split), 1, 28, 28)
+        assert set(split.labels) == set(range(10))
+        assert (split.images.min(), split.images.max()) == (0, 255)
+        border = split.images.copy()
+        border[:, :, 4:-4, 4:-4] = 0
+        assert not border.any()
+
+
+def test_embedded_digits_are_split_class_by_class(embedded):
+    counts = np.bincount(load_digits().target)
+    test_counts = np.bincount(embedded.test.labels)
+    assert np.array_equal(np.bincount(embedded.train.labels) + test_counts, counts)
+    assert np.array_equal(test_counts, np.round(0.2 * counts))
+
+
+def test_every_digit_of_scikit_learn_is_there_once_with_its_label(embedded):
+    """Each image is nearest to one original, drawn large without any smoothing, and no two to the same one."""
+    digits = load_digits()
+    originals = np.kron(digits.images / 16 * 255, np.ones((5, 5))).reshape(-1, 20, 2, 20, 2).mean(axis=(2, 4)).reshape(-1, 400)
+    images = np.concatenate([embedded.train.images, embedded.test.images])[:, 0, 4:-4, 4:-4].reshape(-1, 400).astype(float)
+    assert images.mean() == pytest.approx(originals.mean(), rel=0.02)
+    distances = (originals**2).sum(axis=1) - 2 * images @ originals.T  # but for what is the same for all originals
+    nearest = distances.argmin(axis=1)
+    assert sorted(nearest) == list(range(1797))
+    assert np.array_equal(digits.target[nearest], np.concatenate([embedded.train.labels, embedded.test.labels]))
+
+
+def test_embedded_train_and_test_share_no_image(embedded):
+    train, test = ({image.tobytes() for image in split.images} for split in (embedded.train, embedded.test))
+    assert not train & test
+    assert len(train) + len(test) == 1797
+
+
+def test_embedded_files_have_the_same_bytes_every_time(tmp_path, mnist_file, prepared, run_stage):
+    """Fetched and prepared by the stages, in processes of their own."""
+    (prepared / "data/processed/mnist.safetensors").unlink()
+    for stage, *more in (("fetch",), ("prepare", "--validation-fraction", "0.1", "--seed", "0")):
+        done = run_stage(stage, "mnist", "--source", "embedded", *more)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (prepared / "data/processed/mnist.safetensors").read_bytes() == mnist_file.read_bytes()
+    raw = prepared / "data/raw/mnist"
+    assert [file.name for file in raw.iterdir()] == ["digits.npz"]
+    mnist.fetch("embedded", tmp_path / "again")
+    assert (tmp_path / "again/digits.npz").read_bytes() == (raw / "digits.npz").read_bytes()
+
+
+def test_seed_moves_the_validation_split_and_never_the_test_set(tmp_path):
+    mnist.fetch("embedded", tmp_path)
+    one, two = (mnist.prepare(tmp_path, "embedded", 0.1, seed) for seed in (0, 1))
+    assert not np.array_equal(one.validation, two.validation)
+    assert np.array_equal(one.test.images, two.test.images)
+    assert np.array_equal(one.train.images, two.train.images)
+
+
+def test_flipped_byte_of_an_idx_file_is_found_or_has_no_effect(tmp_path):
+    """No effect have the few that gzip keeps for itself, such as the date."""
+    values = np.random.default_rng(0).integers(0, 9, 300).astype(np.uint8)
+    good = gzip.compress(idx(values), mtime=0)
+    file = tmp_path / "values.gz"
+    found = 0
+    for place in range(len(good)):
+        file.write_bytes(good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :])
+        try:
+            assert np.array_equal(read_idx(file), values)
+        except DataError:
+            found += 1
+    assert found > len(good) - 10
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # NumPy leaves a file open that is no archive
+def test_truncated_embedded_file_is_refused(tmp_path):
+    mnist.fetch("embedded", tmp_path)
+    good = (tmp_path / "digits.npz").read_bytes()
+    for length in (0, 1, 3, 4, 10, 30, 1000, len(good) // 2, len(good) - 22, len(good) - 1):
+        (tmp_path / "digits.npz").write_bytes(good[:length])
+        with pytest.raises(DataError, match=r"digits\.npz: missing or damaged \(.*Run `dvc repro fetch@mnist`\.$"):
+            mnist.prepare(tmp_path, "embedded", 0.1, 0)
+
+
+@pytest.mark.parametrize(("images", "labels"), [((5, 7, 8), 5), ((5, 64), 5), ((5, 8, 8), 4)])
+def test_embedded_file_of_other_shapes_is_refused(tmp_path, images, labels):
+    np.savez(tmp_path / "digits.npz", images=np.zeros(images, np.uint8), labels=np.zeros(labels, np.int64))
+    with pytest.raises(DataError, match=r"digits\.npz: holds images \(5, .* and labels \(\d,\)\. Run `dvc repro"):
+        mnist.prepare(tmp_path, "embedded", 0.1, 0)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive at all"])
+def test_missing_or_damaged_embedded_file_is_named_with_what_fetches_it(tmp_path, content):
+    if content is not None:
+        (tmp_path / "digits.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"digits\.npz: missing or damaged \(.*Run `dvc repro fetch@mnist`\.$"):
+        mnist.prepare(tmp_path, "embedded", 0.1, 0)
+
+
+def test_prepare_stage_without_raw_files_ends_with_one_message(workdir, run_stage):
+    arguments = ("mnist", "--source", "official", "--validation-fraction", "0.1", "--seed", "0")
+    done = run_stage("prepare", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "dvc repro fetch@mnist" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (workdir / "data/processed").exists()
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A data root with a small set in the published format, whose checksums stand for the published ones."""
+    generator = np.random.default_rng(0)
+    values = {
+        "train_images": generator.integers(0, 256, (40, 28, 28)).astype(np.uint8),
+        "train_labels": (np.arange(40) % 10).astype(np.uint8),
+        "test_images": generator.integers(0, 256, (10, 28, 28)).astype(np.uint8),
+        "test_labels": np.arange(10, dtype=np.uint8),
+    }
+    folder = tmp_path / "root" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    files = {}
+    for name, remote in mnist.FILES.items():
+        data = gzip.compress(idx(values[name]))
+        (folder / remote.name).write_bytes(data)
+        files[name] = Remote(remote.name, hashlib.md5(data).hexdigest(), remote.folder)
+    monkeypatch.setattr(mnist, "FILES", files)
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+    monkeypatch.setenv(DATA_ROOT, str(tmp_path / "root"))
+    return values
+
+
+def test_official_files_come_from_the_data_root(published, tmp_path):
+    mnist.fetch("official", tmp_path / "raw")
+    packed = mnist.prepare(tmp_path / "raw", "official", validation_fraction=0.25, seed=0)
+    assert (packed.source, packed.image_shape, packed.classes) == ("official", (1, 28, 28), tuple("0123456789"))
+    for split, name in ((packed.train, "train"), (packed.test, "test")):
+        assert np.array_equal(split.images[:, 0], published[f"{name}_images"])
+        assert np.array_equal(split.labels, published[f"{name}_labels"])
+        assert split.labels.dtype == np.int64
+    assert np.array_equal(np.bincount(packed.train.labels[packed.validation]), [1] * 10)
+
+
+def test_official_file_that_is_nowhere_is_named(published, tmp_path):
+    (tmp_path / "root/MNIST/raw/t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DownloadError, match=r"t10k-labels-idx1-ubyte\.gz"):
+        mnist.fetch("official", tmp_path / "raw")
+
+
+def test_images_and_labels_that_do_not_fit_are_refused(published, tmp_path):
+    mnist.fetch("official", tmp_path / "raw")
+    (tmp_path / "raw/train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(39, np.uint8))))
+    with pytest.raises(DataError, match=r"train has images \(40, 28, 28\) and labels \(39,\), which do not fit"):
+        mnist.prepare(tmp_path / "raw", "official", 0.25, 0)
+
+
+def test_label_that_is_no_digit_is_refused(published, tmp_path):
+    mnist.fetch("official", tmp_path / "raw")
+    labels = np.full(10, 10, np.uint8)
+    (tmp_path / "raw/t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    with pytest.raises(DataError, match="test has the label 10, and MNIST's are 0 to 9"):
+        mnist.prepare(tmp_path / "raw", "official", 0.25, 0)

@@ -1,0 +1,114 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from labbook.errors import DeviceError, ParamsError
+from labbook.params.training import read_runtime
+from labbook.runtime import choose_device, configure
+from labbook.stage import run
+
+ABSENT = f"cuda:{max(7, torch.cuda.device_count())}"
+
+
+def test_cpu_is_always_there():
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_auto_takes_an_accelerator_where_there_is_one():
+    if torch.cuda.is_available():
+        expected = torch.device("cuda:0")
+    else:
+        expected = torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    assert choose_device("auto") == expected
+
+
+@pytest.mark.parametrize("device", [ABSENT, *([] if torch.backends.mps.is_available() else ["mps"])])
+def test_device_that_is_absent_is_refused_with_what_there_is(device):
+    with pytest.raises(DeviceError) as caught:
+        choose_device(device)
+    before, _, there = str(caught.value).partition("This machine has: ")
+    assert before == f"device: {device} is not there. "
+    names, _, advice = there.partition(". ")
+    assert names.split(", ")[-1] == "cpu"
+    assert len(names.split(", ")) == 1 + torch.cuda.device_count() + torch.backends.mps.is_available()
+    assert advice == "Set `device: auto` in params.yaml."
+
+
+def test_cuda_means_the_first_one():
+    if torch.cuda.is_available():
+        assert choose_device("cuda") == torch.device("cuda:0")
+    else:
+        with pytest.raises(DeviceError, match="cuda is not there"):
+            choose_device("cuda")
+
+
+def test_train_stage_on_an_absent_device_ends_with_one_message(prepared, edit_params, run_stage):
+    edit_params(lambda values: values.update(device=ABSENT))
+    done = run_stage("train", "mnist_mlp_100")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: device: {ABSENT} is not there. This machine has: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_configuring_sets_the_threads(threads):
+    assert configure("cpu", threads, seed=0) == torch.device("cpu")
+    assert torch.get_num_threads() == threads
+
+
+def test_configuring_makes_everything_that_follows_deterministic():
+    draws = []
+    for seed in (5, 5, 6):
+        configure("cpu", 2, seed)
+        draws.append(torch.rand(3).tolist())
+    assert draws[0] == draws[1] != draws[2]
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("device", "gpu"), ("device", "cuda:x"), ("threads", 0), ("threads", 2.0), ("seed", -1), ("seed", None)]
+)
+def test_wrong_value_is_refused_by_its_name(key, value):
+    values = {"seed": 0, "device": "cpu", "threads": 2}
+    assert read_runtime(values).model_dump() == values
+    with pytest.raises(ParamsError, match=f"^{key}: .* will not do: "):
+        read_runtime(values | {key: value})
+
+
+def test_environment_is_set_when_the_package_is_imported_and_left_where_it_is_set():
+    """Torch's libraries read both when they load."""
+    names = ("CUBLAS_WORKSPACE_CONFIG", "GOMP_SPINCOUNT")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    script = f"import labbook, os, json; print(json.dumps([os.environ[name] for name in {names}]))"
+
+    def imported(**environment):
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=clean | environment, capture_output=True, text=True, check=True
+        )
+        return json.loads(done.stdout)
+
+    workspace, _ = imported()
+    assert workspace in (":4096:8", ":16:8")  # the two that cuBLAS is deterministic with
+    assert imported(GOMP_SPINCOUNT="7") == [workspace, "7"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(DeviceError("no such device"), "error: no such device"), (KeyboardInterrupt(), 130)]
+)
+def test_stage_ends_without_a_traceback_for_what_a_user_can_mend(error, code):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    assert caught.value.code == code
+
+
+def test_stage_shows_the_traceback_of_a_mistake_of_ours():
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 / 0)
