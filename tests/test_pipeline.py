@@ -40,10 +40,10 @@ class Pipeline:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": f"{hook}{os.pathsep}{folder / 'src'}",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "DVC_NO_ANALYTICS": "1",
         }
-        self.environment.pop("LABBOOK_DATA_ROOT", None)
+        for name in ("LABBOOK_DATA_ROOT", "PYTHONDONTWRITEBYTECODE"):
+            self.environment.pop(name, None)
         for name in ("src", "stages"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         for name in ("dvc.yaml", ".gitignore", ".dvcignore"):

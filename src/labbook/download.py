@@ -18,7 +18,7 @@ __all__ = ["DATA_ROOT", "Remote", "obtain"]
 DATA_ROOT = "LABBOOK_DATA_ROOT"
 PARTIAL = Path(".downloads")
 TIMEOUT = 30  # seconds without a byte before the next mirror is tried
-BLOCK = 1 << 18
+BLOCK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Pat
                     path=target.parent,
                     downloader=Resuming(unfinished),
                 )
+                target.chmod(0o644)  # pooch writes for the owner alone; a team must be able to read
                 unfinished.unlink(missing_ok=True)
                 return address
             except requests.RequestException as error:

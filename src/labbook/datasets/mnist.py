@@ -6,7 +6,6 @@ levels, scaled to 20×20 and centred in 28×28 as MNIST's digits are; a fifth of
 
 import gzip
 import struct
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -15,11 +14,12 @@ from numpy.typing import NDArray
 
 from labbook.download import Remote, obtain
 from labbook.errors import DataError
-from labbook.files import read_bytes, replace
+from labbook.files import read_bytes, write_bytes
 from labbook.packed import Packed, Split, carve_validation
 
 __all__ = ["CLASSES", "fetch", "prepare"]
 
+FETCH_AGAIN = "Remove it and run `dvc repro fetch@mnist`."
 CLASSES = tuple(str(digit) for digit in range(10))
 FOLDER = "MNIST/raw"
 MIRRORS = (
@@ -33,7 +33,7 @@ FILES = {
     "test_images": Remote("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3", FOLDER),
     "test_labels": Remote("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c", FOLDER),
 }
-EMBEDDED_FILE = "digits.npz"
+EMBEDDED_FILES = ("digits-images-idx3-ubyte.gz", "digits-labels-idx1-ubyte.gz")
 EMBEDDED_TEST_FRACTION = 0.2
 EMBEDDED_SPLIT_SEED = 0  # apart from params.yaml's seed: the test set stays the same for every run
 
@@ -51,8 +51,8 @@ def fetch(source: str, folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images, labels = digits.images.astype(np.uint8), digits.target.astype(np.int64)
-    replace(folder / EMBEDDED_FILE, lambda part: _save_npz(part, images, labels))
+    for name, values in zip(EMBEDDED_FILES, (digits.images, digits.target), strict=True):
+        write_bytes(folder / name, to_idx(values.astype(np.uint8)))
 
 
 def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
@@ -67,16 +67,27 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
 
 
 def _read_official(folder: Path) -> tuple[Split, Split]:
-    arrays = {name: read_idx(folder / remote.name) for name, remote in FILES.items()}
-    splits = []
-    for part in ("train", "test"):
-        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
-        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-            raise DataError(f"{folder}: {part} has images {images.shape} and labels {labels.shape}, which do not fit.")
-        if labels.size and labels.max() >= len(CLASSES):
-            raise DataError(f"{folder}: {part} has the label {labels.max()}, and MNIST's are 0 to {len(CLASSES) - 1}.")
-        splits.append(Split(images[:, None], labels.astype(np.int64)))
-    return splits[0], splits[1]
+    train_images, train_labels = _read_pair(folder, FILES["train_images"].name, FILES["train_labels"].name)
+    test_images, test_labels = _read_pair(folder, FILES["test_images"].name, FILES["test_labels"].name)
+    return Split(train_images[:, None], train_labels), Split(test_images[:, None], test_labels)
+
+
+def _read_embedded(folder: Path) -> tuple[Split, Split]:
+    small, labels = _read_pair(folder, *EMBEDDED_FILES)
+    images = np.stack([_as_mnist(image) for image in small])[:, None]
+    is_test = np.zeros(len(labels), dtype=bool)
+    is_test[carve_validation(labels, EMBEDDED_TEST_FRACTION, EMBEDDED_SPLIT_SEED)] = True
+    return Split(images[~is_test], labels[~is_test]), Split(images[is_test], labels[is_test])
+
+
+def _read_pair(folder: Path, images_name: str, labels_name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read images (N, H, W) and their labels (N,), and check that they belong together."""
+    images, labels = read_idx(folder / images_name), read_idx(folder / labels_name)
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise DataError(f"{folder / images_name}: holds images {images.shape} for labels {labels.shape}. {FETCH_AGAIN}")
+    if labels.size and labels.max() >= len(CLASSES):
+        raise DataError(f"{folder / labels_name}: has the label {labels.max()}, beyond {len(CLASSES) - 1}. {FETCH_AGAIN}")
+    return images, labels.astype(np.int64)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -92,27 +103,16 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         shape = struct.unpack_from(f">{rank}I", data, 4)
         values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * rank)
     except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
-        raise DataError(
-            f"{path}: damaged, no gzipped IDX file ({error}). Remove it and run `dvc repro fetch@mnist`."
-        ) from error
+        raise DataError(f"{path}: damaged, no gzipped IDX file ({error}). {FETCH_AGAIN}") from error
     if (zeros, kind) != (0, 8) or values.size != np.prod(shape):
-        raise DataError(f"{path}: holds {values.size} values for the shape {shape}. Remove it and run `dvc repro fetch@mnist`.")
+        raise DataError(f"{path}: holds {values.size} values for the shape {shape}. {FETCH_AGAIN}")
     return values.reshape(shape)
 
 
-def _read_embedded(folder: Path) -> tuple[Split, Split]:
-    path = folder / EMBEDDED_FILE
-    try:
-        with np.load(path) as file:
-            small, labels = file["images"], file["labels"]
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
-        raise DataError(f"{path}: missing or damaged ({error}). Run `dvc repro fetch@mnist`.") from error
-    if small.ndim != 3 or small.shape[1:] != (8, 8) or labels.shape != small.shape[:1]:
-        raise DataError(f"{path}: holds images {small.shape} and labels {labels.shape}. Run `dvc repro fetch@mnist`.")
-    images = np.stack([_as_mnist(image) for image in small])[:, None]
-    is_test = np.zeros(len(labels), dtype=bool)
-    is_test[carve_validation(labels, EMBEDDED_TEST_FRACTION, EMBEDDED_SPLIT_SEED)] = True
-    return Split(images[~is_test], labels[~is_test]), Split(images[is_test], labels[is_test])
+def to_idx(values: NDArray[np.uint8]) -> bytes:
+    """Write bytes as a gzipped IDX file without a date: the same values give the same bytes."""
+    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+    return gzip.compress(header + values.tobytes(), mtime=0)
 
 
 def _as_mnist(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -122,8 +122,3 @@ def _as_mnist(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     grey = (image.astype(np.uint16) * 255 // 16).astype(np.uint8)
     scaled = np.asarray(Image.fromarray(grey).resize((20, 20), Image.Resampling.BICUBIC))
     return np.pad(scaled, 4)
-
-
-def _save_npz(part: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    with part.open("wb") as file:  # given a path, NumPy would add .npz to it
-        np.savez(file, images=images, labels=labels)

@@ -105,6 +105,11 @@ LENGTH = ("epochs", "embedded_epochs", "schedule", "keep", "test_curve", "constr
 
 
 def _check_sweep(values: dict[str, Any], name: str, sweep: Sweep) -> None:
+    if sweep.experiment not in values["experiments"]:
+        raise ParamsError(
+            f"sweeps.{name}.experiment: there is no experiment {sweep.experiment!r}"
+            f"{closest(sweep.experiment, list(values['experiments']))}"
+        )
     own = copy.deepcopy(values["sweeps"][name]["train"])
     experiment = copy.deepcopy(pick(values, f"experiments.{sweep.experiment}.train"))
     for block in (own, experiment):

@@ -45,9 +45,10 @@ def _broken_layers(model: nn.Module, constraint: Constraint) -> Iterator[tuple[s
     if constraint.hidden_layers_at_least is not None and len(hidden) < constraint.hidden_layers_at_least:
         yield "hidden_layers_at_least", f"at least {constraint.hidden_layers_at_least}", len(hidden)
     kinds = [type(module).__name__ for module in model.modules() if not list(module.children())]
-    others = sorted(set(kinds) - set(constraint.layers_allowed or kinds))
+    allowed = kinds if constraint.layers_allowed is None else constraint.layers_allowed
+    others = sorted(set(kinds) - set(allowed))
     if others:
-        yield "layers_allowed", f"only {', '.join(constraint.layers_allowed or ())}", ", ".join(others)
+        yield "layers_allowed", f"only {', '.join(allowed) or 'no layer'}", ", ".join(others)
     convs = kinds.count("Conv2d")
     for kind in constraint.layers_at_every_conv or ():
         if kinds.count(kind) < max(1, convs):

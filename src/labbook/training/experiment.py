@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from labbook.errors import ParamsError
 from labbook.files import write_bytes
 from labbook.inference import place
 from labbook.packed import Packed
@@ -72,7 +73,10 @@ def train_experiment(
     device = configure(runtime.device, runtime.threads, runtime.seed)
     parts = {family: load(family, getattr(settings, family), f"{key}.{family}") for family in PARTS}
     build, model_settings = parts["model"][0].build, parts["model"][1]
-    model = build(model_settings, packed.image_shape, len(packed.classes))
+    try:
+        model = build(model_settings, packed.image_shape, len(packed.classes))
+    except ParamsError as error:
+        raise ParamsError(f"{key}.{error}") from error
     decay = getattr(parts["optimizer"][1], "weight_decay", 0.0)
     check(model, settings.constraint, decay, f"{key}.constraint")
     model = model.to(device).to(memory_format=torch.channels_last)
