@@ -305,7 +305,7 @@ def test_sweep_with_the_name_of_an_experiment_is_refused(edit_params):
 
 def test_sweep_of_an_unknown_experiment_is_refused(edit_params):
     edit_params(put(f"{SWEEP}.experiment", "mnist_cn"))
-    assert "experiments holds no 'mnist_cn'; did you mean 'mnist_cnn'?" in refusal()
+    assert "sweeps.mnist_cnn_dropout.experiment: there is no experiment 'mnist_cn'; did you mean 'mnist_cnn'?" in refusal()
 
 
 @pytest.mark.parametrize("key", ["batch_size", "optimizer.lr", "model.channels"])

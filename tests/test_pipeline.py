@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = ("mnist_mlp_100", "mnist_cnn_small")
+EXPERIMENTS = ("mnist_mlp_100", "mnist_cnn", "mnist_cnn_small")
 TIMING_STAGES = {"timing"}
 
 

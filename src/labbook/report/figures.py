@@ -71,11 +71,12 @@ def overview(records: list[Record]) -> str:
         for place, record in enumerate(records):
             error = 100 * (1 - record.history["test_accuracy"])
             axis.plot(record.history["epoch"], error, label=record.name, linewidth=1.3, color=f"C{place % 10}")
-        goal = threshold(records[0].card["source"])
-        axis.axhline(100 * (1 - goal), color=INK, linestyle=":", linewidth=1)
+        for source in {record.card["source"] for record in records}:
+            axis.axhline(100 * (1 - threshold(source)), color=INK, linestyle=":", linewidth=1)
         axis.set(xlabel="epoch", ylabel="test error, %", yscale="log")
         axis.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        if records:
+            axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
         return _svg(figure)
 
 

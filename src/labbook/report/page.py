@@ -13,7 +13,7 @@ from markupsafe import Markup
 from labbook.files import read_bytes, write_text
 from labbook.report.answers import answer_b, best_of_last_three, threshold
 from labbook.report.figures import learning_curves, overview, sweep_curve
-from labbook.report.records import Record, SweepRecord
+from labbook.report.records import Record, SweepRecord, with_test_curve
 from labbook.report.tables import environment_of, results_table, sweep_table
 from labbook.report.verdict import TOLERANCE, tell_reported
 
@@ -48,7 +48,7 @@ def write_page(source: str, records: list[Record], sweeps: list[SweepRecord], pa
         lstrip_blocks=True,
     )
     detail = best_of_last_three(records)
-    watched = [record for record in records if record.asked.assignment == "B" and record.asked.train.test_curve]
+    watched = [record for record in with_test_curve(records) if record.asked.assignment == "B"]
     html = environment.get_template("index.html").render(
         source=source,
         official=source == "official",

@@ -15,7 +15,7 @@ from labbook.files import read_json
 from labbook.params.project import Experiment, Project
 from labbook.params.sweep import Sweep
 
-__all__ = ["Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing"]
+__all__ = ["Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing", "with_test_curve"]
 
 CARD = ("source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes")
 HISTORY = ("epoch", *(f"{split}_{figure}" for split in ("train", "val", "test") for figure in ("loss", "accuracy")))
@@ -101,6 +101,11 @@ def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, 
         name: read_json(root / f"metrics/timing/{name}.json", TIMING, f"Run `dvc repro {stage}@{name}`.")
         for name, stage in stages.items()
     }
+
+
+def with_test_curve(records: list[Record]) -> list[Record]:
+    """Choose the records whose test curve was recorded."""
+    return [record for record in records if record.history["test_accuracy"].notna().any()]
 
 
 def _read_table(path: Path, columns: Sequence[str], mend: str) -> pd.DataFrame:
