@@ -2,10 +2,11 @@
 
     python benchmarks/engine.py [--rounds 7]       # writes benchmarks/engine.md; nothing else should run meanwhile
 
-Four contenders take turns, each turn in a process of its own, so that a slow moment of the machine meets all of them and
+Five contenders take turns, each turn in a process of its own, so that a slow moment of the machine meets all of them and
 the usual loop has the settings of its users, not ours:
 usual   torchvision's MNIST with ToTensor and Normalize, a DataLoader, `loss.item()` and the accuracy of every batch
-engine  `labbook.training.engine.fit`, as the train stage calls it, for one epoch
+scaled  the same with ToTensor alone
+engine  `labbook.training.engine.fit`, as the train stage calls it, for one epoch of the same normalised images
 floor   plain steps (zero_grad, forward, loss, backward, fused step) on one fixed batch, with no data and no figures
 raw     the same with the update as the engine calls it, without the decorators around `step`
 Images are random: time does not depend on what they show.
@@ -40,8 +41,13 @@ from labbook.runtime import configure
 from labbook.training.engine import Plan, fit
 
 SAMPLES, THREADS, LR = 60_000, 2, 0.01
-TRANSFORM = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
-CONTENDERS = ("usual", "engine", "floor", "raw")
+MEAN, STD = 0.1307, 0.3081
+TRANSFORMS = {
+    "usual": transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]),
+    "scaled": transforms.ToTensor(),
+}
+COLUMNS = ("engine over floor", "over raw floor", "usual over engine", "scaled over engine")
+CONTENDERS = ("usual", "scaled", "engine", "floor", "raw")
 
 
 def build_mlp(hidden: list[int]) -> nn.Module:
@@ -124,23 +130,27 @@ def write_idx(root: Path, split: Split) -> None:
 def take_turn(contender: str, case: str, root: Path) -> float:
     """Run one contender for one epoch, in this process, and give its seconds."""
     build, batch = CASES[case]
-    if contender != "usual":
+    if contender not in TRANSFORMS:
         configure("cpu", THREADS, 0)
     torch.set_num_threads(THREADS)
-    if contender == "usual":
-        data = datasets.MNIST(root, train=True, transform=TRANSFORM)
+    if contender in TRANSFORMS:
+        data = datasets.MNIST(root, train=True, transform=TRANSFORMS[contender])
         run = functools.partial(usual, build(), batch, data)
     elif contender == "engine":
-        run = functools.partial(engine, build(), batch, place(random_images(), Scaled().fixed, torch.device("cpu")))
+        run = functools.partial(engine, build(), batch, place(random_images(), normalise, torch.device("cpu")))
     else:
         run = functools.partial(floor, build(), batch, raw=contender == "raw")
-    if contender == "usual":
+    if contender in TRANSFORMS:
         floor(build(), batch, raw=False, steps=20)  # libraries set themselves up in the first steps
     else:
         run()  # the first epoch also faults memory in; what counts is the one that is repeated
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    return (images.to(torch.float32) / 255 - MEAN) / STD
 
 
 def random_images() -> Split:
@@ -180,21 +190,22 @@ def main() -> None:
 def line(case: str, taken: list[dict[str, float]]) -> str:
     middle = " | ".join(f"{statistics.median(turn[contender] for turn in taken):.3f}" for contender in CONTENDERS)
     over_floor, over_raw = (statistics.median(turn["engine"] / turn[name] for turn in taken) for name in ("floor", "raw"))
-    ahead = statistics.median(turn["usual"] / turn["engine"] for turn in taken)
-    return f"| {case} | {middle} | {over_floor:.2f}× | {over_raw:.2f}× | {ahead:.1f}× |"
+    ahead, of_scaled = (statistics.median(turn[name] / turn["engine"] for turn in taken) for name in TRANSFORMS)
+    return f"| {case} | {middle} | {over_floor:.2f}× | {over_raw:.2f}× | {ahead:.1f}× | {of_scaled:.1f}× |"
 
 
 def page(lines: list[str], rounds: int) -> str:
     info = Path("/proc/cpuinfo")
     models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
     cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()
+    columns = ["model", *(f"{contender}, s" for contender in CONTENDERS), *COLUMNS]
+    header = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
     return f"""# One epoch of 60,000 images of 28×28
 
-`python benchmarks/engine.py --rounds {rounds}`: medians of {rounds} rounds in which the four take turns; the ratios are
+`python benchmarks/engine.py --rounds {rounds}`: medians of {rounds} rounds in which the five take turns; the ratios are
 medians of each round's own. {cpu}, {THREADS} threads, torch {torch.__version__}, Python {platform.python_version()}.
 
-| model | usual, s | engine, s | floor, s | raw floor, s | engine over floor | over raw floor | usual over engine |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+{header}
 {chr(10).join(lines)}
 """
 

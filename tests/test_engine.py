@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,9 +36,10 @@ class Recorded(Inputs):
 
     drawn: list[Tensor] = field(default_factory=list)
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        self.drawn.append(rows)
-        return super().batch(rows)
+    def shuffled(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows, batch in zip(torch.split(order, size)[start:], super().shuffled(order, size, start), strict=True):
+            self.drawn.append(rows)
+            yield batch
 
 
 def recorded(inputs: Inputs) -> Recorded:
@@ -323,9 +325,26 @@ def test_placed_split_gives_images_and_labels_in_order(tiny_packed):
     assert [len(part) for part in labels] == [7] * 6 + [3]
     assert torch.equal(torch.cat(images), expected)
     assert torch.cat(labels).tolist() == tiny_packed.test.labels.tolist()
-    some, of_them = inputs.batch(torch.tensor([4, 0, 4]))
-    assert torch.equal(some, expected[[4, 0, 4]])
-    assert of_them.tolist() == tiny_packed.test.labels[[4, 0, 4]].tolist()
+
+
+@given(
+    samples=st.integers(1, 45),
+    size=st.integers(1, 50),
+    at_once=st.integers(0, 12),
+    started=st.floats(0, 1),
+)
+def test_shuffled_batches_are_rows_of_the_order_wherever_they_start(tiny_packed, samples, size, at_once, started):
+    inputs = place(tiny_packed.test, Scaled().fixed, CPU)
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(samples))
+    expected = torch.split(order, size)
+    start = int(started * (len(expected) - 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "GATHER_BYTES", at_once * size * inputs.pixels[0].nbytes)
+        batches = list(inputs.shuffled(order, size, start))
+    assert len(batches) == len(expected) - start
+    for rows, (images, labels) in zip(expected[start:], batches, strict=True):
+        assert torch.equal(images, inputs.pixels[rows].permute(0, 3, 1, 2))
+        assert torch.equal(labels, inputs.labels[rows])
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,5 +1,6 @@
 """Images on the device, batches of them, and what a model makes of them: shared by training and evaluation."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ __all__ = ["Inputs", "Tally", "measure", "place", "predict"]
 BATCH = 1000  # images a forward pass where no gradient is needed
 FLOAT_LIMIT = 2 << 30  # bytes of float32 images that are kept; more stay bytes and are converted batch by batch
 LOGITS_LIMIT = 1 << 24  # logits kept before they are counted
+GATHER_BYTES = 2 << 20  # of small batches that are gathered at once
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,19 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather images (N, C, H, W) and labels of these rows."""
-        return self._images(self.pixels.index_select(0, rows)), self.labels.index_select(0, rows)
+    def shuffled(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through batches of images (N, C, H, W) and labels in the order of these rows.
+
+        Small batches are gathered several at once. Batch `start` lies in memory as it would after all those before it,
+        on which the last bits of a sum may depend.
+        """
+        at_once = max(1, GATHER_BYTES // (size * self.pixels[0].nbytes))
+        for first in range(start - start % at_once, math.ceil(len(order) / size), at_once):
+            rows = order[first * size : (first + at_once) * size]
+            images = torch.split(self._images(self.pixels.index_select(0, rows)), size)
+            labels = torch.split(self.labels.index_select(0, rows), size)
+            skipped = max(0, start - first)
+            yield from zip(images[skipped:], labels[skipped:], strict=True)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Go through the split in order."""

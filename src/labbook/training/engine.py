@@ -113,13 +113,10 @@ def fit(
 
     tally = Tally()
     model.train()
-    for rows in run.batches(len(train), steps):
-        images, labels = train.batch(rows)
-        if augment:
-            images = augment(images, run.generator)
+    for images, labels in run.batches(train, steps):
         for parameter in run.parameters:
             parameter.grad = None
-        logits = model(images)
+        logits = model(augment(images, run.generator) if augment else images)
         loss = plan.loss(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -160,16 +157,16 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         self.kept, self.step, self.epoch, self.lr, self.seconds, self.stopped = -1, 0, 1, self.base_lrs[0], 0.0, False
 
-    def batches(self, samples: int, steps: int) -> Iterator[Tensor]:
-        """Go through the batches that are left, as row numbers; set epoch and learning rate on the way."""
+    def batches(self, train: Inputs, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through the batches that are left; set epoch and learning rate on the way."""
         while self.step < steps * self.plan.epochs and not self.stopped:
             self.epoch = self.step // steps + 1
             factor = self.plan.schedule(self.epoch)
             for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = lr * factor
             self.lr = self.base_lrs[0] * factor
-            order = _order(samples, self.plan.seed, self.epoch, self.device)
-            yield from torch.split(order, self.plan.batch_size)[self.step % steps : steps]
+            order = _order(len(train), self.plan.seed, self.epoch, self.device)[: steps * self.plan.batch_size]
+            yield from train.shuffled(order, self.plan.batch_size, self.step % steps)
 
     def take(self, row: Row) -> None:
         """Add a row, keep the weights if they are the best so far, and ask whether to stop."""
