@@ -1,6 +1,6 @@
-"""Find what assignment A leaves free, on validation data: train each candidate as its experiment says, never touch test.
+"""Find what assignments A and D leave free, on validation data: train each candidate as its experiment says, never touch test.
 
-    python benchmarks/choose.py [experiment ...]     # needs data/processed/mnist.safetensors; writes results/choices.tsv
+    python benchmarks/choose.py [experiment ...]     # needs the prepared dataset; writes results/choices.tsv
 
 A candidate is a few keys of the training block; the rest is the experiment's own.
 """
@@ -39,8 +39,17 @@ def cnn(channels: list[int], dropout: float) -> dict[str, Any]:
     return {"name": "cnn", "channels": channels, "pools": 2, "batch_norm": True, "dropout": dropout}
 
 
+def cnn_of_d(*, double: bool, dropout: float) -> dict[str, Any]:
+    """Combine what assignment D tried one at a time, on top of flips and batch norm."""
+    norm = {"batch_norm": True, "batch_norm_head": True, "init": "kaiming_uniform"}
+    blocks = {"convs_per_block": 2 if double else 1, "dropout": dropout}
+    return {"name": "cnn", "channels": [32, 64, 128], "pools": 3, "kernel": 5, "hidden": [64]} | blocks | norm
+
+
 def candidates() -> dict[str, list[dict[str, Any]]]:
     """Give the candidates of each experiment."""
+    constant = {"name": "constant"}
+    drop = {"name": "step", "at_epochs": [8], "factor": 0.1}  # what the report did not try
     small = [adam(0.001), adam(0.002), sgd(0.02)]
     return {
         "mnist_mlp_100": [
@@ -60,6 +69,14 @@ def candidates() -> dict[str, list[dict[str, Any]]]:
             {"model": cnn([16, 32], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
             {"model": cnn([16, 32, 64], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
             {"model": cnn([32, 64], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
+        ],
+        "cifar10_cnn_best": [
+            {"model": cnn_of_d(double=double, dropout=dropout), "schedule": schedule, "precision": "bf16"}
+            for double, dropout, schedule in (
+                (True, 0.05, constant),
+                (True, 0.1, drop),
+                (False, 0.05, constant),
+            )
         ],
     }
 

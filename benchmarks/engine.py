@@ -195,19 +195,24 @@ def line(case: str, taken: list[dict[str, float]]) -> str:
 
 
 def page(lines: list[str], rounds: int) -> str:
-    info = Path("/proc/cpuinfo")
-    models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
-    cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()
     columns = ["model", *(f"{contender}, s" for contender in CONTENDERS), *COLUMNS]
     header = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
     return f"""# One epoch of 60,000 images of 28×28
 
 `python benchmarks/engine.py --rounds {rounds}`: medians of {rounds} rounds in which the five take turns; the ratios are
-medians of each round's own. {cpu}, {THREADS} threads, torch {torch.__version__}, Python {platform.python_version()}.
+medians of each round's own. {machine()}
 
 {header}
 {chr(10).join(lines)}
 """
+
+
+def machine() -> str:
+    """Name what a benchmark ran on."""
+    info = Path("/proc/cpuinfo")
+    models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()
+    return f"{cpu}, {THREADS} threads, torch {torch.__version__}, Python {platform.python_version()}."
 
 
 if __name__ == "__main__":

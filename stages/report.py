@@ -6,7 +6,7 @@ from labbook.files import write_text
 from labbook.params.project import read_project
 from labbook.report.figures import curve_points, overview, standalone
 from labbook.report.page import write_page
-from labbook.report.records import gather, gather_sweeps, with_test_curve
+from labbook.report.records import Record, gather, gather_sweeps, with_test_curve
 from labbook.report.tables import write_results
 from labbook.stage import run
 
@@ -14,9 +14,10 @@ from labbook.stage import run
 def main() -> None:
     project = read_project()
     source = project.data.source
-    records, sweeps = gather(project), gather_sweeps(project)
-    write_page(source, records, sweeps, Path("reports/index.html"))
-    write_results(source, records, sweeps)
+    entries, sweeps = gather(project), gather_sweeps(project)
+    records = [entry for entry in entries if isinstance(entry, Record)]
+    write_page(source, entries, sweeps, Path("reports/index.html"))
+    write_results(source, entries, sweeps)
     write_text(Path("results") / f"{source}.svg", standalone(overview(with_test_curve(records))))
     curves = curve_points(records).to_csv(sep="\t", index=False, lineterminator="\n")
     write_text(Path("plots/all/history.tsv"), curves)

@@ -10,6 +10,7 @@ from labbook.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.experiment import train_experiment, write_weights
 from labbook.training.history import write_history
+from labbook.training.start import read_start
 
 
 def main() -> None:
@@ -18,11 +19,11 @@ def main() -> None:
     parser.add_argument("--checkpoint-seconds", type=float, default=5.0, help="at least so long between checkpoints")
     arguments = parser.parse_args()
     name = arguments.experiment
-    settings, runtime = read_training(name)
+    settings, runtime = read_training(f"experiments.{name}")
     packed = read_packed(Path("data/processed") / f"{settings.dataset}.safetensors")
     outcome = train_experiment(
         name, settings, runtime, packed,
-        key=f"experiments.{name}.train", checkpoint_seconds=arguments.checkpoint_seconds,
+        key=f"experiments.{name}.train", start=read_start(settings.pretrained), checkpoint_seconds=arguments.checkpoint_seconds,
     )  # fmt: skip
     write_weights(Path("models/weights") / f"{name}.safetensors", outcome.weights)
     write_history(Path("plots/history") / f"{name}.tsv", outcome.rows)

@@ -24,7 +24,8 @@ from labbook.params.reading import read
 
 ROOT = Path(__file__).parent.parent
 KEPT = {
-    "datasets": ("mnist",),
+    "datasets": ("mnist", "tiny_imagenet"),
+    "composed": ("scenes",),
     "experiments": ("mnist_mlp_100", "mnist_cnn", "mnist_resnet_sgd"),
     "sweeps": ("mnist_cnn_dropout",),
 }
@@ -60,7 +61,7 @@ def small_params() -> str:
     for group, names in KEPT.items():
         values[group] = {name: values[group][name] for name in names}
     for block in (*values["experiments"].values(), *values["sweeps"].values()):
-        block["train"] |= {"epochs": 2, "embedded_epochs": 2}
+        block["train"] |= {"epochs": 2, "embedded": {}}
     # What the tests count on, however the repository's own is tuned.
     chosen = {"validation": True, "keep": "best_validation_accuracy"}
     schedule = {"name": "step", "at_epochs": [2], "factor": 0.1}
@@ -73,6 +74,8 @@ def workdir(tmp_path: Path, small_params: str, monkeypatch: pytest.MonkeyPatch) 
     """The current folder, with the stage scripts and a small params.yaml."""
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "params.yaml").write_text(small_params, encoding="utf-8")
+    (tmp_path / "data/pretrained").mkdir(parents=True)
+    shutil.copy(ROOT / "data/pretrained/none.safetensors", tmp_path / "data/pretrained")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -103,7 +106,7 @@ def mnist_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def prepared(workdir: Path, mnist_file: Path) -> Path:
     """The work folder, with the embedded digits prepared."""
-    (workdir / "data/processed").mkdir(parents=True)
+    (workdir / "data/processed").mkdir()
     shutil.copy(mnist_file, workdir / "data/processed/mnist.safetensors")
     return workdir
 

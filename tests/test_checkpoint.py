@@ -232,8 +232,8 @@ def test_fingerprint_tells_any_change():
 @pytest.fixture
 def experiment(workdir, tiny_packed):
     """Train one experiment of the work folder on toy images, with changes of its settings; give its outcome."""
-    settings, runtime = read_training("mnist_mlp_100")
-    settings = settings.model_copy(update={"epochs": 3, "embedded_epochs": None, "batch_size": 16})
+    settings, runtime = read_training("experiments.mnist_mlp_100")
+    settings = settings.model_copy(update={"epochs": 3, "embedded": {}, "batch_size": 16})
 
     def run(packed=tiny_packed, *, seed=0, **changes):
         return experiment_module.train_experiment(
@@ -300,7 +300,7 @@ def long_experiment(prepared, edit_params):
     """A training of a few seconds, with dropout, Adam, and a choice on validation data."""
 
     def add(values):
-        train = values["experiments"]["mnist_mlp_100"]["train"] | {"epochs": 30, "embedded_epochs": 30}
+        train = values["experiments"]["mnist_mlp_100"]["train"] | {"epochs": 30, "embedded": {}}
         train["model"] = {"name": "mlp", "hidden": [64, 32], "dropout": 0.2}
         del train["constraint"]
         values["experiments"][NAME] = values["experiments"]["mnist_mlp_100"] | {"train": train}

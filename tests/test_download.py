@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from labbook import download
-from labbook.download import DATA_ROOT, Remote, md5_of, obtain
+from labbook.download import DATA_ROOT, Remote, checksum_of, obtain
 from labbook.errors import DataError, DownloadError
 
 CONTENT = np.random.default_rng(0).bytes(1_500_000)
@@ -111,7 +111,7 @@ def get(tmp_path):
 
 def leave_partial(tmp_path, data: bytes) -> None:
     (tmp_path / "partial").mkdir()
-    (tmp_path / "partial" / f"{REMOTE.md5}.part").write_bytes(data)
+    (tmp_path / "partial" / f"{REMOTE.checksum}.part").write_bytes(data)
 
 
 def assert_nothing_left(tmp_path) -> None:
@@ -229,7 +229,7 @@ def test_when_every_mirror_fails_each_is_listed_with_what_to_do(serve, get, tmp_
     for line, address in zip(lines[1:5], listed, strict=True):
         assert line.startswith(f"  {address}/digits.gz: ")
     assert "404" in lines[1]
-    assert f"7 bytes came, but not with the published md5 {REMOTE.md5}" in lines[2]
+    assert f"7 bytes came, but not with the published md5 {REMOTE.checksum}" in lines[2]
     assert "run again (what came is kept)" in lines[5]
     assert f"put the file at DIGITS/raw/digits.gz below a folder that {DATA_ROOT} names" in lines[5]
     assert_nothing_left(tmp_path)
@@ -285,7 +285,7 @@ def test_altered_file_in_the_data_root_is_refused_and_not_replaced_in_silence(se
     with pytest.raises(DataError) as caught:
         get(mirror)
     assert str(caught.value) == (
-        f"{file}: has md5 {hashlib.md5(altered).hexdigest()}, published is {REMOTE.md5}: truncated or altered. "
+        f"{file}: has md5 {hashlib.md5(altered).hexdigest()}, published is {REMOTE.checksum}: truncated or altered. "
         "Replace the file, or remove it to download it again."
     )
     assert mirror.asked == []
@@ -323,5 +323,17 @@ def test_data_root_that_cannot_be_read_is_refused(serve, get, root):
 def test_md5_is_that_of_the_content(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "abc").write_bytes(b"abc")
-    assert md5_of(tmp_path / "empty") == "d41d8cd98f00b204e9800998ecf8427e"
-    assert md5_of(tmp_path / "abc") == "900150983cd24fb0d6963f7d28e17f72"
+    assert checksum_of(tmp_path / "empty", "md5") == "d41d8cd98f00b204e9800998ecf8427e"
+    assert checksum_of(tmp_path / "abc", "md5") == "900150983cd24fb0d6963f7d28e17f72"
+    assert checksum_of(tmp_path / "abc", "sha256") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_file_published_with_a_sha256_is_checked_by_it(tmp_path, monkeypatch):
+    monkeypatch.setenv(DATA_ROOT, str(tmp_path / "root"))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/abc").write_bytes(b"abc")
+    good = Remote("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", ".")
+    obtain(good, (), tmp_path / "abc")
+    assert (tmp_path / "abc").read_bytes() == b"abc"
+    with pytest.raises(DataError, match=r"has sha256 ba7816bf8f01\w*, published is 0{64}: truncated or altered"):
+        obtain(Remote("abc", "0" * 64, "."), (), tmp_path / "other")

@@ -22,7 +22,7 @@ from labbook.inference import Inputs, Tally, measure, place, predict
 from labbook.packed import Packed, Split
 from labbook.params.training import Runtime, TrainSettings
 from labbook.schedules import constant, step
-from labbook.stopping import never, patience
+from labbook.stopping import never, patience, window
 from labbook.training import progress
 from labbook.training.engine import fit
 from labbook.training.experiment import Outcome, train_experiment
@@ -226,6 +226,43 @@ def test_patience_counts_validations_since_the_last_new_minimum(losses, validati
     for loss in losses:
         waited, lowest = (0, loss) if loss < lowest else (waited + 1, lowest)
     assert patience_rule(validations)(losses) == (waited >= validations)
+
+
+@given(losses=st.lists(st.integers(0, 5), max_size=9), validations=st.integers(2, 5))
+def test_window_stops_when_the_first_of_the_last_losses_is_their_minimum(losses, validations):
+    rule = window.build(window.Settings(name="window", validations=validations))
+    last = losses[-validations:]
+    assert rule(losses) == (len(last) == validations and all(loss >= last[0] for loss in last))
+
+
+def test_bf16_trains_close_to_float32_and_keeps_float32_weights(tiny_packed):
+    train, validation, test = splits(tiny_packed)
+    runs = {}
+    for precision in ("float32", "bf16"):
+        model = toy_model(tiny_packed, "cnn", batch_norm=True)
+        runs[precision] = fit(model, train, validation, test, toy_plan("adam", epochs=8, precision=precision))
+    full, half = runs["float32"], runs["bf16"]
+    assert {tensor.dtype for tensor in half.weights.values()} <= {torch.float32, torch.int64}
+    assert bits(half.weights) != bits(full.weights)
+    assert half.rows[-1].test_accuracy > 0.9
+    assert half.rows[-1].train_loss == pytest.approx(full.rows[-1].train_loss, abs=0.05)
+
+
+def test_bf16_is_the_same_bytes_every_time(tiny_packed):
+    plan = toy_plan("adam", precision="bf16")
+    one, two = (fit(toy_model(tiny_packed, "cnn"), *splits(tiny_packed), plan) for _ in range(2))
+    assert bits(one.weights) == bits(two.weights)
+
+
+def test_labels_of_pixels_are_learnt(tiny_packed):
+    images = tiny_packed.train.images
+    split = Split(images, (images[:, 0] > 120).astype(np.uint8))
+    inputs = place(split, Scaled().fixed, CPU)
+    model = torch.nn.Conv2d(1, 2, 1)
+    rows = fit(model, inputs, None, inputs, toy_plan("adam", epochs=20, lr=0.2)).rows
+    assert rows[-1].test_accuracy > 0.95 > rows[0].train_accuracy
+    loss, accuracy = measure(model, functional.cross_entropy, inputs)
+    assert (loss, accuracy) == (rows[-1].test_loss, rows[-1].test_accuracy)
 
 
 @given(losses=st.lists(st.floats(0, 10), max_size=30))

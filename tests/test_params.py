@@ -114,7 +114,6 @@ def test_wrong_type_is_refused_without_conversion(edit_params, key, value, wante
     [
         (f"{KEY}.train.batch_size", 0, "greater than 0"),
         (f"{KEY}.train.epochs", -1, "greater than 0"),
-        (f"{KEY}.train.embedded_epochs", 0, "greater than 0"),
         (f"{KEY}.train.validate_every", 0, "greater than 0"),
         (f"{KEY}.train.optimizer.lr", 0.0, "greater than 0"),
         (f"{KEY}.train.optimizer.weight_decay", -0.1, "greater than or equal to 0"),
@@ -317,7 +316,7 @@ def test_sweep_that_differs_from_its_experiment_in_more_than_its_key_is_refused(
 
 def test_sweep_may_train_shorter_than_its_experiment(edit_params):
     edit_params(put(f"{SWEEP}.train.epochs", 1))
-    edit_params(put(f"{SWEEP}.train.embedded_epochs", 1))
+    edit_params(put(f"{SWEEP}.train.embedded", {"epochs": 1}))
     edit_params(put(f"{SWEEP}.train.model.dropout", 0.7))
     check_project()
 
@@ -398,7 +397,7 @@ def test_text_that_only_looks_like_a_number_stays_text(tmp_path, written):
 def test_scientific_notation_is_taken_as_a_learning_rate(workdir):
     file = workdir / "params.yaml"
     file.write_text(re.sub(r"lr: \S+", "lr: 7e-3", file.read_text(encoding="utf-8")), encoding="utf-8")
-    train, _ = read_training("mnist_mlp_100")
+    train, _ = read_training(KEY)
     assert train.optimizer.model_dump()["lr"] == 0.007
 
 
@@ -432,14 +431,14 @@ def test_file_that_is_no_mapping_is_refused(tmp_path, content, kind):
 
 def test_missing_file_is_refused_with_where_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for reader in (check_project, read_project, lambda: read_training("mnist_cnn"), lambda: read_sweep("x")):
+    for reader in (check_project, read_project, lambda: read_training("experiments.mnist_cnn"), lambda: read_sweep("x")):
         with pytest.raises(ParamsError, match=r"params\.yaml: not found\. Run from the root of the repository\."):
             reader()
 
 
 def test_unknown_experiment_is_refused_with_the_nearest_one(workdir):
     with pytest.raises(ParamsError, match=r"^experiments holds no 'mnist_cn'; did you mean 'mnist_cnn'\?$"):
-        read_training("mnist_cn")
+        read_training("experiments.mnist_cn")
 
 
 def test_unknown_sweep_is_refused_with_the_nearest_one(workdir):
@@ -449,20 +448,59 @@ def test_unknown_sweep_is_refused_with_the_nearest_one(workdir):
 
 def test_training_reads_only_its_own_block(edit_params):
     """A mistake in another experiment must not make this one retrain or fail."""
-    before = read_training("mnist_mlp_100")
+    before = read_training(KEY)
     edit_params(put("experiments.mnist_cnn.train.batch_size", "wrong"))
     edit_params(put(f"{KEY}.title", "another title"))
-    assert read_training("mnist_mlp_100") == before
+    assert read_training(KEY) == before
 
 
-def test_embedded_epochs_hold_on_embedded_data_alone(edit_params):
+def test_what_embedded_changes_holds_on_embedded_data_alone(edit_params):
+    changes = {"epochs": 3, "model": {"dropout": 0.5}, "optimizer": {"lr": 0.5}}
     edit_params(put(f"{KEY}.train.epochs", 7))
-    edit_params(put(f"{KEY}.train.embedded_epochs", 3))
-    train, _ = read_training("mnist_mlp_100")
-    assert (train.epochs_on("embedded"), train.epochs_on("official")) == (3, 7)
-    edit_params(drop(f"{KEY}.train.embedded_epochs"))
-    train, _ = read_training("mnist_mlp_100")
-    assert (train.epochs_on("embedded"), train.epochs_on("official")) == (7, 7)
+    edit_params(put(f"{KEY}.train.embedded", changes))
+    train, _ = read_training(KEY)
+    official, embedded = train.on("official"), train.on("embedded")
+    assert (embedded.epochs, official.epochs) == (3, 7)
+    assert embedded.model.model_dump() == official.model.model_dump() | {"dropout": 0.5}
+    assert embedded.optimizer.model_dump() == official.optimizer.model_dump() | {"lr": 0.5}
+    assert embedded.batch_size == official.batch_size
+    assert embedded.on("official") == embedded.on("embedded") == embedded
+    edit_params(drop(f"{KEY}.train.embedded"))
+    train, _ = read_training(KEY)
+    assert train.on("embedded") == train.on("official") == official
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"epochs": 0}, "embedded: epochs: 0 will not do: "),
+        ({"epoch": 3}, "embedded: epoch: unknown key; did you mean 'epochs'?"),
+        ({"keep": "best"}, "embedded: keep: 'best' will not do: "),
+        ({"model": {"name": "cnn"}}, "embedded.model: may not name another one"),
+        ({"dataset": "cifar10"}, "embedded.dataset: may not name another one"),
+        ({"model": {"hiden": [3]}}, "train.embedded.model.hiden: unknown key; did you mean 'hidden'?"),
+    ],
+)
+def test_what_embedded_may_not_change_is_refused(edit_params, changes, wanted):
+    edit_params(put(f"{KEY}.train.embedded", changes))
+    assert wanted in refusal()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "known"),
+    [
+        (f"{KEY}.train.dataset", "mnits", "mnist"),
+        (f"{KEY}.train.pretrained", "non", "none"),
+        ("composed.scenes.made_from", "mnst", "mnist"),
+        ("pretrained.resnet18.train.dataset", "scenes", "mnist"),
+        ("pretrained.resnet18.train.pretrained", "resnet18", "none"),
+    ],
+)
+def test_choice_that_does_not_stand_in_the_file_is_refused_with_those_that_do(edit_params, key, value, known):
+    edit_params(put(key, value))
+    message = refusal()
+    assert message.startswith(f"{key}: {value!r} does not stand under ")
+    assert known in message
 
 
 def test_check_stage_writes_the_same_bytes_for_all_valid_params(edit_params, run_stage):

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = ("mnist_mlp_100", "mnist_cnn", "mnist_cnn_small")
+EXPERIMENTS = ("mnist_mlp_100", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet")
+OF_A_BLOCK = ("fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep")
 TIMING_STAGES = {"timing"}
 
 
@@ -44,7 +45,7 @@ class Pipeline:
         }
         for name in ("LABBOOK_DATA_ROOT", "PYTHONDONTWRITEBYTECODE"):
             self.environment.pop(name, None)
-        for name in ("src", "stages"):
+        for name in ("src", "stages", "data/pretrained"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
@@ -81,11 +82,12 @@ def small_params() -> dict:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["device"] = "cpu"
     values["experiments"] = {name: values["experiments"][name] for name in EXPERIMENTS}
-    for experiment in values["experiments"].values():
-        experiment["train"]["embedded_epochs"] = 2
+    for block in (*values["experiments"].values(), *values["pretrained"].values()):
+        block["train"]["embedded"] = block["train"].get("embedded", {}) | {"epochs": 1}
+    values["experiments"]["mnist_mlp_100"]["train"]["embedded"]["epochs"] = 2
     (sweep,) = values["sweeps"].values()
     sweep["vary"]["count"] = 2
-    sweep["train"]["embedded_epochs"] = 1
+    sweep["train"]["embedded"] = {"epochs": 1}
     return values
 
 
@@ -109,7 +111,9 @@ def without_timing(lock: dict) -> dict:
 
 
 def test_everything_runs_once(pipeline):
-    expected = {"check", "fetch@mnist", "prepare@mnist", "sweep@mnist_cnn_dropout", "report", "timing"}
+    expected = {"check", "compose@scenes", "sweep@mnist_cnn_dropout", "report", "timing"}
+    expected |= {f"{stage}@{name}" for stage in ("fetch", "prepare") for name in ("mnist", "cifar10", "tiny_imagenet")}
+    expected |= {f"{stage}@resnet18" for stage in ("fetch_pretrained", "pretrain")}
     expected |= {f"{stage}@{name}" for stage in ("train", "evaluate") for name in EXPERIMENTS}
     assert pipeline.first_run == expected
 
@@ -165,7 +169,7 @@ def imported_code(pipeline: Pipeline) -> dict[str, set[str]]:
         values = json.loads(note.read_text())
         script, *arguments = values["argv"]
         stage = Path(script).stem
-        if stage in ("fetch", "prepare", "train", "evaluate", "sweep"):
+        if stage in OF_A_BLOCK:
             stage = f"{stage}@{arguments[0]}"
         files = {str(Path(file).relative_to(pipeline.folder)) for file in values["files"]}
         imported.setdefault(stage, set()).update(files | {script})

@@ -1,5 +1,6 @@
 """The report: verdicts, tables, answers and the page, from records made here."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -11,17 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labbook.errors import DataError
+from labbook.files import write_json, write_tsv
 from labbook.params.project import Experiment, Project, Reported, read_project
-from labbook.report.answers import answer_b, best_of_last_three
-from labbook.report.figures import curve_points, learning_curves, overview, standalone
+from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three
+from labbook.report.figures import curve_points, learning_curves, overview, side_by_side, standalone
 from labbook.report.page import write_page
 from labbook.report.readme import BEGIN, END, filled
-from labbook.report.records import Record, gather, gather_timing
+from labbook.report.records import Pending, Record, gather, gather_sweeps, gather_timing
 from labbook.report.tables import comparison, markdown, results_table, write_results
 from labbook.report.timing import write_timing
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
 ROOT = Path(__file__).parents[1]
+TIMING = {
+    "source": "embedded",
+    "seconds": 12.5,
+    "seconds_per_epoch": 1.25,
+    "finished": "2020-01-01T00:00:00Z",
+    "processor": "a CPU",
+    "cores": 2,
+    "python": "3.11",
+}
 ACCURACIES = st.floats(0, 1, allow_nan=False)
 
 
@@ -35,6 +46,7 @@ def make_record(project: Project, name: str, accuracies: list[float], source: st
     history = pd.DataFrame(
         {
             "epoch": range(1, len(accuracies) + 1),
+            "step": range(100, 100 * len(accuracies) + 1, 100),
             "train_loss": [1 - value for value in accuracies],
             "train_accuracy": accuracies,
             "val_loss": float("nan"),
@@ -50,7 +62,7 @@ def make_record(project: Project, name: str, accuracies: list[float], source: st
         "seed": 0,
         "torch": "2.0",
         "kept": "last",
-        "settings": experiment.train.model_dump(),
+        "settings": experiment.train.on(source).model_dump(exclude_none=True),
         "best_epoch": len(accuracies),
         "epochs_trained": len(accuracies),
         "parameters": 21578,
@@ -155,6 +167,50 @@ def test_a_difference_between_the_two_orders_is_told(project):
     assert "differ by up to 0.01" in answer_b(records)[0].answer
 
 
+def watched(project: Project, name: str, train: list[float], val: list[float]) -> Record:
+    """Make a record of assignment D from its losses; accuracy is one minus the loss."""
+    record = make_record(project, name, [1 - loss for loss in train])
+    history = record.history.assign(val_loss=val, val_accuracy=[1 - loss for loss in val], epoch=1)
+    return dataclasses.replace(record, history=history, card=record.card | {"kept": "best_validation_loss"})
+
+
+def test_single_changes_are_compared_on_validation_data_best_first(project):
+    records = [
+        watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6]),
+        watched(project, "cifar10_cnn_plus_elu", [0.5, 0.1], [0.5, 0.6]),
+        watched(project, "cifar10_cnn_plus_flip", [0.5, 0.4], [0.5, 0.3]),
+    ]
+    (answer,) = answer_d(records)
+    assert "against 0.6000 of cifar10_cnn: flip +10.0, elu -10.0." in answer.answer
+    assert answer_d(records[1:]) == []
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "words"),
+    [
+        ([0.5, 0.3, 0.1], [0.6, 0.4, 0.5], "At the end, yes: validation loss 0.400 against train loss 0.300"),
+        ([0.5, 0.3, 0.1], [0.6, 0.4, 0.3], "has not turned up by the last row: validation loss 0.300 against train loss 0.100"),
+    ],
+)
+def test_overfitting_is_a_validation_loss_that_leaves_the_train_loss(project, train, val, words):
+    (answer,) = answer_d([watched(project, "cifar10_cnn_best", train, val)])
+    assert words in answer.answer
+
+
+def test_image_sizes_are_compared_when_two_were_measured(project):
+    sizes = [make_record(project, name, [accuracy]) for name, accuracy in (("tiny_wide_32px", 0.3), ("tiny_wide", 0.4))]
+    assert answer_c(sizes[:1]) == []
+    assert "0.3000 at 32×32, 0.4000 at 64×64" in answer_c(sizes)[0].answer
+
+
+def test_curve_of_several_rows_an_epoch_is_drawn_by_step(project):
+    record = watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6])
+    assert (record.progress, record.kept["step"]) == ("step", 100)
+    assert make_record(project, "mnist_cnn_adam", [0.9, 0.95]).progress == "epoch"
+    assert learning_curves(record) == learning_curves(record)
+    assert side_by_side([record]) == side_by_side([record])
+
+
 def test_questions_without_their_experiments_are_left_out(project):
     assert answer_b([make_record(project, "mnist_mlp_100", [0.9])]) == []
     assert best_of_last_three([make_record(project, "mnist_mlp_100", [0.9])]) is None
@@ -219,17 +275,7 @@ def test_the_page_holds_no_seconds_and_no_dates(page):
 
 
 def test_seconds_stand_beside_the_page(project, tmp_path):
-    timing = {
-        name: {
-            "seconds": 12.5,
-            "seconds_per_epoch": 1.25,
-            "finished": "2020-01-01T00:00:00Z",
-            "processor": "a CPU",
-            "cores": 2,
-            "python": "3.11",
-        }
-        for name in ("mnist_mlp_100", "mnist_mlp_2x50")
-    }
+    timing = dict.fromkeys(("mnist_mlp_100", "mnist_mlp_2x50"), TIMING)
     write_timing(project, timing, tmp_path / "timing.js", tmp_path)
     script = (tmp_path / "timing.js").read_text()
     values = json.loads(script.removeprefix("window.labbookTiming = ").removesuffix(";\n"))
@@ -238,11 +284,42 @@ def test_seconds_stand_beside_the_page(project, tmp_path):
     assert table["reported_seconds"].isna().all(), "embedded seconds are compared with no reported ones"
 
 
-def test_a_missing_card_names_the_stage_that_makes_it(project, tmp_path):
-    with pytest.raises(DataError, match=r"models/cards/mnist_mlp_100.json: not found. Run `dvc repro evaluate@mnist_mlp_100`"):
+def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    entries = gather(project, tmp_path)
+    assert [entry.name for entry in entries] == list(project.experiments)
+    assert all(isinstance(entry, Pending) for entry in entries)
+    assert gather_sweeps(project, tmp_path) == []
+    assert gather_timing(project, tmp_path) == {}
+    some = [make_record(project, "mnist_cnn_adam", [0.97, 0.98]), *entries[-2:]]
+    write_results("official", some, [], tmp_path)
+    text = (tmp_path / "official.md").read_text()
+    assert "| `scenes_unet` | 0.7975 |  |  | not yet run |  |  |  |" in text
+    assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 |" in text
+    write_page("official", some, [], tmp_path / "index.html")
+    assert (tmp_path / "index.html").read_text().count("not yet run on this data") == 2
+
+
+def test_results_of_other_data_are_pending_too(project, tmp_path):
+    """Files of an embedded run lie in git; an official report must not take them for its own."""
+    official = project.model_copy(update={"data": project.data.model_copy(update={"source": "official"})})
+    card = make_record(project, "mnist_mlp_100", [0.9], source="embedded").card
+    write_json(tmp_path / "models/cards/mnist_mlp_100.json", card)
+    write_json(tmp_path / "metrics/timing/mnist_mlp_100.json", TIMING | {"source": "embedded"})
+    rows = [{"source": "embedded", "value": 0.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}]
+    write_tsv(tmp_path / "plots/sweeps/mnist_cnn_dropout.tsv", list(rows[0]), rows)
+    assert isinstance(gather(official, tmp_path)[0], Pending)
+    assert gather_sweeps(official, tmp_path) == []
+    assert gather_timing(official, tmp_path) == {}
+    assert list(gather_timing(project, tmp_path)) == ["mnist_mlp_100"]
+    assert [sweep.name for sweep in gather_sweeps(project, tmp_path)] == ["mnist_cnn_dropout"]
+
+
+def test_a_damaged_card_names_the_stage_that_makes_it(project, tmp_path):
+    (tmp_path / "models/cards").mkdir(parents=True)
+    (tmp_path / "models/cards/mnist_mlp_100.json").write_text("{}")
+    with pytest.raises(DataError, match=r"models/cards/mnist_mlp_100.json: damaged.* Run `dvc repro evaluate@mnist_mlp_100`"):
         gather(project, tmp_path)
-    with pytest.raises(DataError, match=r"metrics/timing/mnist_mlp_100.json: not found"):
-        gather_timing(project, tmp_path)
 
 
 def test_the_readme_holds_the_official_table():

@@ -6,9 +6,10 @@ import sys
 import pytest
 import torch
 
+from labbook import runtime
 from labbook.errors import DeviceError, ParamsError
 from labbook.params.training import read_runtime
-from labbook.runtime import choose_device, configure
+from labbook.runtime import check_bf16, choose_device, configure, in_bf16
 from labbook.stage import run
 
 ABSENT = f"cuda:{max(7, torch.cuda.device_count())}"
@@ -112,3 +113,21 @@ def test_stage_ends_without_a_traceback_for_what_a_user_can_mend(error, code):
 def test_stage_shows_the_traceback_of_a_mistake_of_ours():
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 / 0)
+
+
+def test_bf16_is_refused_where_the_processor_lacks_it(monkeypatch):
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512_f": True, "avx512_bf16": False})
+    with pytest.raises(DeviceError, match=r"precision: cpu has no bf16 in hardware\. Set `precision: float32`"):
+        check_bf16(torch.device("cpu"))
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512_bf16": True})
+    check_bf16(torch.device("cpu"))
+
+
+def test_bf16_rounds_inside_and_gives_float32():
+    layer = torch.nn.Linear(64, 8)
+    images = torch.rand(4, 64)
+    half, full = in_bf16(layer, torch.device("cpu"))(images), layer(images)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, full)
+    torch.testing.assert_close(half, full, rtol=0.02, atol=0.02)
+    assert layer(images).dtype == torch.float32, "and nothing stays switched on"

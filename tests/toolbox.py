@@ -77,7 +77,7 @@ def toy_settings(**changes: Any) -> TrainSettings:
     """Give the settings of an experiment as `params.yaml` would: three epochs of SGD on a small network."""
     plain = {family: {"name": name} for family, name in PLAIN.items()}
     parts = plain | {"model": {"name": "mlp", "hidden": [16]}, "optimizer": {"name": "sgd", "lr": 0.1}}
-    rest = {"dataset": "toy", "validation": True, "batch_size": 16, "epochs": 3, "keep": "last"}
+    rest = {"dataset": "toy", "pretrained": "none", "validation": True, "batch_size": 16, "epochs": 3, "keep": "last"}
     return TrainSettings.model_validate(parts | rest | changes)
 
 

@@ -13,21 +13,27 @@ import requests
 from labbook.errors import DataError, DownloadError
 from labbook.files import explain, replace
 
-__all__ = ["DATA_ROOT", "Remote", "obtain"]
+__all__ = ["DATA_ROOT", "PARTIAL", "Remote", "in_data_root", "obtain"]
 
 DATA_ROOT = "LABBOOK_DATA_ROOT"
 PARTIAL = Path(".downloads")
 TIMEOUT = 30  # seconds without a byte before the next mirror is tried
 BLOCK = 1 << 14
+MD5_LENGTH = 32  # hexadecimal digits; sha256 has 64
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A published file: its name, its checksum, and its place below a torchvision-style data root."""
+    """A published file: its name, its checksum (md5 or sha256), and its place below a torchvision-style data root."""
 
     name: str
-    md5: str
+    checksum: str
     folder: str
+
+    @property
+    def algorithm(self) -> str:
+        """Name what the checksum was computed with, told by its length."""
+        return "md5" if len(self.checksum) == MD5_LENGTH else "sha256"
 
 
 def obtain(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path = PARTIAL) -> str:
@@ -46,41 +52,48 @@ def obtain(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path =
         DataError: the data root cannot be read, or holds the file with another checksum.
         DownloadError: no mirror gave the file; says what each one answered.
     """
-    root = os.environ.get(DATA_ROOT)
-    if root:
-        local = Path(root) / remote.folder / remote.name
-        if _is_there(Path(root), local):
-            _check_local(local, remote)
-            replace(target, lambda part: part.write_bytes(local.read_bytes()))
-            return str(local)
-    return _download(remote, mirrors, target, partial)
+    local = in_data_root(f"{remote.folder}/{remote.name}")
+    if local is None:
+        return _download(remote, mirrors, target, partial)
+    _check_local(local, remote)
+    replace(target, lambda part: part.write_bytes(local.read_bytes()))
+    return str(local)
 
 
-def _is_there(root: Path, file: Path) -> bool:
+def in_data_root(place: str) -> Path | None:
+    """Find a file or folder below the data root; `None` when it is not there, or no data root is named.
+
+    Raises:
+        DataError: the data root cannot be read.
+    """
+    named = os.environ.get(DATA_ROOT)
+    if not named:
+        return None
+    root = Path(named)
     try:
         if not root.is_dir():
             raise DataError(f"{DATA_ROOT}={root}: no such folder. Correct the variable, or unset it to download.")
         next(root.iterdir(), None)
-        return file.is_file()
+        return root / place if (root / place).exists() else None
     except OSError as error:
         raise DataError(f"{DATA_ROOT}: {explain(error, root)}") from error
 
 
 def _check_local(file: Path, remote: Remote) -> None:
     try:
-        found = md5_of(file)
+        found = checksum_of(file, remote.algorithm)
     except OSError as error:
         raise DataError(f"{DATA_ROOT}: {explain(error, file)}") from error
-    if found != remote.md5:
+    if found != remote.checksum:
         raise DataError(
-            f"{file}: has md5 {found}, published is {remote.md5}: truncated or altered. "
+            f"{file}: has {remote.algorithm} {found}, published is {remote.checksum}: truncated or altered. "
             f"Replace the file, or remove it to download it again."
         )
 
 
 def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path) -> str:
     pooch.get_logger().setLevel("WARNING")  # the lines below say the same
-    unfinished = partial / f"{remote.md5}.part"
+    unfinished = partial / f"{remote.checksum}.part"
     answers = []
     for mirror in mirrors:
         address = f"{mirror.rstrip('/')}/{remote.name}"
@@ -90,7 +103,7 @@ def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Pat
             try:
                 pooch.retrieve(
                     address,
-                    known_hash=f"md5:{remote.md5}",
+                    known_hash=f"{remote.algorithm}:{remote.checksum}",
                     fname=target.name,
                     path=target.parent,
                     downloader=Resuming(unfinished),
@@ -104,7 +117,8 @@ def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Pat
             except ValueError:
                 size = unfinished.stat().st_size
                 unfinished.unlink()
-                answers.append(f"{address}: {size} bytes came, but not with the published md5 {remote.md5}")
+                published = f"the published {remote.algorithm} {remote.checksum}"
+                answers.append(f"{address}: {size} bytes came, but not with {published}")
             except OSError as error:
                 raise DownloadError(explain(error, target)) from error
     raise DownloadError(
@@ -145,10 +159,10 @@ class Resuming:
             raise requests.ConnectionError(f"broke off after {found} of {expected} bytes")
 
 
-def md5_of(file: Path) -> str:
-    """Compute the md5 of a file, the checksum that the datasets' authors publish."""
+def checksum_of(file: Path, algorithm: str) -> str:
+    """Compute the checksum of a file, by the algorithm that its publisher used."""
     with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "md5").hexdigest()
+        return hashlib.file_digest(opened, algorithm).hexdigest()
 
 
 def _short(error: Exception) -> str:

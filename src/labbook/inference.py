@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from labbook.packed import Split
 
-__all__ = ["Inputs", "Tally", "measure", "place", "predict"]
+__all__ = ["Inputs", "Tally", "measure", "model_shape", "place", "predict"]
 
 BATCH = 1000  # images a forward pass where no gradient is needed
 FLOAT_LIMIT = 2 << 30  # bytes of float32 images that are kept; more stay bytes and are converted batch by batch
@@ -23,7 +23,7 @@ class Inputs:
 
     Attributes:
         pixels: (N, H, W, C), so that a gathered batch is `channels_last`; float32, or bytes with `convert` still to do.
-        labels: (N,) or (N, H, W), int64.
+        labels: (N,), int64, or (N, H, W), uint8, which become int64 batch by batch.
         convert: bytes (N, C, H, W) → float32, or `None` when it is done.
     """
 
@@ -44,14 +44,14 @@ class Inputs:
         for first in range(start - start % at_once, math.ceil(len(order) / size), at_once):
             rows = order[first * size : (first + at_once) * size]
             images = torch.split(self._images(self.pixels.index_select(0, rows)), size)
-            labels = torch.split(self.labels.index_select(0, rows), size)
+            labels = torch.split(self.labels.index_select(0, rows).long(), size)
             skipped = max(0, start - first)
             yield from zip(images[skipped:], labels[skipped:], strict=True)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Go through the split in order."""
         for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
-            yield self._images(pixels), labels
+            yield self._images(pixels), labels.long()
 
     def _images(self, pixels: Tensor) -> Tensor:
         images = pixels.permute(0, 3, 1, 2)
@@ -68,9 +68,15 @@ def place(split: Split, convert: Callable[[Tensor], Tensor], device: torch.devic
     """
     images = torch.from_numpy(split.images).to(device)
     labels = torch.from_numpy(split.labels).to(device)
-    if images.numel() * 4 > FLOAT_LIMIT:
+    if convert(images[:1]).nbytes * len(images) > FLOAT_LIMIT:
         return Inputs(images.permute(0, 2, 3, 1).contiguous(), labels, convert)
     return Inputs(convert(images).permute(0, 2, 3, 1).contiguous(), labels, None)
+
+
+def model_shape(convert: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Give (C, H, W) of what a model is shown of images (C, H, W), which `convert` may resize."""
+    _, channels, height, width = convert(torch.zeros(1, *image_shape, dtype=torch.uint8)).shape
+    return channels, height, width
 
 
 class Tally:

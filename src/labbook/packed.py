@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from labbook.errors import DataError
-from labbook.files import write_bytes
+from labbook.files import replace
 
 __all__ = ["Packed", "Split", "carve_validation", "read_packed", "write_packed"]
 
@@ -22,10 +22,10 @@ ARRAYS = ("train_images", "train_labels", "validation", "test_images", "test_lab
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W), uint8, and their labels, int64: (N,) or one a pixel (N, H, W)."""
+    """Images (N, C, H, W), uint8, and their labels: (N,), int64, or one a pixel (N, H, W), uint8."""
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,7 +67,7 @@ class Packed:
         return Split(images[kept], labels[kept]), Split(images[~kept], labels[~kept])
 
 
-def carve_validation(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
+def carve_validation(labels: NDArray[np.integer[Any]], fraction: float, seed: int) -> NDArray[np.int64]:
     """Draw the same fraction of every class for validation; the same indices for the same seed, sorted.
 
     Args:
@@ -99,7 +99,7 @@ def write_packed(path: Path, packed: Packed) -> None:
     about = {"name": packed.name, "source": packed.source, "classes": packed.classes}
     # One metadata key: safetensors writes several in random order.
     metadata = {"labbook": json.dumps(about | {"sha256": _digest(about, arrays.values())})}
-    write_bytes(path, safetensors.numpy.save(arrays, metadata=metadata))
+    replace(path, lambda part: _save(part, arrays, metadata))
 
 
 def read_packed(path: Path) -> Packed:
@@ -129,6 +129,11 @@ def read_packed(path: Path) -> Packed:
         test=Split(arrays["test_images"], arrays["test_labels"]),
         digest=found,
     )
+
+
+def _save(part: Path, arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+    safetensors.numpy.save_file(arrays, part, metadata=metadata)  # array by array: no second copy in memory
+    part.chmod(0o644)  # safetensors writes for the owner alone; a team must be able to read
 
 
 def _digest(about: dict[str, Any], arrays: Iterable[NDArray[Any]]) -> str:

@@ -26,6 +26,8 @@ FAMILIES = {
     "stopping": "stopping",
     "task": "evaluation",
     "dataset": "datasets",
+    "composed": "composed",
+    "pretrained": "pretrained",
 }
 
 

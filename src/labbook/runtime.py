@@ -2,12 +2,17 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from labbook.errors import DeviceError
 
-__all__ = ["choose_device", "configure"]
+__all__ = ["check_bf16", "choose_device", "configure", "in_bf16"]
+
+
+BF16_ON_CPU = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16")  # flags of x86 and ARM
 
 
 def configure(device: str, threads: int, seed: int) -> torch.device:
@@ -23,7 +28,7 @@ def configure(device: str, threads: int, seed: int) -> torch.device:
     """
     chosen = choose_device(device)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, but without importing the compiler (1.3 s)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
     torch.backends.cudnn.benchmark = False
     torch.manual_seed(seed)
@@ -49,6 +54,35 @@ def choose_device(wanted: str) -> torch.device:
             f"device: {wanted} is not there. This machine has: {', '.join(there)}. Set `device: auto` in params.yaml."
         )
     return torch.device(name)
+
+
+def check_bf16(device: torch.device) -> None:
+    """Refuse bf16 where the hardware would only imitate it.
+
+    Raises:
+        DeviceError: names the device.
+    """
+    if device.type == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        there = device.type == "cpu" and any(_cpu_flags().get(name) for name in BF16_ON_CPU)
+    if not there:
+        raise DeviceError(f"precision: {device} has no bf16 in hardware. Set `precision: float32`, or choose another device.")
+
+
+def _cpu_flags() -> dict[str, object]:
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.12 on
+    return known
+
+
+def in_bf16(model: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Let convolutions and products of `model` run in bfloat16; what comes out is float32."""
+
+    def forward(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            return model(images).float()
+
+    return forward
 
 
 def _keep_memory() -> None:

@@ -8,6 +8,7 @@ from labbook.params.training import Runtime, TrainSettings
 from labbook.runtime import configure
 from labbook.trained import restore
 from labbook.training.experiment import train_experiment
+from labbook.training.start import read_start
 
 __all__ = ["run_sweep"]
 
@@ -28,12 +29,13 @@ def run_sweep(
     """
     rows, timings = [], []
     for number, (value, settings) in enumerate(variants):
-        outcome = train_experiment(f"{name}/{number}", settings, runtime, packed, key=f"sweeps.{name}.train")
+        start = read_start(settings.pretrained)
+        outcome = train_experiment(f"{name}/{number}", settings, runtime, packed, key=f"sweeps.{name}.train", start=start)
         device = configure(runtime.device, runtime.threads, runtime.seed)
         restored = restore(settings, packed, outcome.weights, device)
         loss, accuracy = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))
         figures = {"test_loss": round(loss, 6), "test_accuracy": round(accuracy, 6)}
-        rows.append({"value": round(value, 6)} | outcome.summary["last"] | figures)
+        rows.append({"source": packed.source, "value": round(value, 6)} | outcome.summary["last"] | figures)
         timings.append(outcome.timing)
     seconds = round(sum(timing["seconds"] for timing in timings), 3)
     return rows, timings[-1] | {"seconds": seconds}

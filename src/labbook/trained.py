@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from labbook.errors import DataError
 from labbook.files import read_json
+from labbook.inference import model_shape
 from labbook.packed import Packed
 from labbook.params.training import TrainSettings
 from labbook.parts import load
@@ -64,13 +65,14 @@ def restore(settings: TrainSettings, packed: Packed, weights: Mapping[str, Tenso
     Raises:
         RuntimeError: the weights do not fit.
     """
-    module, options = load("model", settings.model, "model")
-    model = module.build(options, packed.image_shape, len(packed.classes))
-    model.load_state_dict(weights)
     augmentation, augmentation_options = load("augmentation", settings.augmentation, "augmentation")
+    convert = augmentation.build(augmentation_options).fixed
+    module, options = load("model", settings.model, "model")
+    model = module.build(options, model_shape(convert, packed.image_shape), len(packed.classes))
+    model.load_state_dict(weights)
     loss, loss_options = load("loss", settings.loss, "loss")
     return Restored(
         model=model.to(device).to(memory_format=torch.channels_last).eval(),
-        convert=augmentation.build(augmentation_options).fixed,
+        convert=convert,
         loss=loss.build(loss_options),
     )

@@ -16,6 +16,7 @@ from labbook.download import Remote, obtain
 from labbook.errors import DataError
 from labbook.files import read_bytes, write_bytes
 from labbook.packed import Packed, Split, carve_validation
+from labbook.pixels import resized
 
 __all__ = ["CLASSES", "fetch", "prepare"]
 
@@ -116,9 +117,6 @@ def to_idx(values: NDArray[np.uint8]) -> bytes:
 
 
 def _as_mnist(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Scale 8×8 values in [0, 16] to 20×20 bytes and centre them in 28×28. Pillow resizes bytes in integers: exact."""
-    from PIL import Image
-
+    """Scale 8×8 values in [0, 16] to 20×20 bytes and centre them in 28×28."""
     grey = (image.astype(np.uint16) * 255 // 16).astype(np.uint8)
-    scaled = np.asarray(Image.fromarray(grey).resize((20, 20), Image.Resampling.BICUBIC))
-    return np.pad(scaled, 4)
+    return np.pad(resized(grey, 20, 20), 4)

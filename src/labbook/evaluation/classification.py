@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.files import replace, write_text
+from labbook.confusion import confusion_counts, write_confusion
+from labbook.files import replace
 
-__all__ = ["MISTAKES", "Evaluation", "calibration_error", "confusion_counts", "evaluate", "write"]
+__all__ = ["MISTAKES", "Evaluation", "calibration_error", "evaluate", "write"]
 
 BINS = 15
 MISTAKES = 10  # misclassified samples that are shown, as hand-in 2 asks
@@ -72,11 +73,6 @@ def evaluate(logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float
     return Evaluation(metrics, confusion, mistakes)
 
 
-def confusion_counts(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Count how often each actual class (row) was predicted as each class (column)."""
-    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
-
-
 def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
     """Average |accuracy - confidence| over equal bins of confidence, weighted by their counts.
 
@@ -99,12 +95,7 @@ def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes:
         classes: names.
     """
     confusion = Path("plots/confusion") / f"{name}.csv"
-    rows = [
-        f"{actual},{predicted},{evaluation.confusion[i, j]}"
-        for i, actual in enumerate(classes)
-        for j, predicted in enumerate(classes)
-    ]
-    write_text(confusion, "\n".join(["actual,predicted,count", *rows]) + "\n")
+    write_confusion(confusion, evaluation.confusion, classes)
     picture = Path("plots/samples") / f"{name}.png"
     replace(picture, lambda part: _draw_mistakes(part, evaluation.mistakes, images))
     return {"confusion": str(confusion), "samples": str(picture)}

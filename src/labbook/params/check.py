@@ -12,7 +12,13 @@ from labbook.parts import FAMILIES, find, load, names
 __all__ = ["check_project"]
 
 # What each file of a family must hold.
-OFFERS = dict.fromkeys(PARTS, ("Settings", "build")) | {"task": ("evaluate", "write"), "dataset": ("fetch", "prepare")}
+OFFERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(PARTS, ("Settings", "build")),
+    "task": ("evaluate", "write"),
+    "dataset": ("fetch", "prepare"),
+    "composed": ("compose",),
+    "pretrained": ("fetch", "read", "without_head"),
+}
 
 
 def check_project() -> Project:
@@ -34,8 +40,11 @@ def _problems(project: Project) -> Iterator[str]:
             missing = [offer for offer in offers if not hasattr(find(family, name, family), offer)]
             if missing:
                 yield f"src/labbook/{FAMILIES[family]}/{name}.py: offers no {', '.join(missing)}. See the other files there."
-    for name in project.datasets:
-        yield from _missing("dataset", name, f"datasets.{name}")
+    for family, group in (("dataset", "datasets"), ("composed", "composed"), ("pretrained", "pretrained")):
+        for name in getattr(project, group):
+            yield from _missing(family, name, f"{group}.{name}")
+    for name, pretrained in project.pretrained.items():
+        yield from _wrong_parts(pretrained.train, f"pretrained.{name}.train")
     for name, experiment in project.experiments.items():
         yield from _missing("task", experiment.task, f"experiments.{name}.task")
         yield from _wrong_parts(experiment.train, f"experiments.{name}.train")
@@ -57,5 +66,6 @@ def _wrong_parts(settings: TrainSettings, key: str) -> Iterator[str]:
     for family in PARTS:
         try:
             load(family, getattr(settings, family), f"{key}.{family}")
+            load(family, getattr(settings.on("embedded"), family), f"{key}.embedded.{family}")
         except ParamsError as error:
             yield str(error)

@@ -3,7 +3,7 @@
 import copy
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,10 @@ class Reported(Strict):
     test_accuracy: float | None = Fraction
     last_test_accuracy: float | None = Fraction
     train_accuracy: float | None = Fraction
+    val_accuracy: float | None = Fraction
+    train_loss: float | None = Field(None, ge=0)
+    test_loss: float | None = Field(None, ge=0)
+    test_accuracy_per_class: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
     required_test_accuracy: float | None = Fraction
     seconds: float | None = Field(None, gt=0)
     seconds_on: Literal["CPU", "GPU"] | None = None
@@ -65,11 +69,26 @@ class Dataset(Strict):
     validation_fraction: float = Field(gt=0, le=0.5, description="of the training set, drawn class by class")
 
 
+class Composed(Dataset):
+    """How a dataset is made from a prepared one."""
+
+    made_from: Name
+    seed: int = Field(ge=0, lt=2**32)
+
+
+class Pretrained(Strict):
+    """How weights to start from are trained where they may not be downloaded."""
+
+    train: TrainSettings
+
+
 class Project(Runtime):
     """All of `params.yaml`."""
 
     data: Data
     datasets: dict[Name, Dataset]
+    composed: dict[Name, Composed] = Field(min_length=1)
+    pretrained: dict[Name, Pretrained] = Field(min_length=1)
     experiments: dict[Name, Experiment] = Field(min_length=1)
     sweeps: dict[Name, Sweep] = Field(min_length=1, description="DVC finds no folder of their results when there is none")
 
@@ -81,17 +100,19 @@ def read_project(path: Path = PARAMS) -> Project:
         ParamsError: with one line for every key that is wrong.
     """
     values = read(path)
-    for group in ("datasets", "experiments", "sweeps"):
+    for group in ("datasets", "composed", "pretrained", "experiments", "sweeps"):
         _check_names(group, values.get(group))
     project = validate(values, Project)
     trains = {f"experiments.{name}": experiment.train for name, experiment in project.experiments.items()}
     trains |= {f"sweeps.{name}": sweep.train for name, sweep in project.sweeps.items()}
     for key, train in trains.items():
-        if train.dataset not in project.datasets:
-            raise ParamsError(
-                f"{key}.train.dataset: {train.dataset!r} does not stand under datasets"
-                f"{closest(train.dataset, list(project.datasets))} There are: {', '.join(project.datasets)}."
-            )
+        _check_choice(f"{key}.train.dataset", train.dataset, [*project.datasets, *project.composed], "datasets or composed")
+        _check_choice(f"{key}.train.pretrained", train.pretrained, ["none", *project.pretrained], "pretrained")
+    for name, composed in project.composed.items():
+        _check_choice(f"composed.{name}.made_from", composed.made_from, list(project.datasets), "datasets")
+    for name, pretrained in project.pretrained.items():
+        _check_choice(f"pretrained.{name}.train.dataset", pretrained.train.dataset, list(project.datasets), "datasets")
+        _check_choice(f"pretrained.{name}.train.pretrained", pretrained.train.pretrained, ["none"], "what it may start from")
     for name, sweep in project.sweeps.items():
         if name in project.experiments:
             raise ParamsError(f"sweeps.{name}: an experiment has this name already. Rename one of them.")
@@ -100,8 +121,15 @@ def read_project(path: Path = PARAMS) -> Project:
     return project
 
 
+def _check_choice(key: str, found: str, known: list[str], where: str) -> None:
+    if found not in known:
+        raise ParamsError(
+            f"{key}: {found!r} does not stand under {where}{closest(found, known)} There are: {', '.join(known)}."
+        )
+
+
 # What a sweep may do otherwise than its experiment, beside the varied key.
-LENGTH = ("epochs", "embedded_epochs", "schedule", "keep", "test_curve", "constraint")
+LENGTH = ("epochs", "embedded", "schedule", "keep", "test_curve", "constraint")
 
 
 def _check_sweep(values: dict[str, Any], name: str, sweep: Sweep) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from labbook.errors import ParamsError
 from labbook.parts import closest, describe
 
-__all__ = ["PARAMS", "pick", "read", "validate"]
+__all__ = ["PARAMS", "merge", "pick", "read", "validate"]
 
 PARAMS = Path("params.yaml")
 
@@ -76,6 +76,15 @@ def pick(values: dict[str, Any], key: str, within: str = "") -> Any:
             raise ParamsError(f"{above} holds no {step!r}{closest(step, known)}")
         found = found[step]
     return found
+
+
+def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Give `values` with `changes`; where both hold a mapping, the mappings are merged too."""
+    both = {
+        key: merge(values[key], change) if isinstance(change, dict) and isinstance(values.get(key), dict) else change
+        for key, change in changes.items()
+    }
+    return values | both
 
 
 def validate(values: Any, model: type[Settings], key: str = "") -> Settings:

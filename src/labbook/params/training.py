@@ -3,10 +3,10 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from labbook.params.reading import pick, read, validate
-from labbook.parts import Part
+from labbook.params.reading import merge, pick, read, validate
+from labbook.parts import Part, describe
 
 __all__ = [
     "NAME",
@@ -64,6 +64,7 @@ class TrainSettings(Strict):
     """One experiment's training, as a line of the assignments reads."""
 
     dataset: Name
+    pretrained: Name = Field(description="weights to start from, a block of `pretrained`; none: drawn at random")
     validation: bool = Field(description="hold the dataset's validation split out of the training set")
     model: Part
     loss: Part
@@ -74,13 +75,14 @@ class TrainSettings(Strict):
     batch_size: int = Field(gt=0, le=1_000_000)
     drop_last: bool = Field(False, description="drop the last incomplete batch of an epoch")
     epochs: int = Field(gt=0, le=100_000)
-    embedded_epochs: int | None = Field(None, gt=0, description="epochs on embedded data; as `epochs` where it is not set")
     validate_every: int | None = Field(None, gt=0, description="steps between two rows of the history; one epoch by default")
     keep: Literal["last", "best_validation_loss", "best_validation_accuracy"] = Field(
         description="which weights are kept: those after the last step, or the best ones on validation data"
     )
     test_curve: bool = Field(False, description="record the test curve while training; nothing is chosen by it")
+    precision: Literal["float32", "bf16"] = Field("float32", description="of forward and backward; weights stay float32")
     constraint: Constraint = Constraint()
+    embedded: dict[str, Any] = Field({}, description="what is otherwise on embedded data: keys of this block, merged into it")
 
     @model_validator(mode="after")
     def _choices_need_validation(self) -> "TrainSettings":
@@ -90,9 +92,28 @@ class TrainSettings(Strict):
             raise ValueError(f"stopping: {self.stopping.name} needs validation: true")
         return self
 
-    def epochs_on(self, source: str) -> int:
-        """Count the epochs on this data source."""
-        return self.embedded_epochs or self.epochs if source == "embedded" else self.epochs
+    @model_validator(mode="after")
+    def _embedded_is_a_training_too(self) -> "TrainSettings":
+        if not self.embedded:
+            return self
+        try:
+            merged = self.on("embedded")
+        except ValidationError as error:
+            raise ValueError("embedded: " + describe(error, TrainSettings, "")) from error
+        others = [part for part in PARTS if getattr(merged, part).name != getattr(self, part).name]
+        others += [key for key in ("dataset", "pretrained") if getattr(merged, key) != getattr(self, key)]
+        if others:
+            raise ValueError(f"embedded.{others[0]}: may not name another one, as stages depend on what is named")
+        return self
+
+    def on(self, source: str) -> "TrainSettings":
+        """Give the settings that hold on this data source.
+
+        Raises:
+            pydantic.ValidationError: what `embedded` changes does not do.
+        """
+        own = self.model_dump(exclude_unset=True, exclude={"embedded"})
+        return TrainSettings.model_validate(merge(own, self.embedded) if source == "embedded" else own)
 
 
 class Runtime(Strict):
@@ -103,14 +124,14 @@ class Runtime(Strict):
     threads: int = Field(gt=0, le=1024, description="sums depend on how many threads share them, so it is fixed here")
 
 
-def read_training(experiment: str) -> tuple[TrainSettings, Runtime]:
-    """Read what one experiment's training depends on.
+def read_training(block: str) -> tuple[TrainSettings, Runtime]:
+    """Read what a training depends on; `block` is such as `experiments.mnist_cnn`.
 
     Raises:
-        ParamsError: the experiment is not there, or a key is wrong.
+        ParamsError: the block is not there, or a key is wrong.
     """
     values: dict[str, Any] = read()
-    key = f"experiments.{experiment}.train"
+    key = f"{block}.train"
     settings = validate(pick(values, key), TrainSettings, key)
     return settings, read_runtime(values)
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from labbook.report.records import Record
 
-__all__ = ["Answer", "answer_b", "best_of_last_three", "threshold"]
+__all__ = ["Answer", "answer_b", "answer_c", "answer_d", "best_of_last_three", "threshold"]
 
+BASE, BEST = "cifar10_cnn", "cifar10_cnn_best"
 LAST_THREE = ("mnist_resnet_bn_sgd", "mnist_cnn_adam_tuned", "mnist_resnet_bn_adam")
 
 
@@ -36,6 +37,55 @@ def answer_b(records: list[Record]) -> list[Answer]:
         if first in by_name and second in by_name:
             answers.append(answer(by_name[first], by_name[second]))
     return answers
+
+
+def answer_c(records: list[Record]) -> list[Answer]:
+    """Tell what the size of the images does to the same network, if that was measured."""
+    sizes = {"32×32": "tiny_wide_32px", "64×64": "tiny_wide", "128×128": "tiny_wide_128px"}
+    by_name = {record.name: record for record in records}
+    measured = [f"{by_name[name].test_accuracy:.4f} at {size}" for size, name in sizes.items() if name in by_name]
+    if len(measured) < 2:
+        return []
+    question = "What happens to the same network on images of another size?"
+    return [
+        Answer(question, f"Its test accuracy is {', '.join(measured)}. The images are scaled, and show no more at 128×128.")
+    ]
+
+
+def answer_d(records: list[Record]) -> list[Answer]:
+    """Answer the questions of assignment D: what one change did, and whether the best model overfits."""
+    by_name = {record.name: record for record in records}
+    answers = []
+    if BASE in by_name:
+        changed = [record for record in records if record.name.startswith(f"{BASE}_plus_")]
+        answers += [_one_change(by_name[BASE], changed)] if changed else []
+    if BEST in by_name:
+        answers.append(_overfitting(by_name[BEST]))
+    return answers
+
+
+def _one_change(base: Record, changed: list[Record]) -> Answer:
+    """Compare on validation data, which the choice is made by."""
+    plain = base.kept["val_accuracy"]
+    gains = sorted(((record.kept["val_accuracy"] - plain, record) for record in changed), key=lambda pair: -pair[0])
+    told = [f"{record.name.removeprefix(f'{BASE}_plus_')} {100 * gain:+.1f}" for gain, record in gains]
+    return Answer(
+        "Which single change helps?",
+        f"In percentage points of validation accuracy, against {plain:.4f} of {BASE}: {', '.join(told)}.",
+    )
+
+
+def _overfitting(record: Record) -> Answer:
+    kept, last = record.kept, record.history.iloc[-1]
+    question = "Does the best model overfit?"
+    gap = f"validation loss {kept['val_loss']:.3f} against train loss {kept['train_loss']:.3f} with the kept weights"
+    if last["val_loss"] > kept["val_loss"] and last["train_loss"] < kept["train_loss"]:
+        return Answer(
+            question,
+            f"At the end, yes: {gap}; after that the train loss falls to {last['train_loss']:.3f} "
+            f"while the validation loss rises to {last['val_loss']:.3f}.",
+        )
+    return Answer(question, f"Its validation loss has not turned up by the last row: {gap}.")
 
 
 def best_of_last_three(records: list[Record]) -> Record | None:

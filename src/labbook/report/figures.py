@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from labbook.report.answers import threshold
 from labbook.report.records import Record, SweepRecord
 
-__all__ = ["curve_points", "learning_curves", "overview", "standalone", "sweep_curve"]
+__all__ = ["curve_points", "learning_curves", "overview", "side_by_side", "standalone", "sweep_curve"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and readable on white and on black.
 COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
@@ -42,11 +42,11 @@ def learning_curves(record: Record) -> str:
             for split, colour in COLOURS.items():
                 values = record.history[f"{split}_{measure}"]
                 if values.notna().any():
-                    axis.plot(record.history["epoch"], values, color=colour, label=split, linewidth=1.4)
-            axis.set_xlabel("epoch")
+                    axis.plot(record.history[record.progress], values, color=colour, label=split, linewidth=1.4)
+            axis.set_xlabel(record.progress)
             axis.set_ylabel(measure)
         if record.card["kept"] != "last":
-            best = record.card["best_epoch"]
+            best = record.kept[record.progress]
             right.axvline(best, color=INK, linestyle=":", linewidth=1)
             right.annotate("kept", (best, right.get_ylim()[0]), textcoords="offset points", xytext=(3, 3), color=INK)
         right.legend(loc="lower right")
@@ -80,8 +80,24 @@ def overview(records: list[Record]) -> str:
         return _svg(figure)
 
 
+def side_by_side(records: list[Record]) -> str:
+    """Draw train (dashed) and validation (solid) figures of several records by step, to see what one change did."""
+    with _style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
+        for axis, measure in ((left, "loss"), (right, "accuracy")):
+            for place, record in enumerate(records):
+                steps = record.history["step"]
+                axis.plot(steps, record.history[f"train_{measure}"], color=f"C{place}", linestyle="--", linewidth=1.2)
+                axis.plot(steps, record.history[f"val_{measure}"], color=f"C{place}", linewidth=1.4, label=record.name)
+            axis.set(xlabel="step", ylabel=measure)
+        right.legend(loc="lower right", fontsize=8)
+        return _svg(figure)
+
+
 def curve_points(records: list[Record]) -> pd.DataFrame:
     """Put all histories below each other, an experiment's name in each row: one table for DVC's plots."""
+    if not records:
+        return pd.DataFrame(columns=["epoch", "train_accuracy", "experiment"])
     return pd.concat([record.history.assign(experiment=record.name) for record in records], ignore_index=True)
 
 

@@ -5,15 +5,17 @@ stand in `timing.js` beside it, and the page shows them where it finds that file
 """
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from labbook.files import read_bytes, write_text
-from labbook.report.answers import answer_b, best_of_last_three, threshold
-from labbook.report.figures import learning_curves, overview, sweep_curve
-from labbook.report.records import Record, SweepRecord, with_test_curve
+from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three, threshold
+from labbook.report.figures import learning_curves, overview, side_by_side, sweep_curve
+from labbook.report.records import Pending, Record, SweepRecord, with_test_curve
 from labbook.report.tables import environment_of, results_table, sweep_table
 from labbook.report.verdict import TOLERANCE, tell_reported
 
@@ -27,13 +29,15 @@ ASSIGNMENTS = {
     "E": "Layers from scratch, and segmentation",
 }
 
+FLIPS = ("cifar10_cnn", "cifar10_cnn_plus_flip")  # without and with augmentation
 
-def write_page(source: str, records: list[Record], sweeps: list[SweepRecord], path: Path) -> None:
+
+def write_page(source: str, entries: Sequence[Record | Pending], sweeps: list[SweepRecord], path: Path) -> None:
     """Write the page.
 
     Args:
         source: of the data, `embedded` or `official`.
-        records: the experiments, in the order of `params.yaml`.
+        entries: the experiments, in the order of `params.yaml`.
         sweeps: likewise.
         path: where it goes.
 
@@ -47,8 +51,10 @@ def write_page(source: str, records: list[Record], sweeps: list[SweepRecord], pa
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    records = [entry for entry in entries if isinstance(entry, Record)]
     detail = best_of_last_three(records)
     watched = [record for record in with_test_curve(records) if record.asked.assignment == "B"]
+    flips = [record for record in records if record.name in FLIPS]
     html = environment.get_template("index.html").render(
         source=source,
         official=source == "official",
@@ -59,23 +65,36 @@ def write_page(source: str, records: list[Record], sweeps: list[SweepRecord], pa
             {
                 "letter": letter,
                 "title": title,
+                "entries": [entry for entry in entries if entry.asked.assignment == letter],
                 "records": [record for record in records if record.asked.assignment == letter],
                 "sweeps": [sweep for sweep in sweeps if sweep.asked.assignment == letter],
             }
             for letter, title in ASSIGNMENTS.items()
         ],
-        rows={row["experiment"]: row for row in results_table(records).to_dict("records")},
+        rows=_rows(results_table(entries)),
         curves={record.name: Markup(learning_curves(record)) for record in records},
         sweep_curves={sweep.name: Markup(sweep_curve(sweep)) for sweep in sweeps},
         sweep_tables={sweep.name: sweep_table(sweep) for sweep in sweeps},
         overview=Markup(overview(watched)) if watched else None,
         goal=threshold(source),
-        answers=answer_b(records),
+        answers={"B": answer_b(records), "C": answer_c(records), "D": answer_d(records)},
+        augmented=Markup(side_by_side(flips)) if len(flips) == len(FLIPS) else None,
         detail=detail,
         confusion=_confusion(detail) if detail else None,
         mistakes=_data_address(Path(detail.card["metrics"]["samples"])) if detail else None,
+        segmented={
+            record.name: _data_address(Path(record.card["metrics"]["samples"]))
+            for record in records
+            if record.asked.task == "segmentation"
+        },
     )
     write_text(path, html)
+
+
+def _rows(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Give each experiment's row, `None` for what it has not."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return {str(row["experiment"]): {str(column): value for column, value in row.items()} for row in rows}
 
 
 def _confusion(record: Record) -> dict[str, dict[str, int]]:

@@ -15,12 +15,12 @@ from labbook.files import read_json
 from labbook.params.project import Experiment, Project
 from labbook.params.sweep import Sweep
 
-__all__ = ["Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing", "with_test_curve"]
+__all__ = ["Pending", "Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing", "with_test_curve"]
 
 CARD = ("source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes")
-HISTORY = ("epoch", *(f"{split}_{figure}" for split in ("train", "val", "test") for figure in ("loss", "accuracy")))
-SWEEP = ("value", "train_accuracy", "test_loss", "test_accuracy")
-TIMING = ("seconds", "seconds_per_epoch", "finished", "processor", "cores", "python")
+HISTORY = ("epoch", "step", *(f"{split}_{figure}" for split in ("train", "val", "test") for figure in ("loss", "accuracy")))
+SWEEP = ("source", "value", "train_accuracy", "test_loss", "test_accuracy")
+TIMING = ("source", "seconds", "seconds_per_epoch", "finished", "processor", "cores", "python")
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,35 @@ class Record:
         """Give the fraction of test samples that the kept weights classify correctly."""
         return float(self.card["metrics"]["test_accuracy"])
 
+    @property
+    def progress(self) -> str:
+        """Name the column that counts the rows of the history: its epochs, or its steps where an epoch has several rows."""
+        return "epoch" if self.history["epoch"].is_unique else "step"
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """Give the row of the history that the kept weights belong to."""
+        kept = self.card["kept"]
+        if kept == "last":
+            place = len(self.history) - 1
+        elif kept == "best_validation_loss":
+            place = int(self.history["val_loss"].to_numpy().argmin())
+        else:
+            place = int(self.history["val_accuracy"].to_numpy().argmax())
+        return {str(column): value for column, value in self.history.iloc[place].to_dict().items()}
+
     def epochs_to(self, accuracy: float) -> int | None:
         """Give the first epoch whose test accuracy is at least `accuracy`, if any."""
         reached = self.history.loc[self.history["test_accuracy"] >= accuracy, "epoch"]
         return None if reached.empty else int(reached.iloc[0])
+
+
+@dataclass(frozen=True)
+class Pending:
+    """One experiment that was not yet run on this data source."""
+
+    name: str
+    asked: Experiment
 
 
 @dataclass(frozen=True)
@@ -59,48 +84,56 @@ class SweepRecord:
     rows: pd.DataFrame
 
 
-def gather(project: Project, root: Path = Path()) -> list[Record]:
+def gather(project: Project, root: Path = Path()) -> list[Record | Pending]:
     """Read cards and histories, in the order of `params.yaml`.
 
+    An experiment without a card, or with one of another data source, is pending: a machine need not run them all.
+
     Raises:
-        DataError: one is missing or damaged, or was measured on other data than `data.source` names.
+        DataError: a file is damaged.
     """
-    records = []
+    entries: list[Record | Pending] = []
     for name, experiment in project.experiments.items():
         mend = f"Run `dvc repro evaluate@{name}`."
         path = root / f"models/cards/{name}.json"
-        card = read_json(path, CARD, mend)
-        if card["source"] != project.data.source:
-            raise DataError(
-                f"{path}: measured on {card['source']} data, but data.source in params.yaml is {project.data.source}. {mend}"
-            )
-        records.append(Record(name, experiment, card, _read_table(root / f"plots/history/{name}.tsv", HISTORY, mend)))
-    return records
+        card = read_json(path, CARD, mend) if path.is_file() else None
+        if card is None or card["source"] != project.data.source:
+            entries.append(Pending(name, experiment))
+        else:
+            entries.append(Record(name, experiment, card, _read_table(root / f"plots/history/{name}.tsv", HISTORY, mend)))
+    return entries
 
 
 def gather_sweeps(project: Project, root: Path = Path()) -> list[SweepRecord]:
-    """Read the rows of every sweep.
+    """Read the rows of every sweep that was run on this data source.
 
     Raises:
-        DataError: a file is missing or damaged.
+        DataError: a file is damaged.
     """
-    return [
-        SweepRecord(name, sweep, _read_table(root / f"plots/sweeps/{name}.tsv", SWEEP, f"Run `dvc repro sweep@{name}`."))
-        for name, sweep in project.sweeps.items()
-    ]
+    records = []
+    for name, sweep in project.sweeps.items():
+        path = root / f"plots/sweeps/{name}.tsv"
+        if path.is_file():
+            rows = _read_table(path, SWEEP, f"Run `dvc repro sweep@{name}`.")
+            if (rows["source"] == project.data.source).all():
+                records.append(SweepRecord(name, sweep, rows))
+    return records
 
 
 def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Read seconds, date and machine of every experiment and sweep.
+    """Read seconds, date and machine of every experiment and sweep that was run on this data source.
 
     Raises:
-        DataError: a file is missing or damaged.
+        DataError: a file is damaged.
     """
+    timing = {}
     stages = dict.fromkeys(project.experiments, "train") | dict.fromkeys(project.sweeps, "sweep")
-    return {
-        name: read_json(root / f"metrics/timing/{name}.json", TIMING, f"Run `dvc repro {stage}@{name}`.")
-        for name, stage in stages.items()
-    }
+    for name, stage in stages.items():
+        path = root / f"metrics/timing/{name}.json"
+        entry = read_json(path, TIMING, f"Run `dvc repro {stage}@{name}`.") if path.is_file() else None
+        if entry and entry["source"] == project.data.source:
+            timing[name] = entry
+    return timing
 
 
 def with_test_curve(records: list[Record]) -> list[Record]:

@@ -3,20 +3,41 @@
 Only a run on the official data is compared with what was reported; an embedded one shows chance instead.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from labbook.files import write_text
-from labbook.report.records import Record, SweepRecord
+from labbook.report.records import Pending, Record, SweepRecord
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
 __all__ = ["comparison", "environment_of", "markdown", "results_table", "sweep_table", "write_results"]
 
+COLUMNS = (
+    "experiment", "assignment", "reported_test_accuracy", "test_accuracy", "gap", "verdict", "required", "required_reached",
+    "chance", "test_loss", "test_mean_iou", "test_calibration_error", "train_accuracy", "val_accuracy", "kept", "best_epoch",
+    "epochs", "parameters", "data", "device", "precision", "threads", "seed", "torch",
+)  # fmt: skip
+WHOLE = ("best_epoch", "epochs", "parameters", "threads", "seed")
+NOT_RUN = "not yet run"
 
-def results_table(records: list[Record]) -> pd.DataFrame:
-    """Put one row a record; the comparing columns are empty for a run on embedded data."""
-    return pd.DataFrame([_row(record) for record in records])
+
+def results_table(entries: Sequence[Record | Pending]) -> pd.DataFrame:
+    """Put one row an experiment; the comparing columns are empty for a run on embedded data."""
+    source = next((entry.card["source"] for entry in entries if isinstance(entry, Record)), "official")
+    rows = [_row(entry) if isinstance(entry, Record) else _empty_row(entry, source) for entry in entries]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
+
+
+def _empty_row(pending: Pending, source: str) -> dict[str, object]:
+    return {
+        "experiment": pending.name,
+        "assignment": pending.asked.assignment,
+        "reported_test_accuracy": print_reported(pending.asked.reported) if source == "official" else None,
+        "verdict": NOT_RUN,
+        "data": source,
+    }
 
 
 def _row(record: Record) -> dict[str, object]:
@@ -35,7 +56,8 @@ def _row(record: Record) -> dict[str, object]:
         "required_reached": None if required is None else record.test_accuracy >= required,
         "chance": metrics["chance_accuracy"],
         "test_loss": metrics["test_loss"],
-        "test_calibration_error": metrics["test_calibration_error"],
+        "test_mean_iou": metrics.get("test_mean_iou"),
+        "test_calibration_error": metrics.get("test_calibration_error"),
         "train_accuracy": metrics["train_accuracy"],
         "val_accuracy": metrics.get("val_accuracy"),
         "kept": card["kept"],
@@ -44,6 +66,7 @@ def _row(record: Record) -> dict[str, object]:
         "parameters": metrics["parameters"],
         "data": card["source"],
         "device": card["device"],
+        "precision": card["settings"]["precision"],
         "threads": card["threads"],
         "seed": card["seed"],
         "torch": card["torch"],
@@ -63,7 +86,7 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({"experiment": table["experiment"].map(lambda name: f"`{name}`")})
     if official:
         shown["reported"] = table["reported_test_accuracy"]
-        shown["reproduced"] = table["test_accuracy"].map("{:.4f}".format)
+        shown["reproduced"] = table["test_accuracy"].map(_accuracy)
         shown["gap"] = table["gap"].map(lambda gap: "" if pd.isna(gap) else f"{gap:+.4f}")
         shown["verdict"] = table["verdict"]
         shown["required"] = [
@@ -71,11 +94,18 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
             for required, reached in zip(table["required"], table["required_reached"], strict=True)
         ]
     else:
-        shown["test accuracy"] = table["test_accuracy"].map("{:.4f}".format)
-        shown["chance"] = table["chance"].map("{:.4f}".format)
-    shown["parameters"] = table["parameters"].map("{:,}".format)
-    shown["epochs"] = table["epochs"]
+        shown["test accuracy"] = [
+            NOT_RUN if verdict == NOT_RUN else _accuracy(accuracy)
+            for accuracy, verdict in zip(table["test_accuracy"], table["verdict"], strict=True)
+        ]
+        shown["chance"] = table["chance"].map(_accuracy)
+    shown["parameters"] = table["parameters"].map(lambda count: "" if pd.isna(count) else f"{int(count):,}")
+    shown["epochs"] = table["epochs"].map(lambda count: "" if pd.isna(count) else f"{int(count)}")
     return shown
+
+
+def _accuracy(accuracy: float) -> str:
+    return "" if pd.isna(accuracy) else f"{accuracy:.4f}"
 
 
 def sweep_table(sweep: SweepRecord) -> pd.DataFrame:
@@ -97,11 +127,13 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def write_results(source: str, records: list[Record], sweeps: list[SweepRecord], folder: Path = Path("results")) -> None:
+def write_results(
+    source: str, entries: Sequence[Record | Pending], sweeps: list[SweepRecord], folder: Path = Path("results")
+) -> None:
     """Write the tables of one data source."""
-    table = results_table(records)
+    table = results_table(entries)
     write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n"))
-    run = environment_of(records)
+    run = environment_of([entry for entry in entries if isinstance(entry, Record)])
     about = (
         f"Data: {source}. Device: {run['device']}, {run['threads']} threads; seed {run['seed']}; "
         f"torch {run['torch']}. Seconds, dates and the machine: [{source}-timing.csv]({source}-timing.csv)."

@@ -46,7 +46,7 @@ def write_timing(project: Project, timing: dict[str, dict[str, Any]], script: Pa
     table = timing_table(project, timing)
     write_text(folder / f"{project.data.source}-timing.csv", table.to_csv(index=False, lineterminator="\n"))
     values = {
-        "finished": max(entry["finished"] for entry in timing.values()),
+        "finished": max((entry["finished"] for entry in timing.values()), default=""),
         "processor": ", ".join(sorted({entry["processor"] for entry in timing.values()})),
         "runs": {name: {"seconds": entry["seconds"]} for name, entry in timing.items()},
     }

@@ -17,6 +17,7 @@ from torch import Tensor, nn, optim
 
 from labbook.errors import TrainingError
 from labbook.inference import Inputs, Tally, measure
+from labbook.runtime import in_bf16
 from labbook.training.checkpoint import Checkpoint
 from labbook.training.history import Row
 from labbook.training.progress import Show
@@ -50,6 +51,7 @@ class Plan:
     validate_every: int | None
     keep: str
     seed: int
+    precision: str = "float32"
 
     def steps_per_epoch(self, samples: int) -> int:
         """Count the steps of one epoch."""
@@ -108,6 +110,7 @@ def fit(
     every, last = plan.validate_every or steps, steps * plan.epochs
     # The raw update: the decorators around `step` (profiler scope, hooks) cost a small model 5 % of its time.
     update, augment = inspect.unwrap(type(run.optimizer).step), plan.augmentation.random
+    forward = in_bf16(model, run.device) if plan.precision == "bf16" else model
     started = saved = time.perf_counter()
     earlier = run.seconds
 
@@ -116,7 +119,7 @@ def fit(
     for images, labels in run.batches(train, steps):
         for parameter in run.parameters:
             parameter.grad = None
-        logits = model(augment(images, run.generator) if augment else images)
+        logits = forward(augment(images, run.generator) if augment else images)
         loss = plan.loss(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():

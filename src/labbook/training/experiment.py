@@ -13,16 +13,17 @@ from torch import Tensor
 
 from labbook.errors import ParamsError
 from labbook.files import write_bytes
-from labbook.inference import place
+from labbook.inference import model_shape, place
 from labbook.packed import Packed
 from labbook.params.training import PARTS, Runtime, TrainSettings
 from labbook.parts import load
-from labbook.runtime import configure
+from labbook.runtime import check_bf16, configure
 from labbook.training.checkpoint import CHECKPOINTS, code_digest, fingerprint, hold
 from labbook.training.constraints import check, count_parameters
 from labbook.training.engine import Plan, fit
 from labbook.training.history import Row, rounded
 from labbook.training.progress import show_progress
+from labbook.training.start import Start
 
 __all__ = ["Outcome", "train_experiment", "write_weights"]
 
@@ -51,6 +52,7 @@ def train_experiment(
     packed: Packed,
     *,
     key: str,
+    start: Start | None = None,
     checkpoints: Path = CHECKPOINTS,
     checkpoint_seconds: float = 5.0,
 ) -> Outcome:
@@ -64,28 +66,35 @@ def train_experiment(
         runtime: seed, device, threads.
         packed: its dataset.
         key: where the block stands in `params.yaml`, for messages.
+        start: weights to start from; drawn at random where it holds none.
         checkpoints: where checkpoints of all experiments lie.
         checkpoint_seconds: at least so long between two of them.
 
     Raises:
         LabbookError: a part or the device is not there, the constraint is broken, training cannot go on.
     """
+    settings = settings.on(packed.source)
     device = configure(runtime.device, runtime.threads, runtime.seed)
+    if settings.precision == "bf16":
+        check_bf16(device)
     parts = {family: load(family, getattr(settings, family), f"{key}.{family}") for family in PARTS}
+    made = {
+        family: module.build(options) for family, (module, options) in parts.items() if family not in ("model", "optimizer")
+    }
+    convert = made["augmentation"].fixed
     build, model_settings = parts["model"][0].build, parts["model"][1]
     try:
-        model = build(model_settings, packed.image_shape, len(packed.classes))
+        model = build(model_settings, model_shape(convert, packed.image_shape), len(packed.classes))
     except ParamsError as error:
         raise ParamsError(f"{key}.{error}") from error
     decay = getattr(parts["optimizer"][1], "weight_decay", 0.0)
     check(model, settings.constraint, decay, f"{key}.constraint")
+    if start:
+        start.give_to(model)
     model = model.to(device).to(memory_format=torch.channels_last)
 
-    made = {
-        family: module.build(options) for family, (module, options) in parts.items() if family not in ("model", "optimizer")
-    }
     optimizer, optimizer_settings = parts["optimizer"]
-    epochs = settings.epochs_on(packed.source)
+    epochs = settings.epochs
     plan = Plan(
         optimizer=lambda parameters: optimizer.build(optimizer_settings, parameters),
         **made,
@@ -95,14 +104,15 @@ def train_experiment(
         validate_every=settings.validate_every,
         keep=settings.keep,
         seed=runtime.seed,
+        precision=settings.precision,
     )
     train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
-    convert = plan.augmentation.fixed
     train = place(train_split, convert, device)
     validation = place(validation_split, convert, device) if validation_split is not None else None
     test = place(packed.test, convert, device) if settings.test_curve else None
 
-    mark = fingerprint(settings, runtime, str(device), packed.digest, code_digest(), torch.__version__)
+    begun = start.digest if start else ""
+    mark = fingerprint(settings, runtime, str(device), packed.digest, begun, code_digest(), torch.__version__)
     with hold(checkpoints / name, mark) as checkpoint:
         steps = epochs * plan.steps_per_epoch(len(train))
         with show_progress(name, steps) as show:
@@ -137,7 +147,8 @@ def train_experiment(
         "settings": settings.model_dump(exclude_none=True),
     }
     weights = {part: tensor.detach().cpu().contiguous() for part, tensor in trained.weights.items()}
-    return Outcome(weights, trained.rows, summary, _timing(trained.seconds, last.epoch, device))
+    timing = {"source": packed.source} | _timing(trained.seconds, last.epoch, device)
+    return Outcome(weights, trained.rows, summary, timing)
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:

@@ -1,0 +1,249 @@
+"""Tiny ImageNet (Stanford CS231n, after Deng et al., "ImageNet", 2009); drawn shapes with textures stand in for it.
+
+The raw file is one zip archive in the published layout. Its own test images have no public labels: what it calls its
+validation set is our test set, and our validation split is a part of its training set.
+
+Embedded: 2,000 and 400 images of 64×64 pixels, each with one shape of five in one texture of four: 20 classes.
+"""
+
+import io
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labbook.download import Remote, in_data_root, obtain
+from labbook.errors import DataError
+from labbook.files import read_bytes, replace
+from labbook.packed import Packed, Split, carve_validation
+from labbook.pixels import lighter_or_darker, noisy, shape_masks, textures, tinted
+
+__all__ = ["fetch", "prepare"]
+
+FETCH_AGAIN = "Remove it and run `dvc repro fetch@tiny_imagenet`."
+FOLDER = "tiny-imagenet-200"
+ARCHIVE = Remote(f"{FOLDER}.zip", "90528d7ca1a48142e341f4ef8d21d0de", ".")
+MIRRORS = ("http://cs231n.stanford.edu", "https://cs231n.stanford.edu")
+WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
+SIZE = 64
+BLOCK = 500  # images that one thread decodes at a time
+IMAGES_BETWEEN_LINES = 10_000
+NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can hold
+
+DRAWN_SHAPES = ("disc", "square", "triangle", "cross", "hourglass")
+DRAWN_TEXTURES = {"plain": "plain", "striped": "stripes", "checked": "checks", "dotted": "dots"}
+DRAWN_CLASSES = tuple((shape, texture) for shape in DRAWN_SHAPES for texture in DRAWN_TEXTURES)
+DRAWN_SEED = 0  # apart from params.yaml's seed: the images stay the same for every run
+DRAWN_IN_TRAIN, DRAWN_IN_TEST = 2000, 400
+
+
+def fetch(source: str, folder: Path) -> None:
+    """Put the archive into `folder`; an unpacked one in the data root is packed again.
+
+    Raises:
+        DataError: it cannot be had; the message says what was tried.
+    """
+    target = folder / ARCHIVE.name
+    if source == "embedded":
+        write_archive(target, _drawn_members())
+        return
+    unpacked = in_data_root(FOLDER)
+    if unpacked is not None and in_data_root(ARCHIVE.name) is None:
+        write_archive(target, _members_of(unpacked))
+    else:
+        obtain(ARCHIVE, MIRRORS, target)
+
+
+def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
+    """Turn the archive into arrays; the same ones for the same file, fraction and seed.
+
+    Raises:
+        DataError: the archive is missing or is not what it should be.
+    """
+    path = folder / ARCHIVE.name
+    if not path.is_file():
+        raise DataError(f"{path}: not found. Run `dvc repro fetch@tiny_imagenet`.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            contents = Contents(path, archive)
+            train = contents.read(contents.train_images())
+            test = contents.read(contents.test_images())
+            classes = contents.class_names()
+    # What zipfile raises for a damaged archive, or for a good one that is encrypted or packed in a way that it does not know.
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path}: damaged, no zip archive of Tiny ImageNet ({error}). {FETCH_AGAIN}") from error
+    validation = carve_validation(train.labels, validation_fraction, seed)
+    return Packed("tiny_imagenet", source, classes, train, validation, test)
+
+
+class Contents:
+    """What an open archive holds, found by the names of its members.
+
+    Attributes:
+        names: the files, by the place that their name stands for, sorted.
+        wnids: the classes, by their WordNet number, in the order of `wnids.txt`.
+        labels: the place of each class in that order.
+    """
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path = path
+        self.archive = archive
+        names = {PurePosixPath(name): name for name in archive.namelist() if not name.endswith("/")}
+        self.names = dict(sorted(names.items()))
+        for place in self.names:
+            if place.is_absolute() or ".." in place.parts:
+                raise self.error(f"its member {str(place)!r} leads out of the archive")
+        self.wnids = self.text(WNIDS).split()
+        self.labels = {wnid: label for label, wnid in enumerate(self.wnids)}
+
+    def class_names(self) -> tuple[str, ...]:
+        """Name each class by its first word in `words.txt`, and by its number too where that is not unique or not there."""
+        lines = self.text(WORDS).splitlines() if self.has(WORDS) else []
+        words = {wnid: names.split(",")[0].strip() for wnid, _, names in (line.partition("\t") for line in lines)}
+        firsts = [words.get(wnid) or wnid for wnid in self.wnids]
+        count = Counter(firsts)
+        return tuple(
+            first if count[first] == 1 else f"{first} ({wnid})" for first, wnid in zip(firsts, self.wnids, strict=True)
+        )
+
+    def train_images(self) -> list[tuple[PurePosixPath, int]]:
+        """List the members `train/<wnid>/images/<name>` with their labels."""
+        found = [
+            (place, self.label(place.parts[2], place))
+            for place in self.names
+            if place.match(f"{FOLDER}/train/*/images/*") and len(place.parts) == 5
+        ]
+        full = {label for _, label in found}
+        for wnid, label in self.labels.items():
+            if label not in full:
+                raise self.error(f"has no image in {FOLDER}/train/{wnid}/images, the folder of a class in {WNIDS}")
+        return found
+
+    def test_images(self) -> list[tuple[PurePosixPath, int]]:
+        """List the members `val/images/<name>` with the labels that `val_annotations.txt` gives them."""
+        lines = [line.split("\t") for line in self.text(ANNOTATIONS).splitlines()]
+        annotated = {fields[0]: fields[1] for fields in lines if len(fields) > 1}
+        found = []
+        for place in self.names:
+            if place.parent == PurePosixPath(FOLDER, "val/images"):
+                if place.name not in annotated:
+                    raise self.error(f"its image {place} has no line in {ANNOTATIONS}")
+                found.append((place, self.label(annotated.pop(place.name), place)))
+        if annotated:
+            raise self.error(f"lacks {FOLDER}/val/images/{min(annotated)}, which stands in {ANNOTATIONS}")
+        return found
+
+    def read(self, listed: Sequence[tuple[PurePosixPath, int]]) -> Split:
+        """Decode images into (N, 3, 64, 64), several at once: Pillow lets other threads run meanwhile."""
+        images = np.empty((len(listed), 3, SIZE, SIZE), dtype=np.uint8)
+
+        def read_block(start: int) -> int:
+            block = range(start, min(start + BLOCK, len(listed)))
+            for index in block:
+                images[index] = self.decode(listed[index][0])
+            return block.stop
+
+        with ThreadPoolExecutor() as threads:
+            for done in threads.map(read_block, range(0, len(listed), BLOCK)):
+                if done % IMAGES_BETWEEN_LINES == 0:
+                    print(f"tiny_imagenet: {done:,} of {len(listed):,} images decoded", flush=True)
+        return Split(images, np.array([label for _, label in listed], dtype=np.int64))
+
+    def decode(self, place: PurePosixPath) -> NDArray[np.uint8]:
+        """Decode one image to (3, 64, 64); a grey one gets three equal colours."""
+        data = self.archive.read(self.names[place])
+        try:
+            with Image.open(io.BytesIO(data), formats=("JPEG", "PPM")) as image:
+                if image.size != (SIZE, SIZE):
+                    raise self.error(f"its image {place} has {image.width}×{image.height} pixels instead of {SIZE}×{SIZE}")
+                return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise self.error(f"its image {place} does not decode ({error})") from error
+
+    def label(self, wnid: str, place: PurePosixPath) -> int:
+        """Look up a class; `place` is of the image that is said to be of it."""
+        if wnid not in self.labels:
+            raise self.error(f"its image {place} is of the class {wnid!r}, which {WNIDS} does not list")
+        return self.labels[wnid]
+
+    def has(self, name: str) -> bool:
+        """Tell whether the file is there."""
+        return PurePosixPath(FOLDER, name) in self.names
+
+    def text(self, name: str) -> str:
+        """Read a file of text."""
+        if not self.has(name):
+            raise self.error(f"lacks {FOLDER}/{name}")
+        return self.archive.read(self.names[PurePosixPath(FOLDER, name)]).decode()
+
+    def error(self, found: str) -> DataError:
+        """Say what is wrong with the archive and what would do."""
+        return DataError(f"{self.path}: {found}. {FETCH_AGAIN}")
+
+
+def write_archive(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    """Write members, by their place below the archive's folder, neither packed nor dated: the same ones give the same bytes."""
+
+    def write(part: Path) -> None:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in members:
+                about = zipfile.ZipInfo(f"{FOLDER}/{name}", NO_DATE)
+                about.create_system, about.external_attr = 3, 0o644 << 16  # unix, and who may read
+                archive.writestr(about, content)
+
+    replace(path, write)
+
+
+def _members_of(unpacked: Path) -> Iterator[tuple[str, bytes]]:
+    """Read what `prepare` needs of an unpacked archive, in the order of the names."""
+    mend = f"Unpack {ARCHIVE.name} there again, or remove {unpacked} to download it."
+    images = [*unpacked.glob("train/*/images/*.JPEG"), *unpacked.glob("val/images/*.JPEG")]
+    if not images:
+        raise DataError(f"{unpacked}: has no train/<class>/images/*.JPEG. {mend}")
+    texts = [unpacked / WNIDS, unpacked / ANNOTATIONS, *unpacked.glob(WORDS)]
+    for file in sorted(texts + images):
+        yield file.relative_to(unpacked).as_posix(), read_bytes(file, mend)
+
+
+def _drawn_members() -> Iterator[tuple[str, bytes]]:
+    wnids = [f"n{number:08}" for number in range(len(DRAWN_CLASSES))]
+    words = [f"{wnid}\t{texture} {shape}\n" for wnid, (shape, texture) in zip(wnids, DRAWN_CLASSES, strict=True)]
+    yield WNIDS, "".join(f"{wnid}\n" for wnid in wnids).encode()
+    yield WORDS, "".join(words).encode()
+    generator = np.random.default_rng(DRAWN_SEED)
+    for number, (label, image) in enumerate(_drawn(generator, DRAWN_IN_TRAIN)):
+        yield f"train/{wnids[label]}/images/{wnids[label]}_{number}.ppm", image
+    annotations = ""
+    for number, (label, image) in enumerate(_drawn(generator, DRAWN_IN_TEST)):
+        annotations += f"val_{number}.ppm\t{wnids[label]}\t0\t0\t{SIZE - 1}\t{SIZE - 1}\n"
+        yield f"val/images/val_{number}.ppm", image
+    yield ANNOTATIONS, annotations.encode()
+
+
+def _drawn(generator: np.random.Generator, count: int) -> Iterator[tuple[int, bytes]]:
+    """Draw as many images of each class, and write them in the format PPM, whose bytes no library decides."""
+    labels = np.arange(len(DRAWN_CLASSES))
+    for _ in range(count // len(labels)):
+        for label, image in zip(labels, _draw(generator, labels), strict=True):
+            yield int(label), f"P6 {SIZE} {SIZE} 255\n".encode() + image.transpose(1, 2, 0).tobytes()
+
+
+def _draw(generator: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Draw one image a label, (N, 3, 64, 64). The shape and its texture tell the class, colours and places nothing."""
+    count = len(labels)
+    shapes, kinds = zip(*(DRAWN_CLASSES[label] for label in labels), strict=True)
+    inside = shape_masks(generator, shapes, SIZE, radii=(16, 26))
+    object_ = textures(generator, [DRAWN_TEXTURES[kind] for kind in kinds], SIZE)
+    ground = textures(generator, [("plain", "gradient", "blotches")[kind] for kind in generator.integers(3, size=count)], SIZE)
+
+    ground_colour = generator.integers(80, 176, (count, 3))
+    object_colour = lighter_or_darker(generator, ground_colour, 60, 80)
+    ground_image = tinted(ground, ground_colour, lighter_or_darker(generator, ground_colour, 0, 40))
+    object_image = tinted(object_, object_colour, lighter_or_darker(generator, object_colour, 30, 50))
+    return noisy(generator, np.where(inside[:, None], object_image, ground_image), 20)

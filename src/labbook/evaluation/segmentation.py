@@ -1,0 +1,115 @@
+"""Figures of a segmenter: loss, pixel accuracy, intersection over union, confusion counts of pixels.
+
+Intersection over union of a class: pixels that are both of it and predicted as it, over those that are either; the mean
+goes over the classes that there are (Everingham et al., 2010, "The Pascal visual object classes challenge").
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labbook.confusion import confusion_counts, write_confusion
+from labbook.files import replace
+
+__all__ = ["SHOWN", "Evaluation", "evaluate", "intersection_over_union", "write"]
+
+SHOWN = 8  # test images that are shown with truth and prediction: the first ones, not chosen
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on the test set.
+
+    Attributes:
+        metrics: numbers for `metrics/<experiment>.json`.
+        confusion: (classes, classes) counts of pixels, a row for each actual class.
+        mistakes: empty; single pixels are not shown.
+        truth: (SHOWN, H, W) actual classes of the first images.
+        predicted: (SHOWN, H, W) what the model says of them.
+    """
+
+    metrics: dict[str, Any]
+    confusion: NDArray[np.int64]
+    mistakes: list[dict[str, Any]]
+    truth: NDArray[np.uint8]
+    predicted: NDArray[np.int64]
+
+
+def evaluate(logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float, classes: tuple[str, ...]) -> Evaluation:
+    """Measure a segmenter.
+
+    Args:
+        logits: (N, classes, H, W).
+        labels: (N, H, W).
+        loss: mean test loss a pixel, in nats.
+        classes: names.
+    """
+    predicted = logits.argmax(axis=1)
+    confusion = confusion_counts(labels, predicted, len(classes))
+    totals, hits, overlaps = confusion.sum(axis=1), confusion.diagonal(), intersection_over_union(confusion)
+    metrics = {
+        "test_loss": round(loss, 6),
+        "test_accuracy": round(float(hits.sum() / totals.sum()), 6),
+        "test_mean_iou": round(float(np.nanmean(overlaps)), 6),
+        "chance_accuracy": round(float(totals.max() / totals.sum()), 6),
+        "test_accuracy_per_class": {
+            name: round(float(hits[index] / totals[index]), 6) if totals[index] else None for index, name in enumerate(classes)
+        },
+        "test_iou_per_class": {
+            name: None if np.isnan(overlaps[index]) else round(float(overlaps[index]), 6) for index, name in enumerate(classes)
+        },
+    }
+    return Evaluation(metrics, confusion, [], labels[:SHOWN], predicted[:SHOWN])
+
+
+def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute it for every class, (classes,); NaN for one that neither occurs nor is predicted."""
+    hits = confusion.diagonal()
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
+    overlaps: NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    return overlaps
+
+
+def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:
+    """Write the confusion counts and the picture of images, truth and predictions; say where.
+
+    Args:
+        name: of the experiment.
+        evaluation: its figures.
+        images: (N, C, H, W) of the test set.
+        classes: names.
+    """
+    confusion = Path("plots/confusion") / f"{name}.csv"
+    write_confusion(confusion, evaluation.confusion, classes)
+    picture = Path("plots/samples") / f"{name}.png"
+    replace(picture, lambda part: _draw(part, evaluation, images, classes))
+    return {"confusion": str(confusion), "samples": str(picture)}
+
+
+def _draw(part: Path, evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.patches import Patch
+
+    count = len(evaluation.truth)
+    colours = plt.get_cmap("tab20", len(classes))
+    figure, axes = plt.subplots(3, count, figsize=(9, 4.2), layout="constrained", squeeze=False)
+    rows: dict[str, NDArray[Any]] = {
+        "image": images[:count].transpose(0, 2, 3, 1),
+        "truth": evaluation.truth,
+        "prediction": evaluation.predicted,
+    }
+    for row, (title, pictures) in enumerate(rows.items()):
+        for axis, picture in zip(axes[row], pictures, strict=True):
+            axis.imshow(picture, cmap=colours, vmin=-0.5, vmax=len(classes) - 0.5, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        axes[row, 0].set_ylabel(title)
+    patches = [Patch(color=colours(index), label=name) for index, name in enumerate(classes)]
+    figure.legend(handles=patches, loc="outside lower center", ncols=10, fontsize=8, frameon=False)
+    figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
+    plt.close(figure)

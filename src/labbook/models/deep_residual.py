@@ -1,0 +1,87 @@
+"""A deep residual network with few norms (assignment C), after He et al. (2016, "Deep residual learning").
+
+For each width: a convolution, batch norm, ReLU, `blocks` blocks, a max pool 2×2. Then a convolution without padding,
+batch norm, ReLU, a max pool 2×2, and Linear layers with ReLU between them. A block is x + conv(ReLU(conv(x))). The
+assignment prints the layers without their order: this one is ours.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from labbook.errors import ParamsError
+from labbook.parts import PartSettings
+
+__all__ = ["Block", "Settings", "build"]
+
+
+class Settings(PartSettings):
+    """Keys of a `model` block named `deep_residual`; the defaults are the assignment's network."""
+
+    name: Literal["deep_residual"]
+    channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field([10, 100, 256], min_length=1)
+    blocks: int = Field(4, gt=0, description="blocks of each width")
+    last: int = Field(512, gt=0, le=65_536, description="channels of the convolution without padding")
+    hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(
+        [512, 500, 500, 100, 100, 100], description="units of the layers before the last"
+    )
+    width: float = Field(1.0, gt=0, le=16, description="all channels and hidden units are scaled by it")
+
+
+class Block(nn.Module):
+    """One residual block, (N, C, H, W) → (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Add the block's change to its input."""
+        change: Tensor = self.conv2(self.relu(self.conv1(inputs)))
+        return inputs + change
+
+
+def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Build the network for images (N, C, H, W).
+
+    Raises:
+        ParamsError: the images are too small for so many widths.
+    """
+    width, *size = image_shape
+    rows, columns = (_side(side, len(settings.channels)) for side in size)
+    if rows < 1 or columns < 1:
+        raise ParamsError(
+            f"model.channels: {len(settings.channels)} widths pool an image of {size[0]}×{size[1]} pixels down to nothing."
+        )
+    layers: list[nn.Module] = []
+    for index, asked in enumerate(settings.channels):
+        channels = _scaled(asked, settings.width)
+        layers += _conv(width, channels, kernel=3 if index else 5, padding=1 if index else 3)
+        layers += [Block(channels) for _ in range(settings.blocks)]
+        layers.append(nn.MaxPool2d(2))
+        width = channels
+    last = _scaled(settings.last, settings.width)
+    layers += [*_conv(width, last, kernel=3, padding=0), nn.MaxPool2d(2), nn.Flatten()]
+    features = last * rows * columns
+    for asked in settings.hidden:
+        hidden = _scaled(asked, settings.width)
+        layers += [nn.Linear(features, hidden), nn.ReLU()]
+        features = hidden
+    return nn.Sequential(*layers, nn.Linear(features, classes))
+
+
+def _side(pixels: int, widths: int) -> int:
+    """Work out how many rows or columns the last max pool leaves of an image's."""
+    pixels += 2  # the first convolution is 5×5 with padding 3
+    return ((pixels >> widths) - 2) // 2
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(1, round(channels * width))
+
+
+def _conv(into: int, channels: int, *, kernel: int, padding: int) -> list[nn.Module]:
+    return [nn.Conv2d(into, channels, kernel, padding=padding), nn.BatchNorm2d(channels), nn.ReLU()]

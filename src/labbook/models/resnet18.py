@@ -1,0 +1,103 @@
+"""ResNet-18 (He et al., 2016, "Deep residual learning"), some of it frozen where asked for (assignment D).
+
+The names of the weights, their initialisation and the outputs are those of `torchvision.models.resnet18`, so that
+ImageNet weights load. Unlike there, each ReLU is an instance of its own, and the average is deterministic on CUDA.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from labbook.parts import PartSettings
+
+__all__ = ["Block", "ResNet18", "Settings", "build"]
+
+
+class Settings(PartSettings):
+    """Keys of a `model` block named `resnet18`."""
+
+    name: Literal["resnet18"]
+    trainable: list[Literal["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"]] | None = Field(
+        None, description="what learns besides fc, which always does; everything where nothing is named"
+    )
+
+
+class Block(nn.Module):
+    """Two convolutions and the skip connection, (N, C, H, W) → (N, channels, H / stride, W / stride), rounded up."""
+
+    def __init__(self, into: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(into, channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or into != channels:
+            conv = nn.Conv2d(into, channels, kernel_size=1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(channels))
+        self.relu2 = nn.ReLU()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Add the block's change to its input, or to what a convolution 1×1 makes of it where the shapes differ."""
+        change = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(inputs)))))
+        skipped = self.downsample(inputs) if self.downsample else inputs
+        outputs: Tensor = self.relu2(change + skipped)
+        return outputs
+
+
+class Average(nn.Module):
+    """The mean of each channel, (N, C, H, W) → (N, C)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Average over rows and columns."""
+        return inputs.mean(dim=(2, 3))
+
+
+class ResNet18(nn.Module):
+    """Images (N, C, H, W) → logits (N, classes).
+
+    Args:
+        channels: of the images.
+        classes: how many.
+        frozen: attributes, such as `layer1`, that neither learn nor adapt their running statistics.
+    """
+
+    def __init__(self, channels: int, classes: int, frozen: tuple[str, ...]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.layer1 = nn.Sequential(Block(64, 64, 1), Block(64, 64, 1))
+        self.layer2 = nn.Sequential(Block(64, 128, 2), Block(128, 128, 1))
+        self.layer3 = nn.Sequential(Block(128, 256, 2), Block(256, 256, 1))
+        self.layer4 = nn.Sequential(Block(256, 512, 2), Block(512, 512, 1))
+        self.avgpool = Average()
+        self.fc = nn.Linear(512, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.frozen = [self.get_submodule(name).requires_grad_(False).eval() for name in frozen]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all but what is frozen: batch norms there keep to their running statistics."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits."""
+        maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+        logits: Tensor = self.fc(self.avgpool(maps))
+        return logits
+
+
+def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Build the network for images (N, C, H, W) of any size."""
+    parts = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+    frozen = tuple(part for part in parts if settings.trainable and part not in settings.trainable)
+    return ResNet18(image_shape[0], classes, frozen)

@@ -1,0 +1,84 @@
+"""U-Net (Ronneberger et al., 2015), small: a class for every pixel (assignment E).
+
+Down: conv, batch norm, ReLU and a max pool 2×2 for each width. Up: conv, batch norm, ReLU and a transposed convolution
+2×2 for each width, the last one to the logits. The assignment prints no skip connections but says U-Net, so by default
+each up-sampling sequence but the first also reads the map of its size from the way down.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from labbook.errors import ParamsError
+from labbook.parts import PartSettings
+
+__all__ = ["Settings", "UNet", "build"]
+
+
+class Settings(PartSettings):
+    """Keys of a `model` block named `unet`; the defaults are the assignment's network."""
+
+    name: Literal["unet"]
+    channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(
+        [64, 128, 256, 512], min_length=1, description="of each convolution on the way down"
+    )
+    skips: bool = Field(True, description="false takes the skip connections out")
+    width: float = Field(1.0, gt=0, le=16, description="all channels are scaled by it")
+
+
+class UNet(nn.Module):
+    """Images (N, C, H, W) → logits (N, classes, H, W); H and W are multiples of 2 to the number of widths.
+
+    Args:
+        into: channels of the images.
+        channels: of each convolution on the way down; the way up has the same, in reverse.
+        classes: how many.
+        skips: whether maps from the way down are concatenated to those of their size on the way up.
+    """
+
+    def __init__(self, into: int, channels: list[int], classes: int, *, skips: bool) -> None:
+        super().__init__()
+        self.skips = skips
+        self.down = nn.ModuleList(nn.Sequential(*_conv(a, b)) for a, b in zip([into, *channels], channels, strict=False))
+        self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in channels)
+        self.up = nn.ModuleList()
+        width = channels[-1]
+        for channel, above in zip(reversed(channels), [*reversed(channels[:-1]), classes], strict=True):
+            self.up.append(nn.Sequential(*_conv(width, channel), nn.ConvTranspose2d(channel, above, kernel_size=2, stride=2)))
+            width = above + channel if skips else above
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits."""
+        maps, passed = images, []
+        for conv, pool in zip(self.down, self.pools, strict=True):
+            maps = conv(maps)
+            passed.append(maps)
+            maps = pool(maps)
+        for index, sequence in enumerate(self.up):
+            if self.skips and index:
+                maps = torch.cat([maps, passed[-index]], dim=1)
+            maps = sequence(maps)
+        return maps
+
+
+def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Build the network for images (N, C, H, W).
+
+    Raises:
+        ParamsError: the sides of the images cannot be halved so often.
+    """
+    width, rows, columns = image_shape
+    factor = 2 ** len(settings.channels)
+    if rows % factor or columns % factor:
+        raise ParamsError(
+            f"model.channels: {len(settings.channels)} widths need images whose sides are multiples of {factor}, "
+            f"these are {rows}×{columns}."
+        )
+    channels = [max(1, round(asked * settings.width)) for asked in settings.channels]
+    return UNet(width, channels, classes, skips=settings.skips)
+
+
+def _conv(into: int, channels: int) -> list[nn.Module]:
+    return [nn.Conv2d(into, channels, kernel_size=3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]

@@ -1,0 +1,65 @@
+"""Networks given as a list of layers, as VGG's are (Simonyan and Zisserman, 2015), with batch norm (assignment C).
+
+A number is a convolution 3×3 to so many channels, batch norm and ReLU; `pool` is a max pool 2×2, `pool4` one of 4×4.
+After the last layer come Flatten and one Linear.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from torch import nn
+
+from labbook.errors import ParamsError
+from labbook.parts import PartSettings
+
+__all__ = ["Settings", "build"]
+
+POOLS = {"pool": 2, "pool4": 4}
+
+
+def _layer(value: Any) -> Any:
+    if value in list(POOLS) or (type(value) is int and 0 < value <= 65_536):
+        return value
+    raise ValueError("a layer is a number of channels, at most 65,536, or pool or pool4")
+
+
+class Settings(PartSettings):
+    """Keys of a `model` block named `vgg`."""
+
+    name: Literal["vgg"]
+    layers: list[Annotated[int | str, BeforeValidator(_layer)]] = Field(min_length=1, description="channels, pool or pool4")
+    adaptive: int | None = Field(None, gt=0, description="end in a max pool to so many rows and columns, for any image size")
+    bias: bool = Field(True, description="of the Linear")
+    width: float = Field(1.0, gt=0, le=16, description="all channels are scaled by it")
+
+
+def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Build the network for images (N, C, H, W).
+
+    Raises:
+        ParamsError: the images are too small for the pools, or do not divide evenly where `adaptive` is set.
+    """
+    width, rows, columns = image_shape
+    layers: list[nn.Module] = []
+    for layer in settings.layers:
+        if isinstance(layer, str):
+            layers.append(nn.MaxPool2d(POOLS[layer]))
+            rows, columns = rows // POOLS[layer], columns // POOLS[layer]
+        else:
+            channels = max(1, round(layer * settings.width))
+            layers += [nn.Conv2d(width, channels, kernel_size=3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+            width = channels
+    if not rows or not columns:
+        _, *size = image_shape
+        raise ParamsError(f"model.layers: the pools leave nothing of an image of {size[0]}×{size[1]} pixels.")
+    if settings.adaptive:
+        layers.append(_pool_to(settings.adaptive, rows, columns))
+        rows = columns = settings.adaptive
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * rows * columns, classes, bias=settings.bias))
+
+
+def _pool_to(side: int, rows: int, columns: int) -> nn.MaxPool2d:
+    """Give the max pool from maps (rows, columns) to (side, side), as `AdaptiveMaxPool2d` but deterministic on CUDA too."""
+    if rows % side or columns % side:
+        raise ParamsError(f"model.adaptive: maps of {rows}×{columns} do not divide evenly into {side}×{side}.")
+    return nn.MaxPool2d((rows // side, columns // side))

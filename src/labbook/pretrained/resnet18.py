@@ -1,0 +1,49 @@
+"""ResNet-18 (He et al., 2016, "Deep residual learning"), trained on ImageNet: torchvision's IMAGENET1K_V1 weights."""
+
+import io
+import pickle
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from labbook.download import Remote, obtain
+from labbook.errors import DataError
+from labbook.files import read_bytes
+
+__all__ = ["fetch", "read", "without_head"]
+
+MIRRORS = ("https://download.pytorch.org/models",)
+WEIGHTS = Remote("resnet18-f37072fd.pth", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec", "hub/checkpoints")
+FETCH_AGAIN = "Run `dvc repro --force --single-item fetch_pretrained@resnet18`."
+
+
+def fetch(folder: Path) -> None:
+    """Put the published file into `folder`.
+
+    Raises:
+        DataError: it cannot be had; the message says what was tried.
+    """
+    obtain(WEIGHTS, MIRRORS, folder / WEIGHTS.name)
+
+
+def read(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of all but the head.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    path = folder / WEIGHTS.name
+    content = io.BytesIO(read_bytes(path, FETCH_AGAIN))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a damaged file; the error below says enough
+            state: dict[str, Tensor] = torch.load(content, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise DataError(f"{path}: damaged, no weights that torch.load can read. {FETCH_AGAIN}") from error
+    return without_head(state)
+
+
+def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the last layer, whose outputs are the classes of the dataset that it was trained on."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}

@@ -1,0 +1,64 @@
+"""Figures and pictures of a segmenter."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.metrics import confusion_matrix, jaccard_score
+
+from labbook.evaluation.segmentation import SHOWN, evaluate, write
+
+CLASSES = ("ground", "disc", "square", "7")
+
+
+@st.composite
+def maps(draw):
+    """Draw labels (N, H, W) and logits (N, classes, H, W) of which the largest is never in doubt."""
+    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    labels = draw(arrays.arrays(np.uint8, shape, elements=st.integers(0, 3)))
+    predicted = draw(arrays.arrays(np.int64, shape, elements=st.integers(0, 3)))
+    return labels, predicted, np.moveaxis(np.eye(4, dtype=np.float32)[predicted], -1, 1)
+
+
+@given(drawn=maps())
+def test_figures_are_those_of_scikit_learn(drawn):
+    labels, predicted, logits = drawn
+    evaluation = evaluate(logits, labels, 0.5, CLASSES)
+    metrics, there = evaluation.metrics, np.union1d(labels, predicted)
+    overlaps = jaccard_score(labels.ravel(), predicted.ravel(), labels=there, average=None)
+    assert metrics["test_accuracy"] == pytest.approx(np.mean(labels == predicted), abs=1e-6)
+    assert metrics["test_mean_iou"] == pytest.approx(overlaps.mean(), abs=1e-6)
+    assert metrics["test_iou_per_class"] == {
+        name: pytest.approx(overlaps[list(there).index(index)], abs=1e-6) if index in there else None
+        for index, name in enumerate(CLASSES)
+    }
+    assert (evaluation.confusion == confusion_matrix(labels.ravel(), predicted.ravel(), labels=range(4))).all()
+    assert metrics["chance_accuracy"] == pytest.approx(np.bincount(labels.ravel()).max() / labels.size, abs=1e-6)
+
+
+def test_intersection_over_union_worked_out_by_hand():
+    labels = np.array([[[1, 1, 0, 0]]], dtype=np.uint8)
+    logits = np.moveaxis(np.eye(4, dtype=np.float32)[[[[1, 0, 0, 0]]]], -1, 1)
+    metrics = evaluate(logits, labels, 0.1, CLASSES).metrics
+    assert metrics["test_iou_per_class"] == {"ground": pytest.approx(2 / 3, abs=1e-6), "disc": 0.5, "square": None, "7": None}
+    assert metrics["test_accuracy_per_class"] == {"ground": 1.0, "disc": 0.5, "square": None, "7": None}
+    assert metrics["test_mean_iou"] == pytest.approx((2 / 3 + 1 / 2) / 2, abs=1e-6)
+    assert metrics["test_accuracy"] == 0.75
+
+
+@pytest.mark.parametrize("count", [1, SHOWN + 2])
+def test_files_have_the_same_bytes_every_time(tmp_path, monkeypatch, count):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, (count, 8, 8), dtype=np.uint8)
+    images = generator.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8)
+    evaluation = evaluate(generator.normal(size=(count, 4, 8, 8)).astype(np.float32), labels, 0.5, CLASSES)
+    written = []
+    for _ in range(2):
+        files = write("x", evaluation, images, CLASSES)
+        written.append([(tmp_path / file).read_bytes() for file in files.values()])
+    assert written[0] == written[1]
+    confusion, picture = written[0]
+    assert len(confusion.decode().splitlines()) == 1 + len(CLASSES) ** 2
+    assert picture.startswith(b"\x89PNG")

@@ -1,0 +1,96 @@
+"""Weights that a training starts from."""
+
+import pytest
+import safetensors.torch
+import torch
+from toolbox import bits, toy_model, toy_settings
+from torch import nn
+
+from labbook.errors import DataError
+from labbook.params.training import Runtime
+from labbook.training.experiment import train_experiment, write_weights
+from labbook.training.start import Start, read_start
+
+RUNTIME = Runtime(seed=0, device="cpu", threads=2)
+
+
+def body(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Leave out the last layer."""
+    *_, head = model.named_modules()
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(f"{head[0]}.")}
+
+
+def saved(folder, weights) -> Start:
+    write_weights(folder / "net.safetensors", weights)
+    return read_start("net", folder)
+
+
+def test_no_weights_leave_the_random_ones(repository, tiny_packed):
+    start = read_start("none", repository / "data/pretrained")
+    assert start.weights == {}
+    model = toy_model(tiny_packed)
+    before = bits(model.state_dict())
+    start.give_to(model)
+    assert bits(model.state_dict()) == before
+
+
+def test_weights_without_a_head_leave_the_head_alone(tmp_path, tiny_packed):
+    source, model = toy_model(tiny_packed, seed=1), toy_model(tiny_packed, seed=2)
+    head = {name: tensor.clone() for name, tensor in model.state_dict().items() if name not in body(model)}
+    saved(tmp_path, body(source)).give_to(model)
+    assert bits(body(model)) == bits(body(source))
+    assert head
+    assert bits({name: model.state_dict()[name] for name in head}) == bits(head)
+
+
+def test_frozen_weight_that_the_file_lacks_is_refused(tmp_path, tiny_packed):
+    model = toy_model(tiny_packed)
+    start = saved(tmp_path, body(model))
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(DataError, match=r"net\.safetensors: holds no \S+, which is frozen in the model"):
+        start.give_to(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.update(other=torch.zeros(2)), r"holds other, which the model has not"),
+        (lambda weights: weights.update({"1.bias": torch.zeros(2)}), r"1\.bias has the shape \(2,\), the model's has \(16,\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_with_the_file(tmp_path, tiny_packed, change, message):
+    model = toy_model(tiny_packed)
+    weights = dict(body(model))
+    change(weights)
+    with pytest.raises(DataError, match=message) as caught:
+        saved(tmp_path, weights).give_to(model)
+    assert str(caught.value).startswith(str(tmp_path / "net.safetensors"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", safetensors.torch.save({"a": torch.zeros(9)})[:-3]])
+def test_damaged_file_is_refused_with_what_makes_it_again(tmp_path, content):
+    (tmp_path / "net.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=r"net\.safetensors: damaged, no weights .* Run `dvc repro pretrain@net`\."):
+        read_start("net", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "mend"), [("net", "dvc repro pretrain@net"), ("none", "git")])
+def test_missing_file_is_refused_with_what_brings_it_back(tmp_path, name, mend):
+    with pytest.raises(DataError, match=rf"{name}\.safetensors: not found\. .*{mend}"):
+        read_start(name, tmp_path)
+
+
+def test_training_begins_with_the_weights(tmp_path, tiny_packed):
+    settings = toy_settings(optimizer={"name": "sgd", "lr": 1e-9}, epochs=1)
+
+    def train(start):
+        return train_experiment(
+            "x", settings, RUNTIME, tiny_packed, key="experiments.x.train", start=start, checkpoints=tmp_path
+        ).weights
+
+    source = toy_model(tiny_packed, seed=5)
+    started, fresh = train(saved(tmp_path, body(source))), train(None)
+    for name, tensor in body(source).items():
+        torch.testing.assert_close(started[name], tensor, rtol=0, atol=1e-6)
+        assert not torch.allclose(fresh[name], tensor, atol=1e-3)
