@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +134,16 @@ def read_packed(path: Path) -> Packed:
 
 
 def _save(part: Path, arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> None:
-    safetensors.numpy.save_file(arrays, part, metadata=metadata)  # array by array: no second copy in memory
-    part.chmod(0o644)  # safetensors writes for the owner alone; a team must be able to read
+    part.touch()
+    mode = part.stat().st_mode
+    try:
+        safetensors.numpy.save_file(arrays, part, metadata=metadata)  # array by array: no second copy in memory
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+    part.chmod(mode)  # safetensors writes for the owner alone, whatever the user's umask says
 
 
 def _digest(about: dict[str, Any], arrays: Iterable[NDArray[Any]]) -> str:

@@ -122,10 +122,10 @@ def read_batch(path: Path) -> Split:
     packed = read_bytes(path, "Run `dvc repro fetch@cifar10`.")
     try:
         batch = _ArraysOnly(io.BytesIO(packed), encoding="bytes").load()
-        data, labels = batch[b"data"], np.array(batch[b"labels"])
+        data, labels = batch[b"data"].values, np.array(batch[b"labels"])
     except Exception as error:  # a damaged pickle can raise anything
         raise DataError(f"{path}: damaged, no batch of CIFAR-10 ({error}). {FETCH_AGAIN}") from error
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3 * SIZE**2,):
+    if data.shape[1:] != (3 * SIZE**2,):
         raise DataError(f"{path}: its data are no bytes of shape (N, {3 * SIZE**2}). {FETCH_AGAIN}")
     if labels.shape != data.shape[:1] or labels.dtype != np.int64 or not np.isin(labels, range(len(CLASSES))).all():
         raise DataError(f"{path}: its labels are not {len(data)} integers in [0, {len(CLASSES) - 1}]. {FETCH_AGAIN}")
@@ -148,10 +148,25 @@ class _ArraysOnly(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of an array") from None
 
 
-def _byte_type(code: bytes | str, *_: object) -> np.dtype[Any]:
-    if code not in (b"u1", "u1"):
-        raise pickle.UnpicklingError(f"it holds values of type {code!r} instead of bytes")
-    return np.dtype(np.uint8, copy=True)
+class _Bytes:
+    """Stands for an array while it is read: NumPy's own way to set its state is not made for damaged ones."""
+
+    values: NDArray[np.uint8]
+
+    def __setstate__(self, state: tuple[object, tuple[int, ...], object, bool, bytes]) -> None:
+        _, shape, _, by_columns, values = state
+        self.values = np.frombuffer(values, np.uint8).reshape(shape, order="F" if by_columns else "C")
+
+
+class _ByteType:
+    """Stands for the type of its values, of which only one will do."""
+
+    def __init__(self, code: bytes | str, *_: object) -> None:
+        if code not in (b"u1", "u1"):
+            raise pickle.UnpicklingError(f"it holds values of type {code!r} instead of bytes")
+
+    def __setstate__(self, state: object) -> None:
+        """Ignore byte order and alignment, which bytes have not."""
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -161,9 +176,9 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 
 ARRAY_PARTS = {
-    "numpy.core.multiarray._reconstruct": lambda *_: np.empty(0, np.uint8),  # its state, set next, brings size and values
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": _byte_type,
+    "numpy.core.multiarray._reconstruct": lambda *_: _Bytes(),  # its state, set next, brings size and values
+    "numpy.ndarray": _Bytes,
+    "numpy.dtype": _ByteType,
     "_codecs.encode": _latin1,
 }
 
