@@ -30,7 +30,7 @@ def main() -> None:
     evaluation = task.evaluate(predict(restored.model, test).numpy(), packed.test.labels, loss, packed.classes)
     files = task.write(name, evaluation, packed.test.images, packed.classes)
     trained = {key: summary[key] for key in ("best_epoch", "epochs_trained", "parameters")}
-    metrics = evaluation.metrics | summary["last"] | trained | files
+    metrics = evaluation.metrics | summary["best"] | trained | files
     write_json(Path("metrics") / f"{name}.json", metrics)
     write_json(Path("models/cards") / f"{name}.json", summary | {"metrics": metrics, "mistakes": evaluation.mistakes})
 

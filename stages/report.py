@@ -6,7 +6,7 @@ from labbook.files import write_text
 from labbook.params.project import read_project
 from labbook.report.figures import curve_points, overview, standalone
 from labbook.report.page import write_page
-from labbook.report.records import Record, gather, gather_sweeps, with_test_curve
+from labbook.report.records import Record, gather, gather_sweeps, of_overview
 from labbook.report.tables import write_results
 from labbook.stage import run
 
@@ -18,7 +18,7 @@ def main() -> None:
     records = [entry for entry in entries if isinstance(entry, Record)]
     write_page(source, entries, sweeps, Path("reports/index.html"))
     write_results(source, entries, sweeps)
-    write_text(Path("results") / f"{source}.svg", standalone(overview(with_test_curve(records))))
+    write_text(Path("results") / f"{source}.svg", standalone(overview(of_overview(records))))
     curves = curve_points(records).to_csv(sep="\t", index=False, lineterminator="\n")
     write_text(Path("plots/all/history.tsv"), curves)
 

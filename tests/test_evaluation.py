@@ -206,7 +206,7 @@ def test_evaluate_stage_writes_figures_that_its_files_agree_with(prepared, run_s
     card = json.loads(Path(f"models/cards/{EXPERIMENT}.json").read_text(encoding="utf-8"))
     summary = json.loads(Path(f"models/summaries/{EXPERIMENT}.json").read_text(encoding="utf-8"))
     assert card == summary | {"metrics": metrics, "mistakes": card["mistakes"]}
-    assert {key: metrics[key] for key in summary["last"]} == summary["last"]
+    assert {key: metrics[key] for key in summary["best"]} == summary["best"]
     assert metrics["epochs_trained"] == 2
     assert metrics["test_accuracy"] > 3 * metrics["chance_accuracy"]
 

@@ -98,10 +98,23 @@ def test_a_lower_bound_has_to_be_passed(accuracy, words):
 
 
 def test_words_are_answered_with_chance_and_never_with_a_verdict():
-    reported = Reported(kind="words", quote="fails")
+    reported = Reported(kind="guessing", quote="fails")
     assert judge(reported, 0.1135, 0.1135).words.startswith("hardly better than chance")
     assert judge(reported, 0.98, 0.1135).words.startswith("better than chance")
     assert judge(reported, 0.98, 0.1135).good is None
+
+
+@pytest.mark.parametrize(
+    ("reported", "words"),
+    [
+        (Reported(kind="words", quote="slight gain"), "reported in words"),
+        (Reported(kind="other_data", test_accuracy=0.79), "reported on other data"),
+        (Reported(), "nothing reported"),
+    ],
+)
+def test_what_cannot_be_compared_gets_no_verdict(reported, words):
+    verdict = judge(reported, 0.9, 0.1)
+    assert (verdict.words, verdict.gap, verdict.good) == (words, None, None)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +124,7 @@ def test_words_are_answered_with_chance_and_never_with_a_verdict():
         (Reported(kind="over", test_accuracy=0.97), "over 0.97"),
         (Reported(kind="almost", test_accuracy=0.99), "almost 0.99"),
         (Reported(kind="words", quote="fails"), "“fails”"),
+        (Reported(kind="about", test_accuracy=0.44), "about 0.44"),
         (Reported(), "–"),
     ],
 )
@@ -183,13 +197,15 @@ def test_single_changes_are_compared_on_validation_data_best_first(project):
     (answer,) = answer_d(records)
     assert "against 0.6000 of cifar10_cnn: flip +10.0, elu -10.0." in answer.answer
     assert answer_d(records[1:]) == []
+    records[2].card["settings"] = records[2].card["settings"] | {"epochs": 3}
+    assert "flip" not in answer_d(records)[0].answer, "what differs in other settings is not compared"
 
 
 @pytest.mark.parametrize(
     ("train", "val", "words"),
     [
-        ([0.5, 0.3, 0.1], [0.6, 0.4, 0.5], "At the end, yes: validation loss 0.400 against train loss 0.300"),
-        ([0.5, 0.3, 0.1], [0.6, 0.4, 0.3], "has not turned up by the last row: validation loss 0.300 against train loss 0.100"),
+        ([0.5, 0.3, 0.1], [0.6, 0.4, 0.5], "At the end, yes: validation loss 0.400 and train loss 0.300"),
+        ([0.5, 0.3, 0.1], [0.6, 0.4, 0.3], "Not by the last row: validation loss 0.300 and train loss 0.100"),
     ],
 )
 def test_overfitting_is_a_validation_loss_that_leaves_the_train_loss(project, train, val, words):
@@ -201,6 +217,8 @@ def test_image_sizes_are_compared_when_two_were_measured(project):
     sizes = [make_record(project, name, [accuracy]) for name, accuracy in (("tiny_wide_32px", 0.3), ("tiny_wide", 0.4))]
     assert answer_c(sizes[:1]) == []
     assert "0.3000 at 32×32, 0.4000 at 64×64" in answer_c(sizes)[0].answer
+    sizes[0].card["settings"] = sizes[0].card["settings"] | {"epochs": 3}
+    assert answer_c(sizes) == []
 
 
 def test_curve_of_several_rows_an_epoch_is_drawn_by_step(project):

@@ -44,7 +44,7 @@ def load_trained(name: str, packed: Packed, device: torch.device, root: Path = P
     """
     mend = f"Run `dvc repro train@{name}`."
     path = root / "models/summaries" / f"{name}.json"
-    summary = read_json(path, ("settings", "best_epoch", "epochs_trained", "parameters", "last"), mend)
+    summary = read_json(path, ("settings", "best_epoch", "epochs_trained", "parameters", "best"), mend)
     try:
         settings = TrainSettings.model_validate(summary["settings"])
     except ValidationError as error:

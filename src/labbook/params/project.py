@@ -21,11 +21,12 @@ Fraction = Field(None, ge=0, le=1)
 class Reported(Strict):
     """Figures that a coursework report printed; accuracies are fractions in [0, 1].
 
-    `kind` says how the test accuracy was printed: an exact figure, a lower bound (`over`), a figure that was not quite
-    reached (`almost`), or only in words (`words`), when `quote` is all there is to stand beside ours.
+    `kind` says how the test accuracy was printed: an exact or a rounded figure (`about`), a lower bound (`over`), a figure
+    that was not quite reached (`almost`), a figure on `other_data` than ours, or only in words: that it was no better than
+    `guessing`, or other `words`, when `quote` is all there is to stand beside ours.
     """
 
-    kind: Literal["exact", "over", "almost", "words"] = "exact"
+    kind: Literal["exact", "about", "over", "almost", "other_data", "guessing", "words"] = "exact"
     test_accuracy: float | None = Fraction
     last_test_accuracy: float | None = Fraction
     train_accuracy: float | None = Fraction
@@ -40,9 +41,9 @@ class Reported(Strict):
 
     @model_validator(mode="after")
     def _kind_has_its_figure(self) -> "Reported":
-        if self.kind == "words" and self.quote is None:
-            raise ValueError("kind: words needs a quote")
-        if self.kind in {"over", "almost"} and self.test_accuracy is None:
+        if self.kind in {"words", "guessing"} and self.quote is None:
+            raise ValueError(f"kind: {self.kind} needs a quote")
+        if self.kind in {"about", "over", "almost", "other_data"} and self.test_accuracy is None:
             raise ValueError(f"kind: {self.kind} needs a test_accuracy")
         return self
 

@@ -40,11 +40,12 @@ def answer_b(records: list[Record]) -> list[Answer]:
 
 
 def answer_c(records: list[Record]) -> list[Answer]:
-    """Tell what the size of the images does to the same network, if that was measured."""
+    """Tell what the size of the images does to the same network, if nothing else differs."""
     sizes = {"32×32": "tiny_wide_32px", "64×64": "tiny_wide", "128×128": "tiny_wide_128px"}
     by_name = {record.name: record for record in records}
     measured = [f"{by_name[name].test_accuracy:.4f} at {size}" for size, name in sizes.items() if name in by_name]
-    if len(measured) < 2:
+    runs = [by_name[name] for name in sizes.values() if name in by_name]
+    if len(measured) < 2 or not all(_same_but(runs[0], run, "model", "augmentation") for run in runs):
         return []
     question = "What happens to the same network on images of another size?"
     return [
@@ -57,11 +58,19 @@ def answer_d(records: list[Record]) -> list[Answer]:
     by_name = {record.name: record for record in records}
     answers = []
     if BASE in by_name:
+        base = by_name[BASE]
         changed = [record for record in records if record.name.startswith(f"{BASE}_plus_")]
+        changed = [record for record in changed if _same_but(base, record, "model", "augmentation")]
         answers += [_one_change(by_name[BASE], changed)] if changed else []
     if BEST in by_name:
         answers.append(_overfitting(by_name[BEST]))
     return answers
+
+
+def _same_but(first: Record, second: Record, *keys: str) -> bool:
+    """Tell whether two trainings have the same settings, these keys of their blocks apart."""
+    one, two = ({key: value for key, value in record.card["settings"].items() if key not in keys} for record in (first, second))
+    return one | {"constraint": None} == two | {"constraint": None}
 
 
 def _one_change(base: Record, changed: list[Record]) -> Answer:
@@ -78,14 +87,17 @@ def _one_change(base: Record, changed: list[Record]) -> Answer:
 def _overfitting(record: Record) -> Answer:
     kept, last = record.kept, record.history.iloc[-1]
     question = "Does the best model overfit?"
-    gap = f"validation loss {kept['val_loss']:.3f} against train loss {kept['train_loss']:.3f} with the kept weights"
+    gap = f"validation loss {kept['val_loss']:.3f} and train loss {kept['train_loss']:.3f} with the kept weights"
     if last["val_loss"] > kept["val_loss"] and last["train_loss"] < kept["train_loss"]:
         return Answer(
             question,
             f"At the end, yes: {gap}; after that the train loss falls to {last['train_loss']:.3f} "
             f"while the validation loss rises to {last['val_loss']:.3f}.",
         )
-    return Answer(question, f"Its validation loss has not turned up by the last row: {gap}.")
+    return Answer(
+        question,
+        f"Not by the last row: {gap}, {last['val_loss']:.3f} and {last['train_loss']:.3f} at the end.",
+    )
 
 
 def best_of_last_three(records: list[Record]) -> Record | None:

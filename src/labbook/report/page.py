@@ -15,7 +15,7 @@ from markupsafe import Markup
 from labbook.files import read_bytes, write_text
 from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three, threshold
 from labbook.report.figures import learning_curves, overview, side_by_side, sweep_curve
-from labbook.report.records import Pending, Record, SweepRecord, with_test_curve
+from labbook.report.records import Pending, Record, SweepRecord, of_overview
 from labbook.report.tables import environment_of, results_table, sweep_table
 from labbook.report.verdict import TOLERANCE, tell_reported
 
@@ -53,7 +53,7 @@ def write_page(source: str, entries: Sequence[Record | Pending], sweeps: list[Sw
     )
     records = [entry for entry in entries if isinstance(entry, Record)]
     detail = best_of_last_three(records)
-    watched = [record for record in with_test_curve(records) if record.asked.assignment == "B"]
+    watched = of_overview(records)
     flips = [record for record in records if record.name in FLIPS]
     html = environment.get_template("index.html").render(
         source=source,

@@ -15,7 +15,7 @@ from labbook.files import read_json
 from labbook.params.project import Experiment, Project
 from labbook.params.sweep import Sweep
 
-__all__ = ["Pending", "Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing", "with_test_curve"]
+__all__ = ["Pending", "Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing", "of_overview"]
 
 CARD = ("source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes")
 HISTORY = ("epoch", "step", *(f"{split}_{figure}" for split in ("train", "val", "test") for figure in ("loss", "accuracy")))
@@ -136,9 +136,9 @@ def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, 
     return timing
 
 
-def with_test_curve(records: list[Record]) -> list[Record]:
-    """Choose the records whose test curve was recorded."""
-    return [record for record in records if record.history["test_accuracy"].notna().any()]
+def of_overview(records: list[Record]) -> list[Record]:
+    """Choose the records whose test curves are compared in one figure: those of assignment B."""
+    return [record for record in records if record.asked.assignment == "B" and record.history["test_accuracy"].notna().any()]
 
 
 def _read_table(path: Path, columns: Sequence[str], mend: str) -> pd.DataFrame:

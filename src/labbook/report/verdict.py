@@ -15,7 +15,7 @@ class Verdict:
 
     Attributes:
         gap: ours minus theirs, where theirs is a figure.
-        words: `matched`, `better`, `below`, `reached`, `missed`, or what can be said when theirs is in words.
+        words: `matched`, `better`, `below`, `reached`, `missed`, or what can be said when theirs is no figure on our data.
         good: whether the reported result was reproduced; `None` when there is nothing to compare.
     """
 
@@ -32,9 +32,13 @@ def judge(reported: Reported, accuracy: float, chance: float) -> Verdict:
         accuracy: ours, on the official test set.
         chance: accuracy of the most frequent class, for reports that say "guessing".
     """
-    if reported.test_accuracy is None:
+    if reported.kind == "guessing":
         near = "hardly better than chance" if accuracy - chance < 0.05 else "better than chance"
-        return Verdict(None, f"{near} ({chance:.4f})" if reported.quote else "nothing reported", None)
+        return Verdict(None, f"{near} ({chance:.4f})", None)
+    if reported.kind == "other_data":
+        return Verdict(None, "reported on other data", None)
+    if reported.test_accuracy is None:
+        return Verdict(None, "reported in words" if reported.quote else "nothing reported", None)
     gap = round(accuracy - reported.test_accuracy, 6)
     if reported.kind == "over":
         return Verdict(gap, "reached", True) if gap > 0 else Verdict(gap, "missed", False)
@@ -47,7 +51,7 @@ def print_reported(reported: Reported) -> str:
     """Print the reported test accuracy as the report did."""
     if reported.test_accuracy is None:
         return f"“{reported.quote}”" if reported.quote else "–"
-    words = {"over": "over ", "almost": "almost "}.get(reported.kind, "")
+    words = {"about": "about ", "over": "over ", "almost": "almost "}.get(reported.kind, "")
     return f"{words}{reported.test_accuracy:.4f}".rstrip("0") if words else f"{reported.test_accuracy:.4f}"
 
 
@@ -56,8 +60,10 @@ def tell_reported(reported: Reported) -> str:
     parts = [f"test accuracy {print_reported(reported)}"]
     if reported.last_test_accuracy is not None:
         parts[0] += f" in its best epoch and {reported.last_test_accuracy:.4f} in its last"
-    if reported.train_accuracy is not None:
-        parts.append(f"train accuracy {reported.train_accuracy:g}")
+    for name in ("val_accuracy", "train_accuracy", "train_loss", "test_loss"):
+        value = getattr(reported, name)
+        if value is not None:
+            parts.append(f"{name.replace('val_', 'validation_').replace('_', ' ')} {value:g}")
     if reported.seconds is not None:
         parts.append(f"{reported.seconds:g} seconds" + (f" on a {reported.seconds_on}" if reported.seconds_on else ""))
     return ", ".join(parts)
