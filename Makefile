@@ -20,6 +20,7 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	python benchmarks/engine.py
+	python benchmarks/colour.py
 
 readme: $(VENV)/installed  # after a run on official data: put results/official.csv into README.md
 	python -m labbook.report.readme

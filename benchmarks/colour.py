@@ -11,47 +11,43 @@ Model, optimiser, batch size and augmentation are those of the experiment's bloc
 
 import argparse
 import functools
-import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from engine import THREADS, machine
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from turns import median, ratio, take_turns, write_page
 
-from labbook.files import write_text
 from labbook.inference import place
 from labbook.packed import Split
 from labbook.params.training import PARTS, TrainSettings, read_training
 from labbook.parts import load
-from labbook.runtime import configure, in_bf16
+from labbook.runtime import check_bf16, configure, in_bf16
 from labbook.training.engine import Plan, fit
 
-CPU = torch.device("cpu")
-# Images of one turn, and whether torchvision has transforms for the usual loop (labels of pixels it has not).
-CASES = {"cifar10_cnn": (12_800, True), "cifar10_wide": (3_072, True), "scenes_unet": (3_840, False)}
+CPU, THREADS = torch.device("cpu"), 2
+CASES = {"cifar10_cnn": 12_800, "cifar10_wide": 3_072, "scenes_unet": 3_840}  # images of one turn
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 CONTENDERS = ("usual", "engine", "floor", "engine-bf16", "floor-bf16")
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
+class Pictures(Dataset[tuple[Tensor, Tensor]]):
     """Images as torchvision's CIFAR10 gives them: one by one, by way of Pillow."""
 
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], transform: Any) -> None:
-        self.images, self.labels, self.transform = images.transpose(0, 2, 3, 1), labels.tolist(), transform
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any], transform: Any) -> None:
+        self.images, self.labels, self.transform = images.transpose(0, 2, 3, 1), torch.from_numpy(labels).long(), transform
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.transform(Image.fromarray(self.images[index])), self.labels[index]
 
 
@@ -62,13 +58,16 @@ def usual_transform(settings: TrainSettings) -> Any:
         steps.append(transforms.RandomCrop(32, padding=asked["crop_padding"]))
     if asked.get("flip"):
         steps.append(transforms.RandomHorizontalFlip(asked["flip"]))
-    return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize((asked["mean"],) * 3, (asked["std"],) * 3)])
+    steps.append(transforms.ToTensor())
+    if "mean" in asked:
+        steps.append(transforms.Normalize((asked["mean"],) * 3, (asked["std"],) * 3))
+    return transforms.Compose(steps)
 
 
 def usual(model: nn.Module, settings: TrainSettings, split: Split) -> None:
     data = Pictures(split.images, split.labels, usual_transform(settings))
     asked = settings.optimizer.model_dump()
-    optimizer = torch.optim.SGD(model.parameters(), lr=asked["lr"], momentum=asked.get("momentum", 0.0))
+    optimizer = OPTIMIZERS[asked.pop("name")](model.parameters(), **asked)
     criterion, total, correct = nn.CrossEntropyLoss(), 0.0, 0
     model.train()
     for images, labels in DataLoader(data, batch_size=settings.batch_size, shuffle=True):
@@ -116,12 +115,11 @@ def floor(model: nn.Module, settings: TrainSettings, split: Split, precision: st
 
 
 def random_split(experiment: str) -> Split:
-    generator = np.random.default_rng(0)
-    count, whole = CASES[experiment]
+    generator, count = np.random.default_rng(0), CASES[experiment]
     images = generator.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
-    if whole:
-        return Split(images, generator.integers(0, 10, count))
-    return Split(images, generator.integers(0, 20, (count, 32, 32), dtype=np.uint8))
+    if experiment == "scenes_unet":
+        return Split(images, generator.integers(0, 20, (count, 32, 32), dtype=np.uint8))
+    return Split(images, generator.integers(0, 10, count))
 
 
 def take_turn(contender: str, experiment: str) -> float:
@@ -131,7 +129,8 @@ def take_turn(contender: str, experiment: str) -> float:
     split = random_split(experiment)
     if kind != "usual":
         configure("cpu", THREADS, 0)
-    torch.set_num_threads(THREADS)
+    if precision:
+        check_bf16(CPU, f"experiments.{experiment}.train.precision")
     module, options = load("model", settings.model, "model")
     model = module.build(options, split.images.shape[1:], 20 if split.labels.ndim > 1 else 10)
     if kind == "usual":
@@ -145,54 +144,37 @@ def take_turn(contender: str, experiment: str) -> float:
     return time.perf_counter() - started
 
 
-def in_process(contender: str, experiment: str) -> float:
-    command = [sys.executable, __file__, "--contender", contender, "--case", experiment]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
     if arguments.contender:
         print(take_turn(arguments.contender, arguments.case))
         return
-    lines = []
-    for experiment, (count, has_usual) in CASES.items():
-        order, taken = [name for name in CONTENDERS if has_usual or name != "usual"], []
-        for _ in range(arguments.rounds):
-            taken.append({contender: in_process(contender, experiment) for contender in order})
-            order.append(order.pop(0))
-        lines.append(line(experiment, count, taken))
-        print(lines[-1], flush=True)
-    write_text(Path("benchmarks/colour.md"), page(lines, arguments.rounds))
-
-
-def line(experiment: str, count: int, taken: list[dict[str, float]]) -> str:
-    def ratio(above: str, below: str) -> str:
-        return f"{statistics.median(turn[above] / turn[below] for turn in taken):.2f}×" if above in taken[0] else ""
-
-    seconds = [f"{statistics.median(turn[name] for turn in taken):.2f}" if name in taken[0] else "" for name in CONTENDERS]
-    ratios = [ratio(f"engine{end}", f"floor{end}") for end in ("", "-bf16")] + [
-        ratio("usual", f"engine{end}") for end in ("", "-bf16")
-    ]
-    return "| " + " | ".join([f"`{experiment}`, {count:,} images", *seconds, *ratios]) + " |"
-
-
-def page(lines: list[str], rounds: int) -> str:
-    columns = ["model", *(f"{contender}, s" for contender in CONTENDERS)]
-    columns += ["engine over floor", "the same in bf16", "usual over engine", "usual over engine in bf16"]
-    header = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
-    return f"""# One pass over 32×32 colour images
-
-`python benchmarks/colour.py --rounds {rounds}`: medians of {rounds} rounds in which the contenders take turns; the ratios are
-medians of each round's own. The usual loop is float32. {machine()}
-
-{header}
-{chr(10).join(lines)}
-"""
+    pairs = {
+        "engine over floor": ("engine", "floor"),
+        "the same in bf16": ("engine-bf16", "floor-bf16"),
+        "usual over engine": ("usual", "engine"),
+        "usual over engine in bf16": ("usual", "engine-bf16"),
+    }
+    rows = []
+    for experiment, count in CASES.items():
+        turns = take_turns(__file__, CONTENDERS, arguments.rounds, "--case", experiment)
+        row = {"model": f"`{experiment}`, {count:,} images"}
+        row |= {f"{contender}, s": f"{median(turns, contender):.2f}" for contender in CONTENDERS}
+        rows.append(row | {name: f"{ratio(turns, *pair):.2f}×" for name, pair in pairs.items()})
+        print(*rows[-1].values(), flush=True)
+    write_page(
+        Path("benchmarks/colour.md"),
+        "One pass over 32×32 colour images",
+        f"python benchmarks/colour.py --rounds {arguments.rounds}",
+        f"medians of {arguments.rounds} rounds in which the contenders take turns; the ratios are medians of each round's own. "
+        "The usual loop is float32.",
+        rows,
+    )
 
 
 if __name__ == "__main__":

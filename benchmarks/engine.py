@@ -15,11 +15,7 @@ Images are random: time does not depend on what they show.
 import argparse
 import functools
 import inspect
-import platform
-import statistics
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,9 +27,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
+from turns import median, ratio, take_turns, write_page
 
 from labbook.augmentations.none import Scaled
-from labbook.files import write_text
 from labbook.inference import Inputs, place
 from labbook.models import cnn, mlp
 from labbook.packed import Split
@@ -46,7 +42,7 @@ TRANSFORMS = {
     "usual": transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]),
     "scaled": transforms.ToTensor(),
 }
-COLUMNS = ("engine over floor", "over raw floor", "usual over engine", "scaled over engine")
+FLOORS = {"engine over floor": "floor", "over raw floor": "raw"}
 CONTENDERS = ("usual", "scaled", "engine", "floor", "raw")
 
 
@@ -132,7 +128,6 @@ def take_turn(contender: str, case: str, root: Path) -> float:
     build, batch = CASES[case]
     if contender not in TRANSFORMS:
         configure("cpu", THREADS, 0)
-    torch.set_num_threads(THREADS)
     if contender in TRANSFORMS:
         data = datasets.MNIST(root, train=True, transform=TRANSFORMS[contender])
         run = functools.partial(usual, build(), batch, data)
@@ -159,11 +154,6 @@ def random_images() -> Split:
     return Split(images, generator.integers(0, 10, SAMPLES))
 
 
-def in_process(contender: str, case: str, root: Path) -> float:
-    command = [sys.executable, __file__, "--contender", contender, "--case", case, "--root", str(root)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
@@ -171,48 +161,26 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
     if arguments.contender:
         print(take_turn(arguments.contender, arguments.case, arguments.root))
         return
-    lines = []
+    rows = []
     with tempfile.TemporaryDirectory() as root:
         write_idx(Path(root), random_images())
         for case in CASES:
-            order, taken = list(CONTENDERS), []
-            for _ in range(arguments.rounds):
-                taken.append({contender: in_process(contender, case, Path(root)) for contender in order})
-                order.append(order.pop(0))
-            lines.append(line(case, taken))
-            print(lines[-1], flush=True)
-    write_text(Path("benchmarks/engine.md"), page(lines, arguments.rounds))
-
-
-def line(case: str, taken: list[dict[str, float]]) -> str:
-    middle = " | ".join(f"{statistics.median(turn[contender] for turn in taken):.3f}" for contender in CONTENDERS)
-    over_floor, over_raw = (statistics.median(turn["engine"] / turn[name] for turn in taken) for name in ("floor", "raw"))
-    ahead, of_scaled = (statistics.median(turn[name] / turn["engine"] for turn in taken) for name in TRANSFORMS)
-    return f"| {case} | {middle} | {over_floor:.2f}× | {over_raw:.2f}× | {ahead:.1f}× | {of_scaled:.1f}× |"
-
-
-def page(lines: list[str], rounds: int) -> str:
-    columns = ["model", *(f"{contender}, s" for contender in CONTENDERS), *COLUMNS]
-    header = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
-    return f"""# One epoch of 60,000 images of 28×28
-
-`python benchmarks/engine.py --rounds {rounds}`: medians of {rounds} rounds in which the five take turns; the ratios are
-medians of each round's own. {machine()}
-
-{header}
-{chr(10).join(lines)}
-"""
-
-
-def machine() -> str:
-    """Name what a benchmark ran on."""
-    info = Path("/proc/cpuinfo")
-    models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
-    cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()
-    return f"{cpu}, {THREADS} threads, torch {torch.__version__}, Python {platform.python_version()}."
+            turns = take_turns(__file__, CONTENDERS, arguments.rounds, "--case", case, "--root", root)
+            row = {"model": case} | {f"{contender}, s": f"{median(turns, contender):.3f}" for contender in CONTENDERS}
+            row |= {name: f"{ratio(turns, 'engine', contender):.2f}×" for name, contender in FLOORS.items()}
+            rows.append(row | {f"{loop} over engine": f"{ratio(turns, loop, 'engine'):.1f}×" for loop in TRANSFORMS})
+            print(*rows[-1].values(), flush=True)
+    write_page(
+        Path("benchmarks/engine.md"),
+        "One epoch of 60,000 images of 28×28",
+        f"python benchmarks/engine.py --rounds {arguments.rounds}",
+        f"medians of {arguments.rounds} rounds in which the five take turns; the ratios are medians of each round's own.",
+        rows,
+    )
 
 
 if __name__ == "__main__":

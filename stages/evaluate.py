@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from labbook.files import write_json
-from labbook.inference import measure, place, predict
+from labbook.inference import place, predict
 from labbook.packed import read_packed
 from labbook.parts import find
 from labbook.runtime import configure
@@ -25,9 +25,9 @@ def main() -> None:
     packed = read_packed(Path("data/processed") / f"{arguments.dataset}.safetensors")
     summary, restored = load_trained(name, packed, device)
     test = place(packed.test, restored.convert, device)
-    loss, _ = measure(restored.model, restored.loss, test)
+    logits, loss = predict(restored.model, restored.loss, test)
     task = find("task", arguments.task, f"experiments.{name}.task")
-    evaluation = task.evaluate(predict(restored.model, test).numpy(), packed.test.labels, loss, packed.classes)
+    evaluation = task.evaluate(logits.numpy(), packed.test.labels, loss, packed.classes)
     files = task.write(name, evaluation, packed.test.images, packed.classes)
     trained = {key: summary[key] for key in ("best_epoch", "epochs_trained", "parameters")}
     metrics = evaluation.metrics | summary["best"] | trained | files

@@ -15,6 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pretrained")
     parser.add_argument("--source", choices=("embedded", "official"), required=True)
+    parser.add_argument("--validation-fraction", type=float, required=True)
     arguments = parser.parse_args()
     name = arguments.pretrained
     folder = Path("data/raw") / f"pretrained_{name}"
@@ -24,13 +25,13 @@ def main() -> None:
     if arguments.source == "official":
         weights = network.read(folder)
     else:
-        packed = dataset.prepare(folder, "embedded", validation_fraction=0.1, seed=runtime.seed)
+        packed = dataset.prepare(folder, "embedded", validation_fraction=arguments.validation_fraction, seed=runtime.seed)
         outcome = train_experiment(
             f"pretrained-{name}", settings, runtime, packed,
             key=f"pretrained.{name}.train", start=read_start(settings.pretrained),
         )  # fmt: skip
         weights = network.without_head(outcome.weights)
-    write_weights(PRETRAINED / f"{name}.safetensors", weights)
+    write_weights(PRETRAINED / f"{name}.safetensors", weights, arguments.source)
     discard(CHECKPOINTS / f"pretrained-{name}")
 
 

@@ -4,10 +4,13 @@ import labbook  # noqa: F401  # before torch, whose threads read the environment
 
 # isort: split
 
+import contextlib
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import settings
+from toolbox import Mirror
 
 from labbook.datasets import mnist
 from labbook.download import DATA_ROOT
@@ -120,6 +124,42 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     return run
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data root."""
+    folder = tmp_path / "root"
+    folder.mkdir()
+    monkeypatch.setenv(DATA_ROOT, str(folder))
+    return folder
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mirror]]:
+    """Start a mirror; its address is that of the folder which holds the file."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with contextlib.ExitStack() as at_end:
+
+        def start(*arguments: Any, **keys: Any) -> Mirror:
+            mirror = Mirror(*arguments, **keys)
+
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    mirror.answer(self)
+
+                def log_message(self, *arguments: object) -> None:
+                    pass
+
+            server = at_end.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            at_end.callback(thread.join)
+            at_end.callback(server.shutdown)
+            mirror.address = f"http://127.0.0.1:{server.server_port}/files"
+            return mirror
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import runpy
 import signal
@@ -12,9 +13,11 @@ import pytest
 import torch
 from toolbox import Noise, bits, splits, toy_model, toy_plan
 
-from labbook.errors import TrainingError
+from labbook.errors import DeviceError, TrainingError
 from labbook.packed import read_packed, write_packed
 from labbook.params.training import read_training
+from labbook.parts import Part
+from labbook.runtime import check_bf16
 from labbook.training import experiment as experiment_module
 from labbook.training.checkpoint import CHECKPOINTS, Checkpoint, code_digest, discard, fingerprint, hold
 from labbook.training.engine import fit
@@ -258,6 +261,23 @@ def test_training_that_is_done_is_not_done_again_until_its_outputs_are_written(e
     assert "going on" not in capsys.readouterr().out
 
 
+def has_bf16() -> bool:
+    try:
+        check_bf16(torch.device("cpu"), "precision")
+    except DeviceError:
+        return False
+    return True
+
+
+def test_other_start_of_the_same_seed_gives_other_weights_and_the_first_is_the_seeds_own(experiment):
+    starts = {number: bits(experiment(restart=number).weights) for number in range(3)}
+    assert len({tuple(weights.values()) for weights in starts.values()}) == 3
+    discard(CHECKPOINTS / "x")
+    assert bits(experiment().weights) == starts[0]
+    assert bits(experiment(restart=1).weights) == starts[1]
+    assert bits(experiment(restart=1, seed=1).weights) != starts[1]
+
+
 def interrupted(run, monkeypatch) -> Path:
     """Interrupt an experiment as it reaches its last row; give the checkpoint that it leaves."""
     with monkeypatch.context() as patch:
@@ -268,11 +288,24 @@ def interrupted(run, monkeypatch) -> Path:
     return file
 
 
-def test_experiment_goes_on_from_its_own_checkpoint(experiment, monkeypatch, capsys):
-    undisturbed = experiment()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"augmentation": Part(name="transforms", mean=0.5, std=0.5, crop_padding=1, flip=0.5, rotation=20, brightness=0.1)},
+        {"precision": "bf16"},
+        {"restart": 3},
+    ],
+    ids=lambda changes: next(iter(changes), "plain"),
+)
+def test_experiment_goes_on_from_its_own_checkpoint(experiment, monkeypatch, capsys, changes):
+    if "precision" in changes and not has_bf16():
+        pytest.skip("no bf16 in this processor")
+    run = functools.partial(experiment, **changes)
+    undisturbed = run()
     discard(CHECKPOINTS / "x")
-    interrupted(experiment, monkeypatch)
-    resumed = experiment()
+    interrupted(run, monkeypatch)
+    resumed = run()
     assert "going on from the checkpoint at step 10" in capsys.readouterr().out
     assert bits(resumed.weights) == bits(undisturbed.weights)
     assert (resumed.rows, resumed.summary) == (undisturbed.rows, undisturbed.summary)

@@ -5,20 +5,18 @@ import io
 import os
 import pickle
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toolbox import as_published, count_different, digest_of, right_by_mean_colour
 
 from labbook.datasets import cifar10
-from labbook.datasets.cifar10 import BATCHES, CLASSES, DRAWN_CLASSES, FOLDER, TEST_BATCH, TRAIN_BATCHES, read_batch, to_batch
-from labbook.download import DATA_ROOT, Remote
-from labbook.errors import DataError, DownloadError
+from labbook.datasets.cifar10 import BATCHES, CLASSES, DRAWN_BATCHES, DRAWN_CLASSES, FOLDER, read_batch, to_batch
+from labbook.errors import DataError, DownloadError, LabbookError
 
-MEND = r"Remove it and run `dvc repro fetch@cifar10`\.$"
+MEND = r"Remove it and run `dvc repro`\.$"
 PREPARED_SHA256 = "b4e5bf0127e12de8759cb4bd09ee7f1a23fa79d329d49b3102743e3eb1183965"
 
 
@@ -146,27 +144,19 @@ def test_drawn_images_have_the_form_of_cifar10(embedded):
 
 
 def test_drawn_images_are_all_different(embedded):
-    images = np.concatenate([embedded.train.images, embedded.test.images])
-    assert len({image.tobytes() for image in images}) == 2500
+    assert count_different(embedded) == 2500
 
 
 def test_drawn_images_are_the_same_every_time(drawn, embedded, tmp_path):
     cifar10.fetch("embedded", tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(BATCHES)
-    for name in BATCHES:
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(DRAWN_BATCHES)
+    for name in DRAWN_BATCHES:
         assert (tmp_path / name).read_bytes() == (drawn / name).read_bytes()
-    sha256 = hashlib.sha256()
-    for split in (embedded.train, embedded.test):
-        sha256.update(split.images.tobytes() + split.labels.astype("<i8").tobytes())
-    assert sha256.hexdigest() == PREPARED_SHA256
+    assert digest_of(embedded) == PREPARED_SHA256
 
 
 def test_mean_colour_tells_nothing_of_the_class(embedded):
-    """The nearest mean colour of a class is right hardly more often than a guess."""
-    train, test = (split.images.mean(axis=(2, 3)) for split in (embedded.train, embedded.test))
-    means = np.stack([train[embedded.train.labels == label].mean(axis=0) for label in range(10)])
-    nearest = ((test[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
-    assert (nearest == embedded.test.labels).mean() < 0.2
+    assert right_by_mean_colour(embedded) < 0.2
 
 
 def test_seed_moves_the_validation_split_and_nothing_else(drawn, embedded):
@@ -178,8 +168,8 @@ def test_seed_moves_the_validation_split_and_nothing_else(drawn, embedded):
 
 def test_missing_batch_is_named_with_what_fetches_it(tmp_path):
     cifar10.fetch("embedded", tmp_path)
-    (tmp_path / "data_batch_3").unlink()
-    with pytest.raises(DataError, match=r"data_batch_3: not found\. Run `dvc repro fetch@cifar10`\.$"):
+    (tmp_path / "drawn_batch_3").unlink()
+    with pytest.raises(DataError, match=r"drawn_batch_3: not found\. Run `dvc repro`, which fetches what `data\.source`"):
         cifar10.prepare(tmp_path, "embedded", 0.1, 0)
 
 
@@ -216,22 +206,12 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    """An empty data root."""
-    folder = tmp_path / "root"
-    folder.mkdir()
-    monkeypatch.setenv(DATA_ROOT, str(folder))
-    return folder
-
-
-@pytest.fixture
 def place(root, monkeypatch):
     """Put an archive into the data root, its checksum as the published one."""
 
     def put(archive: bytes) -> None:
         (root / cifar10.ARCHIVE.name).write_bytes(archive)
-        md5 = hashlib.md5(archive).hexdigest()
-        monkeypatch.setattr(cifar10, "ARCHIVE", Remote(cifar10.ARCHIVE.name, md5, cifar10.ARCHIVE.folder))
+        monkeypatch.setattr(cifar10, "ARCHIVE", as_published(cifar10.ARCHIVE, archive))
 
     return put
 
@@ -243,7 +223,7 @@ def assert_fetched(batches, folder) -> None:
 def assert_prepared(folder) -> None:
     packed = cifar10.prepare(folder, "official", validation_fraction=0.1, seed=0)
     assert (packed.source, packed.classes, packed.image_shape) == ("official", CLASSES, (3, 32, 32))
-    images = np.concatenate([draw(20, seed)[0] for seed in range(len(TRAIN_BATCHES))])
+    images = np.concatenate([draw(20, seed)[0] for seed in range(5)])
     assert np.array_equal(packed.train.images, images)
     assert np.array_equal(packed.train.labels, np.arange(100) % 10)
     assert np.array_equal(packed.test.images, draw(20, 5)[0])
@@ -262,8 +242,8 @@ def test_batches_come_from_the_data_root(batches, root, tmp_path):
 def test_altered_batch_in_the_data_root_is_refused(batches, root, tmp_path):
     (root / FOLDER).mkdir()
     for name, batch in batches.items():
-        (root / FOLDER / name).write_bytes(batch[:-1] if name == TEST_BATCH else batch)
-    with pytest.raises(DataError, match=rf"{FOLDER}/{TEST_BATCH}: has md5 .*Replace the file"):
+        (root / FOLDER / name).write_bytes(batch[:-1] if name == "test_batch" else batch)
+    with pytest.raises(DataError, match=rf"{FOLDER}/test_batch: has md5 .*Replace the file"):
         cifar10.fetch("official", tmp_path / "raw")
 
 
@@ -275,58 +255,62 @@ def test_batches_come_out_of_an_archive_in_the_data_root(batches, place, tmp_pat
     assert not list((tmp_path / ".downloads").iterdir())
 
 
+def test_batch_that_is_not_the_published_one_is_not_prepared_as_official(batches, place, tmp_path):
+    """Such as a drawn one that somebody put there, or one with another pixel, which no pickle tells."""
+    place(to_archive(batches))
+    cifar10.fetch("official", tmp_path / "raw")
+    (tmp_path / "raw/data_batch_2").write_bytes(python_2_batch(*draw(20, seed=9)))
+    with pytest.raises(
+        DataError, match=rf"data_batch_2: has md5 \w+, published is {cifar10.BATCHES['data_batch_2']}: .*{MEND}"
+    ):
+        cifar10.prepare(tmp_path / "raw", "official", 0.1, 0)
+
+
+def test_files_of_one_source_are_not_prepared_as_the_other(batches, place, drawn, tmp_path):
+    place(to_archive(batches))
+    cifar10.fetch("official", tmp_path / "raw")
+    with pytest.raises(DataError, match=r"drawn_batch_1: not found\. Run `dvc repro`, which fetches what `data\.source`"):
+        cifar10.prepare(tmp_path / "raw", "embedded", 0.1, 0)
+    with pytest.raises(DataError, match=r"data_batch_1: not found\. Run `dvc repro`, which fetches what `data\.source`"):
+        cifar10.prepare(drawn, "official", 0.1, 0)
+
+
 def test_archive_is_taken_where_the_data_root_lacks_a_batch(batches, place, root, tmp_path):
     (root / FOLDER).mkdir()
-    (root / FOLDER / TEST_BATCH).write_bytes(batches[TEST_BATCH])
+    (root / FOLDER / "test_batch").write_bytes(batches["test_batch"])
     place(to_archive(batches))
     cifar10.fetch("official", tmp_path / "raw")
     assert_fetched(batches, tmp_path / "raw")
 
 
-@pytest.fixture
-def serve(monkeypatch):
-    """Start a mirror that serves some bytes as the archive, or nothing; gives its address."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    servers = []
-
-    def start(content: bytes | None) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                if content is None or self.path != f"/{cifar10.ARCHIVE.name}":
-                    self.send_error(404)
-                    return
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *arguments):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_archive_comes_from_the_first_mirror_that_has_it(batches, serve, tmp_path, monkeypatch):
     archive = to_archive(batches)
-    remote = Remote(cifar10.ARCHIVE.name, hashlib.md5(archive).hexdigest(), ".")
-    monkeypatch.setattr(cifar10, "ARCHIVE", remote)
-    monkeypatch.setattr(cifar10, "MIRRORS", (serve(None), serve(b"altered"), serve(archive)))
+    name = cifar10.ARCHIVE.name
+    mirrors = serve(name, status=404), serve(name, b"altered"), serve(name, archive)
+    monkeypatch.setattr(cifar10, "ARCHIVE", as_published(cifar10.ARCHIVE, archive))
+    monkeypatch.setattr(cifar10, "MIRRORS", [mirror.address for mirror in mirrors])
     cifar10.fetch("official", tmp_path / "raw")
     assert_fetched(batches, tmp_path / "raw")
+    assert not list((tmp_path / ".downloads").iterdir())
+
+
+def test_downloaded_archive_is_kept_until_its_batches_are_written(batches, serve, tmp_path, monkeypatch):
+    archive = to_archive(batches)
+    mirror = serve(cifar10.ARCHIVE.name, archive)
+    monkeypatch.setattr(cifar10, "ARCHIVE", as_published(cifar10.ARCHIVE, archive))
+    monkeypatch.setattr(cifar10, "MIRRORS", [mirror.address])
+    (tmp_path / "raw").write_bytes(b"in the way")
+    with pytest.raises(LabbookError):
+        cifar10.fetch("official", tmp_path / "raw")
+    (tmp_path / "raw").unlink()
+    cifar10.fetch("official", tmp_path / "raw")
+    assert_fetched(batches, tmp_path / "raw")
+    assert mirror.asked == [None]
+    assert not list((tmp_path / ".downloads").iterdir())
 
 
 def test_archive_that_no_mirror_has_is_named(batches, serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(cifar10, "MIRRORS", (serve(None),))
+    monkeypatch.setattr(cifar10, "MIRRORS", [serve(cifar10.ARCHIVE.name, status=404).address])
     with pytest.raises(DownloadError, match=r"cifar-10-python\.tar\.gz: no mirror gave the file"):
         cifar10.fetch("official", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
@@ -338,7 +322,7 @@ def test_archive_with_another_checksum_is_refused(batches, root, tmp_path):
         cifar10.fetch("official", tmp_path / "raw")
 
 
-AGAIN = r"Put a good cifar-10-python\.tar\.gz in its place and run `dvc repro fetch@cifar10`\.$"
+AGAIN = r"Put a good cifar-10-python\.tar\.gz in its place and run `dvc repro`\.$"
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9])

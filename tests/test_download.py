@@ -1,13 +1,10 @@
-import contextlib
+import functools
 import hashlib
 import os
-import threading
-import time
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from toolbox import Mirror, first_byte
 
 from labbook import download
 from labbook.download import DATA_ROOT, Remote, checksum_of, obtain
@@ -17,84 +14,10 @@ CONTENT = np.random.default_rng(0).bytes(1_500_000)
 REMOTE = Remote("digits.gz", hashlib.md5(CONTENT).hexdigest(), "DIGITS/raw")
 
 
-def first_byte(asked: str) -> int:
-    """Of an open range such as `bytes=100-`."""
-    return int(asked.removeprefix("bytes=").removesuffix("-"))
-
-
-@dataclass
-class Mirror:
-    """A server on this machine, and what it was asked for.
-
-    Attributes:
-        content: what it serves.
-        breaks_after: bytes after which it hangs up, one entry a request; whole answers when the list is used up.
-        ranges: whether it knows HTTP ranges.
-        status: what it answers when that is not 200.
-        stalls: seconds without a byte before its answer.
-        asked: the Range header of every request.
-    """
-
-    content: bytes = CONTENT
-    breaks_after: list[int] = field(default_factory=list)
-    ranges: bool = True
-    status: int | None = None
-    stalls: float = 0
-    asked: list[str | None] = field(default_factory=list)
-    address: str = ""
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        asked = handler.headers.get("Range")
-        self.asked.append(asked)
-        time.sleep(self.stalls)
-        if self.status:
-            handler.send_error(self.status)
-            return
-        start = first_byte(asked) if asked and self.ranges else 0
-        if start and start >= len(self.content):
-            handler.send_error(416)
-            return
-        body = self.content[start:]
-        handler.send_response(206 if start else 200)
-        handler.send_header("Content-Length", str(len(body)))
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
-        handler.end_headers()
-        with contextlib.suppress(ConnectionError):  # who waited too long has gone
-            handler.wfile.write(body[: self.breaks_after.pop(0)] if self.breaks_after else body)
-
-
 @pytest.fixture
-def serve(monkeypatch):
-    """Start a mirror; its address is that of the folder which holds the file."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    servers = []
-
-    def start(**keys) -> Mirror:
-        mirror = Mirror(**keys)
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                if self.path == f"/files/{REMOTE.name}":
-                    mirror.answer(self)
-                else:
-                    self.send_error(404)
-
-            def log_message(self, *arguments):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        servers.append((server, thread))
-        mirror.address = f"http://127.0.0.1:{server.server_port}/files"
-        return mirror
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def serve(serve):
+    """Start a mirror of the file."""
+    return functools.partial(serve, REMOTE.name, content=CONTENT)
 
 
 @pytest.fixture
@@ -251,13 +174,11 @@ def test_older_file_with_another_checksum_is_replaced(serve, get, tmp_path):
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(root):
     """A data root that holds the file."""
-    folder = tmp_path / "root"
-    (folder / REMOTE.folder).mkdir(parents=True)
-    (folder / REMOTE.folder / REMOTE.name).write_bytes(CONTENT)
-    monkeypatch.setenv(DATA_ROOT, str(folder))
-    return folder
+    (root / REMOTE.folder).mkdir(parents=True)
+    (root / REMOTE.folder / REMOTE.name).write_bytes(CONTENT)
+    return root
 
 
 def test_file_in_the_data_root_is_taken_without_any_request(serve, root, tmp_path):

@@ -355,13 +355,32 @@ def test_bytes_converted_batch_by_batch_give_the_same_bits(tiny_packed, monkeypa
     assert one.rows == two.rows
 
 
-def test_placed_split_gives_images_and_labels_in_order(tiny_packed):
+@pytest.mark.parametrize("at_once", [1, 7, 4096])
+def test_placed_split_gives_images_and_labels_in_order(tiny_packed, monkeypatch, at_once):
+    monkeypatch.setattr(inference, "PLACED_AT_ONCE", at_once)
     inputs = place(tiny_packed.test, Scaled().fixed, CPU)
     expected = torch.from_numpy(tiny_packed.test.images).float() / 255
-    images, labels = zip(*inputs.batches(7), strict=True)
+    monkeypatch.setattr(inference, "BATCH", 7)
+    images, labels = zip(*inputs.batches(), strict=True)
     assert [len(part) for part in labels] == [7] * 6 + [3]
     assert torch.equal(torch.cat(images), expected)
     assert torch.cat(labels).tolist() == tiny_packed.test.labels.tolist()
+
+
+@pytest.mark.parametrize(("side", "at_most"), [(28, 1000), (32, 1000), (64, 250), (224, 20), (2048, 1)])
+def test_forward_passes_take_no_more_pixels_of_large_images(side, at_most):
+    """So that the memory of an evaluation does not grow with the size of the images."""
+    inputs = Inputs(torch.zeros(1, 1, 1, 1).expand(1100, side, side, 3), torch.zeros(1100, dtype=torch.long), None)
+    images, _ = next(inputs.batches())
+    assert images.shape == (at_most, 3, side, side)
+
+
+def test_images_are_placed_without_a_second_copy_of_the_split(monkeypatch):
+    split = Split(np.zeros((100, 1, 8, 8), np.uint8), np.zeros(100, np.int64))
+    monkeypatch.setattr(inference, "PLACED_AT_ONCE", 9)
+    seen = []
+    place(split, lambda images: seen.append(len(images)) or Scaled().fixed(images), CPU)
+    assert seen == [1, *[9] * 11, 1]
 
 
 @given(
@@ -390,12 +409,13 @@ def test_measuring_is_the_same_in_any_batches_and_leaves_the_mode_as_it_was(tiny
     model = toy_model(tiny_packed, dropout=0.5).train(training)
     loss, accuracy = measure(model, functional.cross_entropy, test)
     assert model.training is training
-    logits = predict(model, test)
+    logits, again = predict(model, functional.cross_entropy, test)
+    assert again == loss
     expected = functional.cross_entropy(logits, test.labels).item()
     assert (loss, accuracy) == (pytest.approx(expected, rel=1e-6), float((logits.argmax(1) == test.labels).double().mean()))
     monkeypatch.setattr(inference, "BATCH", 7)
     assert measure(model, functional.cross_entropy, test) == (pytest.approx(expected, rel=1e-6), accuracy)
-    torch.testing.assert_close(predict(model, test), logits)
+    torch.testing.assert_close(predict(model, functional.cross_entropy, test)[0], logits)
 
 
 @given(
@@ -518,3 +538,14 @@ def test_summary_tells_what_was_trained(tiny_packed, tmp_path):
     assert not [name for block in ("last", "best") for name in summary[block] if name.startswith("test")]
     assert TrainSettings.model_validate(summary["settings"]) == toy_settings(**changes)
     assert outcome.timing["seconds"] > 0
+
+
+def test_loss_of_pixels_is_their_mean_with_its_gradients():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=generator).to(memory_format=torch.channels_last).requires_grad_()
+    labels = torch.randint(3, (2, 4, 5), generator=generator)
+    loss = toy_plan().loss
+    (ours,) = torch.autograd.grad(loss(logits, labels), logits)
+    (theirs,) = torch.autograd.grad(functional.cross_entropy(logits, labels), logits)
+    torch.testing.assert_close(loss(logits, labels), functional.cross_entropy(logits, labels))
+    torch.testing.assert_close(ours, theirs)

@@ -187,9 +187,25 @@ def test_picture_is_drawn_for_few_mistakes_and_for_none(tmp_path, monkeypatch, c
     images = np.full((8, 3, 5, 5), 128, np.uint8)
     file = write("x", evaluate(one_hot(predicted), labels, 1.0, NAMES), images, NAMES)["samples"]
     with Image.open(file) as picture:
-        assert picture.size == (700, 340)
+        assert picture.size == (700, 360)
         grey = np.count_nonzero(np.asarray(picture.convert("L")) == 128)
     assert (grey > 1000) == (count > 0)
+
+
+def test_pixels_of_large_images_are_drawn_sharp(tmp_path, monkeypatch):
+    """Smoothed ones blur the picture and make its file twice as large."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    red, blue = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 2, (2, 64, 64, 1))
+    images = np.where(drawn, red, blue).transpose(0, 3, 1, 2)
+    file = write("x", evaluate(one_hot([1, 0]), np.array([0, 1]), 1.0, NAMES), images, NAMES)["samples"]
+    with Image.open(file) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    coloured = pixels[(pixels[..., 1] == 0) & (pixels.max(axis=2) > 200)]
+    assert len(coloured) > 20000
+    assert coloured[:, [0, 2]].min(axis=1).max() == 0
 
 
 EXPERIMENT = "mnist_mlp_100"

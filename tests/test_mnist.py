@@ -1,5 +1,4 @@
 import gzip
-import hashlib
 import struct
 
 import numpy as np
@@ -8,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.datasets import load_digits
+from toolbox import as_published
 
 from labbook.datasets import mnist
 from labbook.datasets.mnist import read_idx
-from labbook.download import DATA_ROOT, Remote
 from labbook.errors import DataError, DownloadError
 from labbook.packed import read_packed
 
 IMAGES, LABELS = mnist.EMBEDDED_FILES
-MEND = r"Remove it and run `dvc repro fetch@mnist`\.$"
+MEND = r"Remove it and run `dvc repro`\.$"
+FETCH = r"Run `dvc repro`, which fetches what `data\.source` in params\.yaml says\.$"
 
 
 def idx(values: np.ndarray, kind: int = 8, shape: tuple[int, ...] | None = None) -> bytes:
@@ -70,7 +70,7 @@ def test_idx_file_that_is_not_gzipped_is_refused(tmp_path):
 
 
 def test_missing_idx_file_is_named_with_what_fetches_it(tmp_path):
-    with pytest.raises(DataError, match=r"values\.gz: not found\. Run `dvc repro fetch@mnist`\."):
+    with pytest.raises(DataError, match=rf"values\.gz: not found\. {FETCH}"):
         read_idx(tmp_path / "values.gz")
 
 
@@ -173,7 +173,7 @@ def test_embedded_files_that_do_not_fit_are_refused(tmp_path, images, labels):
 
 
 def test_missing_embedded_file_is_named_with_what_fetches_it(tmp_path):
-    with pytest.raises(DataError, match=rf"{IMAGES}: not found. Run `dvc repro fetch@mnist`\.$"):
+    with pytest.raises(DataError, match=rf"{IMAGES}: not found\. {FETCH}"):
         mnist.prepare(tmp_path, "embedded", 0.1, 0)
 
 
@@ -182,13 +182,13 @@ def test_prepare_stage_without_raw_files_ends_with_one_message(workdir, run_stag
     done = run_stage("prepare", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert "dvc repro fetch@mnist" in done.stderr
+    assert "not found. Run `dvc repro`" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (workdir / "data/processed").exists()
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
+def published(root, monkeypatch):
     """A data root with a small set in the published format, whose checksums stand for the published ones."""
     generator = np.random.default_rng(0)
     values = {
@@ -197,16 +197,14 @@ def published(tmp_path, monkeypatch):
         "test_images": generator.integers(0, 256, (10, 28, 28)).astype(np.uint8),
         "test_labels": np.arange(10, dtype=np.uint8),
     }
-    folder = tmp_path / "root" / "MNIST" / "raw"
-    folder.mkdir(parents=True)
+    (root / mnist.FOLDER).mkdir(parents=True)
     files = {}
     for name, remote in mnist.FILES.items():
         data = gzip.compress(idx(values[name]))
-        (folder / remote.name).write_bytes(data)
-        files[name] = Remote(remote.name, hashlib.md5(data).hexdigest(), remote.folder)
+        (root / mnist.FOLDER / remote.name).write_bytes(data)
+        files[name] = as_published(remote, data)
     monkeypatch.setattr(mnist, "FILES", files)
     monkeypatch.setattr(mnist, "MIRRORS", ())
-    monkeypatch.setenv(DATA_ROOT, str(tmp_path / "root"))
     return values
 
 

@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from labbook.errors import ParamsError
+from labbook.inference import model_shape
 from labbook.models import cnn, deep_residual, resnet18, unet, vgg
+from labbook.params.project import read_project
 from labbook.params.training import Part
 from labbook.parts import load
 from labbook.training.constraints import count_parameters
@@ -36,8 +38,14 @@ EXPERIMENTS = {
         CIFAR, 10, [2_432, 64, 51_264, 128, 204_928, 256, 131_136, 128, 650, 20],
     ),
     "cifar10_cnn_dropout": (CIFAR_CNN | {"dropout": 0.05}, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),
-    "cifar10_cnn_elu": (CIFAR_CNN | {"activation": "elu"}, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),
-    "cifar10_cnn_two_convs": (
+    "cifar10_cnn_plus_flip": (CIFAR_CNN, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),
+    "cifar10_cnn_plus_dropout": (CIFAR_CNN | {"dropout": 0.05}, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),
+    "cifar10_cnn_plus_bn": (
+        CIFAR_CNN | {"batch_norm": True, "batch_norm_head": True},
+        CIFAR, 10, [2_432, 64, 51_264, 128, 204_928, 256, 131_136, 128, 650, 20],
+    ),
+    "cifar10_cnn_plus_elu": (CIFAR_CNN | {"activation": "elu"}, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),
+    "cifar10_cnn_plus_double": (
         CIFAR_CNN | {"convs_per_block": 2},
         CIFAR, 10, [2_432, 25_632, 51_264, 102_464, 204_928, 409_728, 131_136, 650],
     ),
@@ -64,6 +72,11 @@ EXPERIMENTS = {
         (3, 224, 224), 10, [1_179_648 + 2_359_296 + 131_072 + 3 * 1_024, 2 * 2_359_296 + 2 * 1_024, 5_130],
     ),
     "scenes_unet": (
+        {"name": "unet"},
+        CIFAR, 20,
+        [1_920, 74_112, 295_680, 1_181_184, 2_360_832, 524_544, 1_770_240, 131_200, 442_752, 32_832, 110_784, 5_140],
+    ),
+    "scenes_unet_sgd": (
         {"name": "unet"},
         CIFAR, 20,
         [1_920, 74_112, 295_680, 1_181_184, 2_360_832, 524_544, 1_770_240, 131_200, 442_752, 32_832, 110_784, 5_140],
@@ -117,6 +130,23 @@ def names(model):
     return [type(layer).__name__ for layer in model.children()]
 
 
+def test_experiments_of_the_colour_assignments_have_these_blocks(repository):
+    """All but the one whose architecture is chosen on validation data."""
+    printed = {
+        name: experiment.train.on("official")
+        for name, experiment in read_project(repository / "params.yaml").experiments.items()
+        if experiment.assignment in "CDE" and name != "cifar10_cnn_best"
+    }
+    assert printed.keys() == EXPERIMENTS.keys() - {"scenes_unet_without_skips"}
+    for name, train in printed.items():
+        keys, shape, _, _ = EXPERIMENTS[name]
+        module, settings = load("model", train.model, name)
+        assert settings == module.Settings(**keys), name
+        augmentation, options = load("augmentation", train.augmentation, name)
+        stored = TINY if train.dataset == "tiny_imagenet" else CIFAR
+        assert model_shape(augmentation.build(options).fixed, stored) == shape, name
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_parameters_are_those_of_the_printed_layers(name):
     keys, shape, classes, counts = EXPERIMENTS[name]
@@ -125,7 +155,7 @@ def test_parameters_are_those_of_the_printed_layers(name):
     assert count_parameters(model) == sum(counts)
 
 
-@pytest.mark.parametrize("name", ["cifar10_cnn", "cifar10_cnn_bn", "cifar10_cnn_two_convs"])
+@pytest.mark.parametrize("name", ["cifar10_cnn", "cifar10_cnn_bn", "cifar10_cnn_plus_double"])
 def test_parameters_of_the_cnn_are_the_printed_ones_layer_by_layer(name):
     keys, shape, classes, counts = EXPERIMENTS[name]
     found = [count_parameters(layer) for layer in build(keys, shape, classes)]

@@ -126,6 +126,11 @@ def test_missing_file_is_named_with_what_makes_it(tmp_path):
         read_packed(tmp_path / "toy.safetensors")
 
 
+def test_missing_composed_file_is_named_with_what_makes_it(tmp_path):
+    with pytest.raises(DataError, match=r"scenes\.safetensors: not found\. Run `dvc repro compose@scenes` to make it again"):
+        read_packed(tmp_path / "scenes.safetensors")
+
+
 label_lists = st.lists(st.integers(0, 3), min_size=8, max_size=80).map(lambda labels: np.array(labels, dtype=np.int64))
 fractions = st.floats(0.01, 0.5)
 seeds = st.integers(0, 2**32 - 1)

@@ -356,6 +356,21 @@ def test_sweep_gives_each_value_its_own_settings(edit_params):
     assert runtime.threads == 2
 
 
+def test_sweep_of_a_key_that_is_otherwise_on_embedded_data_is_refused(edit_params):
+    edit_params(put(f"{SWEEP}.train.embedded", {"epochs": 3, "model": {"dropout": 0.5}}))
+    with pytest.raises(ParamsError, match=rf"^{SWEEP}\.train\.embedded\.model\.dropout: is what the sweep varies"):
+        read_sweep("mnist_cnn_dropout")
+    assert refusal().startswith(f"{SWEEP}.train.embedded.model.dropout: ")
+
+
+def test_name_that_stands_for_two_things_is_refused(edit_params):
+    edit_params(lambda values: values["composed"].update(mnist=values["composed"]["scenes"]))
+    assert refusal() == "composed.mnist: a dataset has this name already. Rename one of them."
+    edit_params(lambda values: values["composed"].pop("mnist"))
+    edit_params(lambda values: values["pretrained"].update(none=values["pretrained"]["resnet18"]))
+    assert refusal() == "pretrained.none: `none` means weights drawn at random. Give it another name."
+
+
 @given(
     first=st.floats(-1e6, 1e6),
     last=st.floats(-1e6, 1e6),

@@ -15,10 +15,10 @@ from labbook.errors import DataError
 from labbook.files import write_json, write_tsv
 from labbook.params.project import Experiment, Project, Reported, read_project
 from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three
-from labbook.report.figures import curve_points, learning_curves, overview, side_by_side, standalone
+from labbook.report.figures import curve_points, learning_curves, overview, side_by_side, standalone, sweep_curve
 from labbook.report.page import write_page
 from labbook.report.readme import BEGIN, END, filled
-from labbook.report.records import Pending, Record, gather, gather_sweeps, gather_timing
+from labbook.report.records import Pending, PendingSweep, Record, SweepRecord, gather, gather_sweeps, gather_timing
 from labbook.report.tables import comparison, markdown, results_table, write_results
 from labbook.report.timing import write_timing
 from labbook.report.verdict import TOLERANCE, judge, print_reported
@@ -55,6 +55,7 @@ def make_record(project: Project, name: str, accuracies: list[float], source: st
             "test_accuracy": accuracies,
         }
     )
+    figures = {"train_loss": 1 - accuracies[-1], "train_accuracy": accuracies[-1]}
     card = {
         "source": source,
         "device": "cpu",
@@ -65,6 +66,8 @@ def make_record(project: Project, name: str, accuracies: list[float], source: st
         "settings": experiment.train.on(source).model_dump(exclude_none=True),
         "best_epoch": len(accuracies),
         "epochs_trained": len(accuracies),
+        "last": figures,
+        "best": figures,
         "parameters": 21578,
         "samples": {"train": 60000, "val": 0, "test": 10000},
         "metrics": {
@@ -134,7 +137,7 @@ def test_reported_figures_are_printed_as_the_report_did(reported, printed):
 
 def test_an_embedded_run_stands_beside_chance_alone(project, tmp_path):
     records = [make_record(project, "mnist_cnn_adam", [0.5, 0.9], source="embedded")]
-    shown = comparison(results_table(records))
+    shown = comparison(results_table("embedded", records))
     assert "chance" in shown
     assert not {"reported", "reproduced", "gap", "verdict", "required"} & set(shown)
     write_results("embedded", records, [], tmp_path)
@@ -151,7 +154,7 @@ def test_an_official_run_stands_beside_the_reported_figure(project, tmp_path):
 
 def test_a_missed_requirement_is_shown_as_missed(project):
     records = [make_record(project, "mnist_mlp_100", [0.974]), make_record(project, "mnist_mlp_200", [0.981])]
-    assert list(comparison(results_table(records))["required"]) == ["0.975 missed", "0.980 reached"]
+    assert list(comparison(results_table("official", records))["required"]) == ["0.975 missed", "0.980 reached"]
 
 
 def test_markdown_has_a_cell_for_each_value():
@@ -185,7 +188,9 @@ def watched(project: Project, name: str, train: list[float], val: list[float]) -
     """Make a record of assignment D from its losses; accuracy is one minus the loss."""
     record = make_record(project, name, [1 - loss for loss in train])
     history = record.history.assign(val_loss=val, val_accuracy=[1 - loss for loss in val], epoch=1)
-    return dataclasses.replace(record, history=history, card=record.card | {"kept": "best_validation_loss"})
+    best = {"train_loss": history["train_loss"][val.index(min(val))], "val_loss": min(val)}
+    card = record.card | {"kept": "best_validation_loss", "best_epoch": 1, "best": best}
+    return dataclasses.replace(record, history=history, card=card)
 
 
 def test_single_changes_are_compared_on_validation_data_best_first(project):
@@ -227,6 +232,30 @@ def test_curve_of_several_rows_an_epoch_is_drawn_by_step(project):
     assert make_record(project, "mnist_cnn_adam", [0.9, 0.95]).progress == "epoch"
     assert learning_curves(record) == learning_curves(record)
     assert side_by_side([record]) == side_by_side([record])
+
+
+def texts(svg: str) -> list[tuple[str, float]]:
+    """Give each text of a figure with its height from the top."""
+    placed = re.findall(r"<text [^>]*?(?:translate\([-.\d]+ |\by=\")([-.\d]+)[^>]*>([^<]+)</text>", svg)
+    return [(text, float(height)) for height, text in placed]
+
+
+def test_the_legend_stands_above_the_curves_and_names_the_kept_row(project):
+    kept = texts(learning_curves(watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6])))
+    (legend,) = {height for text, height in kept if text in {"train", "val", "test", "kept"}}
+    assert [text for text, height in kept if height == legend] == ["train", "val", "test", "kept"]
+    assert all(height > legend for text, height in kept if height != legend)
+    assert "kept" not in dict(texts(learning_curves(make_record(project, "mnist_cnn_adam", [0.9, 0.95]))))
+
+
+def test_epochs_are_whole_and_a_loss_that_hardly_moves_is_printed_in_full(project):
+    record = make_record(project, "mnist_cnn_adam", [0.9, 0.95, 0.96])
+    flat = dataclasses.replace(record, history=record.history.assign(train_loss=[2.3029, 2.3027, 2.3026], test_loss=2.3026))
+    labels = [text for text, _ in texts(learning_curves(flat))]
+    assert {"1", "2", "3"} <= set(labels)
+    assert any(label.startswith("2.302") for label in labels)
+    assert not {"1.5", "2.5"} & set(labels)
+    assert not any(label.startswith("+") for label in labels)
 
 
 def test_questions_without_their_experiments_are_left_out(project):
@@ -307,15 +336,64 @@ def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, monkey
     entries = gather(project, tmp_path)
     assert [entry.name for entry in entries] == list(project.experiments)
     assert all(isinstance(entry, Pending) for entry in entries)
-    assert gather_sweeps(project, tmp_path) == []
+    sweeps = gather_sweeps(project, tmp_path)
+    assert sweeps == [PendingSweep(name, sweep) for name, sweep in project.sweeps.items()]
     assert gather_timing(project, tmp_path) == {}
     some = [make_record(project, "mnist_cnn_adam", [0.97, 0.98]), *entries[-2:]]
-    write_results("official", some, [], tmp_path)
+    write_results("official", some, sweeps, tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert "| `scenes_unet` | 0.7975 |  |  | not yet run |  |  |  |" in text
     assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 |" in text
-    write_page("official", some, [], tmp_path / "index.html")
-    assert (tmp_path / "index.html").read_text().count("not yet run on this data") == 2
+    assert "## Dropout probability of mnist_cnn\n\nNot yet run on this data." in text
+    write_page("official", some, sweeps, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("not yet run on this data") == 2
+    assert '<h3>Dropout probability of mnist_cnn</h3>\n<p class="pending">Not yet run on this data.</p>' in page
+
+
+@pytest.mark.parametrize("source", ["embedded", "official"])
+def test_the_source_is_told_where_nothing_was_run(project, tmp_path, source):
+    entries = gather(project, tmp_path)
+    assert set(results_table(source, entries)["data"]) == {source}
+    write_results(source, entries, [], tmp_path)
+    text = (tmp_path / f"{source}.md").read_text()
+    assert f"Data: {source}. Device: –, – threads" in text
+    assert ("0.9786" in text) is (source == "official")
+
+
+def test_a_sweep_is_shown_with_its_figures(project, tmp_path):
+    ((name, sweep),) = project.sweeps.items()
+    rows = pd.DataFrame({"value": [0.0, 0.5], "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": [0.97, 0.93]})
+    record = SweepRecord(name, sweep, rows)
+    write_results("official", [], [record], tmp_path)
+    assert "| 0.5000 | 0.9300 | 0.1000 | 0.9000 |" in (tmp_path / "official.md").read_text()
+    write_page("official", [], [record], tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    assert '<td class="number">0.9300</td>' in page
+    assert "Not yet run" not in page
+    assert sweep_curve(record) == sweep_curve(record)
+
+
+def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mistakes.png").write_bytes(b"\x89PNG")
+    record = make_record(project, "scenes_unet", [0.8, 0.85])
+    record.card["metrics"] |= {
+        "test_mean_iou": 0.2342,
+        "test_accuracy_per_class": {"background": 0.9941, "disc": 0.8072, "9": None},
+        "test_iou_per_class": {"background": 0.9565, "disc": 0.6893, "9": None},
+    }
+    other = make_record(project, "mnist_cnn_adam", [0.97, 0.98])
+    write_results("official", [other, record], [], tmp_path)
+    text = (tmp_path / "official.md").read_text()
+    assert text.endswith("| --- | --- | --- | --- |\n| `scenes_unet` | 0.8500 | 0.1135 | 0.2342 |\n")
+    write_page("official", [other, record], [], tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("mean intersection over union (IoU) 0.2342") == 1
+    cells = re.findall(r'<th scope="row">(\w+)</th><td[^>]*>(.*?)</td><td[^>]*>(.*?)</td></tr>', page)
+    assert cells == [("background", "0.9941", "0.9565"), ("disc", "0.8072", "0.6893"), ("9", "–", "–")]
+    write_results("official", [other], [], tmp_path)
+    assert "Segmentation" not in (tmp_path / "official.md").read_text()
 
 
 def test_results_of_other_data_are_pending_too(project, tmp_path):
@@ -327,10 +405,34 @@ def test_results_of_other_data_are_pending_too(project, tmp_path):
     rows = [{"source": "embedded", "value": 0.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}]
     write_tsv(tmp_path / "plots/sweeps/mnist_cnn_dropout.tsv", list(rows[0]), rows)
     assert isinstance(gather(official, tmp_path)[0], Pending)
-    assert gather_sweeps(official, tmp_path) == []
+    assert all(isinstance(sweep, PendingSweep) for sweep in gather_sweeps(official, tmp_path))
     assert gather_timing(official, tmp_path) == {}
     assert list(gather_timing(project, tmp_path)) == ["mnist_mlp_100"]
-    assert [sweep.name for sweep in gather_sweeps(project, tmp_path)] == ["mnist_cnn_dropout"]
+    assert [sweep.name for sweep in gather_sweeps(project, tmp_path) if isinstance(sweep, SweepRecord)] == ["mnist_cnn_dropout"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"best": {"train_loss": 0.25}},
+        {"last": {"train_accuracy": 0.25}},
+        {"last": {"train_accuracy": 0.5}},
+        {"best_epoch": 7},
+        {"epochs_trained": 3},
+    ],
+)
+def test_a_card_and_a_history_of_two_runs_are_refused(project, tmp_path, change):
+    record = make_record(project, "mnist_mlp_100", [0.5, 0.9], source="embedded")
+    write_tsv(tmp_path / "plots/history/mnist_mlp_100.tsv", list(record.history), record.history.to_dict("records"))
+    write_json(tmp_path / "models/cards/mnist_mlp_100.json", record.card)
+    read = gather(project, tmp_path)[0]
+    assert isinstance(read, Record)
+    assert read.kept["epoch"] == 2
+    write_json(tmp_path / "models/cards/mnist_mlp_100.json", record.card | change)
+    with pytest.raises(
+        DataError, match=r"models/cards/mnist_mlp_100.json: of another run.* Run `dvc repro evaluate@mnist_mlp_100`"
+    ):
+        gather(project, tmp_path)
 
 
 def test_a_damaged_card_names_the_stage_that_makes_it(project, tmp_path):

@@ -69,6 +69,7 @@ def test_configuring_makes_everything_that_follows_deterministic():
     assert draws[0] == draws[1] != draws[2]
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize(
@@ -117,10 +118,11 @@ def test_stage_shows_the_traceback_of_a_mistake_of_ours():
 
 def test_bf16_is_refused_where_the_processor_lacks_it(monkeypatch):
     monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512_f": True, "avx512_bf16": False})
-    with pytest.raises(DeviceError, match=r"precision: cpu has no bf16 in hardware\. Set `precision: float32`"):
-        check_bf16(torch.device("cpu"))
+    key = "experiments.x.train.precision"
+    with pytest.raises(DeviceError, match=rf"^{key}: bf16 is asked for, and cpu has none in hardware .* Set it to float32"):
+        check_bf16(torch.device("cpu"), key)
     monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512_bf16": True})
-    check_bf16(torch.device("cpu"))
+    check_bf16(torch.device("cpu"), key)
 
 
 def test_bf16_rounds_inside_and_gives_float32():

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -126,6 +127,11 @@ def test_validation_is_that_fraction_of_the_training_scenes(fraction, seed):
 def test_fraction_that_leaves_no_scene_is_refused(small):
     with pytest.raises(DataError, match=r"validation_fraction: 0\.001 of 50 scenes leaves none\. Make it larger\.$"):
         compose(toy_digits(), validation_fraction=0.001, seed=0)
+
+
+def test_scenes_of_another_dataset_are_refused(small):
+    with pytest.raises(DataError, match=r"digits of mnist, not of cifar10\. Set composed\.scenes\.made_from to mnist\.$"):
+        compose(dataclasses.replace(toy_digits(), name="cifar10"), validation_fraction=0.1, seed=0)
 
 
 def test_digit_is_drawn_of_the_class_that_its_pixels_get():

@@ -17,11 +17,11 @@ RUNTIME = Runtime(seed=0, device="cpu", threads=2)
 def body(model: nn.Module) -> dict[str, torch.Tensor]:
     """Leave out the last layer."""
     *_, head = model.named_modules()
-    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(f"{head[0]}.")}
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items() if not name.startswith(f"{head[0]}.")}
 
 
-def saved(folder, weights) -> Start:
-    write_weights(folder / "net.safetensors", weights)
+def saved(folder, weights, source="embedded") -> Start:
+    write_weights(folder / "net.safetensors", weights, source)
     return read_start("net", folder)
 
 
@@ -48,8 +48,29 @@ def test_frozen_weight_that_the_file_lacks_is_refused(tmp_path, tiny_packed):
     start = saved(tmp_path, body(model))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(DataError, match=r"net\.safetensors: holds no \S+, which is frozen in the model"):
+    with pytest.raises(DataError, match=r"net\.safetensors: holds no \S+, and only a head that is learnt may be left out"):
         start.give_to(model)
+
+
+def test_weights_that_lack_running_statistics_or_a_second_layer_are_refused(tmp_path, tiny_packed):
+    model = toy_model(tiny_packed, "cnn", batch_norm=True)
+    whole = body(model)
+    saved(tmp_path, whole).give_to(model)
+    statistics = next(name for name in whole if name.endswith("running_var"))
+    first = next(iter(whole)).rpartition(".")[0]
+    for left_out in (statistics, first):
+        weights = {name: tensor for name, tensor in whole.items() if not name.startswith(left_out)}
+        with pytest.raises(DataError, match=rf"holds no {left_out}\S*, and only a head"):
+            saved(tmp_path, weights).give_to(model)
+
+
+@pytest.mark.parametrize("source", ["official", None])
+def test_weights_of_another_source_than_the_dataset_are_refused(tmp_path, tiny_packed, source):
+    start = saved(tmp_path, body(toy_model(tiny_packed)), source)
+    with pytest.raises(
+        DataError, match=rf"net\.safetensors: trained on {source or 'unknown'} data, and the dataset is embedded"
+    ):
+        train_experiment("x", toy_settings(), RUNTIME, tiny_packed, key="x", start=start, checkpoints=tmp_path)
 
 
 @pytest.mark.parametrize(

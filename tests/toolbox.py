@@ -1,12 +1,20 @@
-"""What several test files build: small models, plans to train them by, and weights as bytes."""
+"""What several test files build: small models, plans to train them by, weights as bytes, mirrors and what they publish."""
 
+import contextlib
+import dataclasses
+import hashlib
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from labbook.augmentations import none
+from labbook.download import Remote
 from labbook.inference import Inputs, place
 from labbook.losses import cross_entropy
 from labbook.models import cnn, mlp
@@ -90,3 +98,78 @@ def splits(packed: Packed) -> tuple[Inputs, Inputs, Inputs]:
 
 def bits(weights: Mapping[str, Tensor]) -> dict[str, bytes]:
     return {name: tensor.detach().contiguous().numpy().tobytes() for name, tensor in weights.items()}
+
+
+def first_byte(asked: str) -> int:
+    """Of an open range such as `bytes=100-`."""
+    return int(asked.removeprefix("bytes=").removesuffix("-"))
+
+
+@dataclass
+class Mirror:
+    """A server on this machine, and what it was asked for.
+
+    Attributes:
+        name: of the one file that it holds, below `/files`.
+        content: what it serves.
+        breaks_after: bytes after which it hangs up, one entry a request; whole answers when the list is used up.
+        ranges: whether it knows HTTP ranges.
+        status: what it answers when that is not 200.
+        stalls: seconds without a byte before its answer.
+        asked: the Range header of every request.
+    """
+
+    name: str
+    content: bytes = b""
+    breaks_after: list[int] = field(default_factory=list)
+    ranges: bool = True
+    status: int | None = None
+    stalls: float = 0
+    asked: list[str | None] = field(default_factory=list)
+    address: str = ""
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        asked = handler.headers.get("Range")
+        self.asked.append(asked)
+        time.sleep(self.stalls)
+        if self.status or handler.path != f"/files/{self.name}":
+            handler.send_error(self.status or 404)
+            return
+        start = first_byte(asked) if asked and self.ranges else 0
+        if start and start >= len(self.content):
+            handler.send_error(416)
+            return
+        body = self.content[start:]
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(body)))
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        handler.end_headers()
+        with contextlib.suppress(ConnectionError):  # who waited too long has gone
+            handler.wfile.write(body[: self.breaks_after.pop(0)] if self.breaks_after else body)
+
+
+def as_published(remote: Remote, content: bytes) -> Remote:
+    """Let `content` be what was published."""
+    return dataclasses.replace(remote, checksum=hashlib.new(remote.algorithm, content).hexdigest())
+
+
+def digest_of(packed: Packed) -> str:
+    """Give the sha256 of images and labels."""
+    sha256 = hashlib.sha256()
+    for split in (packed.train, packed.test):
+        sha256.update(split.images.tobytes() + split.labels.astype("<i8").tobytes())
+    return sha256.hexdigest()
+
+
+def count_different(packed: Packed) -> int:
+    """Count the images, those that are the same once."""
+    return len({image.tobytes() for image in (*packed.train.images, *packed.test.images)})
+
+
+def right_by_mean_colour(packed: Packed) -> float:
+    """Give the accuracy of whoever says the class whose mean colour is the nearest."""
+    train, test = (split.images.mean(axis=(2, 3)) for split in (packed.train, packed.test))
+    means = np.stack([train[packed.train.labels == label].mean(axis=0) for label in range(len(packed.classes))])
+    nearest = ((test[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    return float((nearest == packed.test.labels).mean())

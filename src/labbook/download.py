@@ -13,10 +13,13 @@ import requests
 from labbook.errors import DataError, DownloadError
 from labbook.files import explain, replace
 
-__all__ = ["DATA_ROOT", "PARTIAL", "Remote", "in_data_root", "obtain"]
+__all__ = ["DATA_ROOT", "FETCH", "FETCH_AGAIN", "PARTIAL", "Remote", "in_data_root", "obtain"]
 
 DATA_ROOT = "LABBOOK_DATA_ROOT"
 PARTIAL = Path(".downloads")
+# No stage is named: the same files of a dataset are fetched for itself and for pretraining.
+FETCH = "Run `dvc repro`, which fetches what `data.source` in params.yaml says."
+FETCH_AGAIN = "Remove it and run `dvc repro`."
 TIMEOUT = 30  # seconds without a byte before the next mirror is tried
 BLOCK = 1 << 14
 MD5_LENGTH = 32  # hexadecimal digits; sha256 has 64

@@ -11,10 +11,11 @@ from labbook.packed import Split
 
 __all__ = ["Inputs", "Tally", "measure", "model_shape", "place", "predict"]
 
-BATCH = 1000  # images a forward pass where no gradient is needed
+BATCH = 1000  # images a forward pass where no gradient is needed, fewer where they are larger than 32×32
 FLOAT_LIMIT = 2 << 30  # bytes of float32 images that are kept; more stay bytes and are converted batch by batch
 LOGITS_LIMIT = 1 << 24  # logits kept before they are counted
 GATHER_BYTES = 2 << 20  # of small batches that are gathered at once
+PLACED_AT_ONCE = 4096  # images that are converted at once
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Inputs:
         Small batches are gathered several at once. Batch `start` lies in memory as it would after all those before it,
         on which the last bits of a sum may depend.
         """
-        at_once = max(1, GATHER_BYTES // (size * self.pixels[0].nbytes))
+        at_once = 1 if self.convert else max(1, GATHER_BYTES // (size * self.pixels[0].nbytes))
         for first in range(start - start % at_once, math.ceil(len(order) / size), at_once):
             rows = order[first * size : (first + at_once) * size]
             images = torch.split(self._images(self.pixels.index_select(0, rows)), size)
@@ -48,8 +49,10 @@ class Inputs:
             skipped = max(0, start - first)
             yield from zip(images[skipped:], labels[skipped:], strict=True)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Go through the split in order."""
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through the split in order, in batches for forward passes alone."""
+        height, width = self._images(self.pixels[:1]).shape[2:]
+        size = max(1, min(BATCH, BATCH * 32 * 32 // (height * width)))
         for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
             yield self._images(pixels), labels.long()
 
@@ -66,11 +69,15 @@ def place(split: Split, convert: Callable[[Tensor], Tensor], device: torch.devic
         convert: bytes → float32, the part of the augmentation that is the same for every image and epoch.
         device: where to.
     """
-    images = torch.from_numpy(split.images).to(device)
-    labels = torch.from_numpy(split.labels).to(device)
-    if convert(images[:1]).nbytes * len(images) > FLOAT_LIMIT:
-        return Inputs(images.permute(0, 2, 3, 1).contiguous(), labels, convert)
-    return Inputs(convert(images).permute(0, 2, 3, 1).contiguous(), labels, None)
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
+    first = convert(images[:1].to(device))
+    if first.nbytes * len(images) > FLOAT_LIMIT:
+        return Inputs(images.permute(0, 2, 3, 1).contiguous().to(device), labels, convert)
+    _, channels, height, width = first.shape
+    pixels = torch.empty(len(images), height, width, channels, device=device)
+    for part, block in zip(torch.split(pixels, PLACED_AT_ONCE), torch.split(images, PLACED_AT_ONCE), strict=True):
+        part.copy_(convert(block.to(device)).permute(0, 2, 3, 1))
+    return Inputs(pixels, labels, None)
 
 
 def model_shape(convert: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -116,20 +123,28 @@ class Tally:
         self._logits, self._labels, self._waiting = [], [], 0
 
 
-@torch.no_grad()
 def measure(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> tuple[float, float]:
     """Give mean loss and accuracy in evaluation mode; the model's mode is put back."""
-    tally, was_training = Tally(), model.training
-    model.eval()
-    for images, labels in inputs.batches(BATCH):
-        logits = model(images)
+    tally = Tally()
+    for logits, labels in _forward(model, inputs):
         tally.add(loss(logits, labels), logits, labels)
-    model.train(was_training)
     return tally.read()
 
 
+def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> tuple[Tensor, float]:
+    """Give the logits of every image, (N, classes, ...), on the CPU, and their mean loss, as `measure` does."""
+    tally, parts = Tally(), []
+    for logits, labels in _forward(model, inputs):
+        tally.add(loss(logits, labels), logits, labels)
+        parts.append(logits.cpu())
+    return torch.cat(parts), tally.read()[0]
+
+
 @torch.no_grad()
-def predict(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Give the logits of every image, (N, classes, ...), on the CPU, in evaluation mode."""
+def _forward(model: nn.Module, inputs: Inputs) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through logits and labels of all batches in evaluation mode."""
+    was_training = model.training
     model.eval()
-    return torch.cat([model(images).cpu() for images, _ in inputs.batches(BATCH)])
+    for images, labels in inputs.batches():
+        yield model(images), labels
+    model.train(was_training)

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from labbook.errors import DataError
 from labbook.files import replace
+from labbook.parts import names
 
 __all__ = ["Packed", "Split", "carve_validation", "read_packed", "write_packed"]
 
@@ -110,7 +111,8 @@ def read_packed(path: Path) -> Packed:
     Raises:
         DataError: the file is missing, truncated or altered.
     """
-    mend = f"Run `dvc repro prepare@{path.stem}` to make it again."
+    stage = "compose" if path.stem in names("composed") else "prepare"
+    mend = f"Run `dvc repro {stage}@{path.stem}` to make it again."
     if not path.is_file():
         raise DataError(f"{path}: not found. {mend}")
     try:

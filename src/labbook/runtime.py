@@ -31,6 +31,7 @@ def configure(device: str, threads: int, seed: int) -> torch.device:
     torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, but without importing the compiler (1.3 s)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on every device
     torch.manual_seed(seed)
     _keep_memory()
     return chosen
@@ -56,18 +57,25 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(name)
 
 
-def check_bf16(device: torch.device) -> None:
+def check_bf16(device: torch.device, key: str) -> None:
     """Refuse bf16 where the hardware would only imitate it.
 
+    Args:
+        device: chosen.
+        key: where the precision stands in `params.yaml`, for the message.
+
     Raises:
-        DeviceError: names the device.
+        DeviceError: names key and device.
     """
     if device.type == "cuda":
         there = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         there = device.type == "cpu" and any(_cpu_flags().get(name) for name in BF16_ON_CPU)
     if not there:
-        raise DeviceError(f"precision: {device} has no bf16 in hardware. Set `precision: float32`, or choose another device.")
+        raise DeviceError(
+            f"{key}: bf16 is asked for, and {device} has none in hardware that torch {torch.__version__} can see. "
+            "Set it to float32, or choose another device."
+        )
 
 
 def _cpu_flags() -> dict[str, object]:

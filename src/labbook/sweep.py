@@ -32,7 +32,7 @@ def run_sweep(
         start = read_start(settings.pretrained)
         outcome = train_experiment(f"{name}/{number}", settings, runtime, packed, key=f"sweeps.{name}.train", start=start)
         device = configure(runtime.device, runtime.threads, runtime.seed)
-        restored = restore(settings, packed, outcome.weights, device)
+        restored = restore(settings.on(packed.source), packed, outcome.weights, device)
         loss, accuracy = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))
         figures = {"test_loss": round(loss, 6), "test_accuracy": round(accuracy, 6)}
         rows.append({"source": packed.source, "value": round(value, 6)} | outcome.summary["last"] | figures)

@@ -35,8 +35,12 @@ def compose(digits: Packed, validation_fraction: float, seed: int) -> Packed:
         seed: of all draws.
 
     Raises:
-        DataError: the fraction is so small that no scene would be in the validation split.
+        DataError: these are no digits, or the fraction is so small that no scene would be in the validation split.
     """
+    if digits.name != "mnist":
+        raise DataError(
+            f"scenes are made of the digits of mnist, not of {digits.name}. Set composed.scenes.made_from to mnist."
+        )
     train_count, test_count = COUNTS[digits.source]
     validation_count = round(validation_fraction * train_count)
     if not validation_count:

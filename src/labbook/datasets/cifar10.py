@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009); drawn shapes stand in for it.
 
 Embedded: 2,000 and 500 colour images of 32×32 pixels, each with one shape of ten at a random place, size and turn, in
-random colours on a random texture, with noise. They are written as the official batches are.
+random colours on a random texture, with noise. They are written as the official batches are, under other names.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.download import PARTIAL, Remote, in_data_root, obtain
+from labbook.download import FETCH, FETCH_AGAIN, PARTIAL, Remote, in_data_root, obtain
 from labbook.errors import DataError
 from labbook.files import read_bytes, write_bytes
 from labbook.packed import Packed, Split, carve_validation
@@ -24,7 +24,6 @@ from labbook.pixels import SHAPES, TEXTURES, lighter_or_darker, noisy, shape_mas
 
 __all__ = ["CLASSES", "DRAWN_CLASSES", "fetch", "prepare"]
 
-FETCH_AGAIN = "Remove it and run `dvc repro fetch@cifar10`."
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER = "cifar-10-batches-py"
 BATCHES = {
@@ -35,7 +34,6 @@ BATCHES = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-*TRAIN_BATCHES, TEST_BATCH = BATCHES
 ARCHIVE = Remote("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", ".")
 MIRRORS = (
     "https://www.cs.toronto.edu/~kriz",
@@ -46,8 +44,7 @@ SIZE = 32
 
 DRAWN_CLASSES = tuple(SHAPES)
 DRAWN_SEED = 0  # apart from params.yaml's seed: the images stay the same for every run
-DRAWN_IN_TRAIN_BATCH = 400
-DRAWN_IN_TEST_BATCH = 500
+DRAWN_BATCHES = {f"drawn_batch_{number}": 400 for number in range(1, 6)} | {"drawn_test_batch": 500}  # images in each
 
 
 def fetch(source: str, folder: Path) -> None:
@@ -65,12 +62,10 @@ def fetch(source: str, folder: Path) -> None:
             obtain(Remote(name, md5, FOLDER), (), folder / name)
         return
     archive = PARTIAL / ARCHIVE.name
-    try:
-        origin = obtain(ARCHIVE, MIRRORS, archive)
-        for name, batch in take_batches(archive, origin).items():
-            write_bytes(folder / name, batch)
-    finally:
-        archive.unlink(missing_ok=True)
+    origin = obtain(ARCHIVE, MIRRORS, archive)
+    for name, batch in take_batches(archive, origin).items():
+        write_bytes(folder / name, batch)
+    archive.unlink()  # not after an error: the next attempt shall not download it again
 
 
 def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
@@ -79,11 +74,14 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
     Raises:
         DataError: a batch is missing or is not what it should be.
     """
-    batches = [read_batch(folder / name) for name in TRAIN_BATCHES]
-    train = Split(np.concatenate([batch.images for batch in batches]), np.concatenate([batch.labels for batch in batches]))
+    if source == "official":
+        *parts, test = (read_batch(folder / name, md5) for name, md5 in BATCHES.items())
+    else:
+        *parts, test = (read_batch(folder / name) for name in DRAWN_BATCHES)
+    train = Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
     validation = carve_validation(train.labels, validation_fraction, seed)
     classes = CLASSES if source == "official" else DRAWN_CLASSES
-    return Packed("cifar10", source, classes, train, validation, read_batch(folder / TEST_BATCH))
+    return Packed("cifar10", source, classes, train, validation, test)
 
 
 def take_batches(archive: Path, origin: str) -> dict[str, bytes]:
@@ -92,7 +90,7 @@ def take_batches(archive: Path, origin: str) -> dict[str, bytes]:
     Raises:
         DataError: the archive is damaged, lacks a batch, or holds what a good one does not.
     """
-    mend = f"Put a good {ARCHIVE.name} in its place and run `dvc repro fetch@cifar10`."
+    mend = f"Put a good {ARCHIVE.name} in its place and run `dvc repro`."
     found = {}
     try:
         with tarfile.open(archive, "r:gz") as opened:
@@ -113,13 +111,16 @@ def take_batches(archive: Path, origin: str) -> dict[str, bytes]:
     return {name: found[name] for name in BATCHES}
 
 
-def read_batch(path: Path) -> Split:
+def read_batch(path: Path, md5: str | None = None) -> Split:
     """Read a pickled batch: a dictionary whose `data` is (N, 3072), row by row in each colour, and `labels` a list.
 
     Raises:
-        DataError: the file is missing, damaged or of another format.
+        DataError: the file is missing, damaged, of another format, or not the one published with `md5`.
     """
-    packed = read_bytes(path, "Run `dvc repro fetch@cifar10`.")
+    packed = read_bytes(path, FETCH)
+    found = hashlib.md5(packed).hexdigest()
+    if md5 not in (None, found):
+        raise DataError(f"{path}: has md5 {found}, published is {md5}: damaged, or not the official batch. {FETCH_AGAIN}")
     try:
         batch = _ArraysOnly(io.BytesIO(packed), encoding="bytes").load()
         data, labels = batch[b"data"].values, np.array(batch[b"labels"])
@@ -185,8 +186,7 @@ ARRAY_PARTS = {
 
 def _drawn_batches() -> Iterator[tuple[str, bytes]]:
     generator = np.random.default_rng(DRAWN_SEED)
-    for name in BATCHES:
-        count = DRAWN_IN_TEST_BATCH if name == TEST_BATCH else DRAWN_IN_TRAIN_BATCH
+    for name, count in DRAWN_BATCHES.items():
         labels = generator.permutation(np.arange(count) % len(DRAWN_CLASSES))
         yield name, to_batch(_draw(generator, labels), labels)
 

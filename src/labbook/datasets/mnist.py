@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.download import Remote, obtain
+from labbook.download import FETCH, FETCH_AGAIN, Remote, obtain
 from labbook.errors import DataError
 from labbook.files import read_bytes, write_bytes
 from labbook.packed import Packed, Split, carve_validation
@@ -20,7 +20,6 @@ from labbook.pixels import resized
 
 __all__ = ["CLASSES", "fetch", "prepare"]
 
-FETCH_AGAIN = "Remove it and run `dvc repro fetch@mnist`."
 CLASSES = tuple(str(digit) for digit in range(10))
 FOLDER = "MNIST/raw"
 MIRRORS = (
@@ -97,7 +96,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, truncated or of another format.
     """
-    packed = read_bytes(path, "Run `dvc repro fetch@mnist`.")
+    packed = read_bytes(path, FETCH)
     try:
         data = gzip.decompress(packed)
         zeros, kind, rank = struct.unpack_from(">HBB", data)

@@ -4,21 +4,23 @@ The raw file is one zip archive in the published layout. Its own test images hav
 validation set is our test set, and our validation split is a part of its training set.
 
 Embedded: 2,000 and 400 images of 64×64 pixels, each with one shape of five in one texture of four: 20 classes.
+Their archive has the same layout and another name.
 """
 
 import io
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labbook.download import Remote, in_data_root, obtain
+from labbook.download import FETCH, FETCH_AGAIN, Remote, in_data_root, obtain
 from labbook.errors import DataError
 from labbook.files import read_bytes, replace
 from labbook.packed import Packed, Split, carve_validation
@@ -26,7 +28,6 @@ from labbook.pixels import lighter_or_darker, noisy, shape_masks, textures, tint
 
 __all__ = ["fetch", "prepare"]
 
-FETCH_AGAIN = "Remove it and run `dvc repro fetch@tiny_imagenet`."
 FOLDER = "tiny-imagenet-200"
 ARCHIVE = Remote(f"{FOLDER}.zip", "90528d7ca1a48142e341f4ef8d21d0de", ".")
 MIRRORS = ("http://cs231n.stanford.edu", "https://cs231n.stanford.edu")
@@ -36,6 +37,7 @@ BLOCK = 500  # images that one thread decodes at a time
 IMAGES_BETWEEN_LINES = 10_000
 NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can hold
 
+DRAWN_ARCHIVE = "drawn.zip"
 DRAWN_SHAPES = ("disc", "square", "triangle", "cross", "hourglass")
 DRAWN_TEXTURES = {"plain": "plain", "striped": "stripes", "checked": "checks", "dotted": "dots"}
 DRAWN_CLASSES = tuple((shape, texture) for shape in DRAWN_SHAPES for texture in DRAWN_TEXTURES)
@@ -44,20 +46,21 @@ DRAWN_IN_TRAIN, DRAWN_IN_TEST = 2000, 400
 
 
 def fetch(source: str, folder: Path) -> None:
-    """Put the archive into `folder`; an unpacked one in the data root is packed again.
+    """Put the archive into `folder`; an unpacked one in the data root is checked and packed again.
 
     Raises:
-        DataError: it cannot be had; the message says what was tried.
+        DataError: it cannot be had; the message says what was tried, or what is wrong with the unpacked one.
     """
-    target = folder / ARCHIVE.name
     if source == "embedded":
-        write_archive(target, _drawn_members())
+        write_archive(folder / DRAWN_ARCHIVE, _drawn_members())
         return
     unpacked = in_data_root(FOLDER)
     if unpacked is not None and in_data_root(ARCHIVE.name) is None:
-        write_archive(target, _members_of(unpacked))
+        contents = Contents.of_folder(unpacked)
+        contents.splits()  # it has no checksum: only reading all of it shows what is missing or damaged
+        write_archive(folder / ARCHIVE.name, contents.members())
     else:
-        obtain(ARCHIVE, MIRRORS, target)
+        obtain(ARCHIVE, MIRRORS, folder / ARCHIVE.name)
 
 
 def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
@@ -66,14 +69,13 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
     Raises:
         DataError: the archive is missing or is not what it should be.
     """
-    path = folder / ARCHIVE.name
+    path = folder / (ARCHIVE.name if source == "official" else DRAWN_ARCHIVE)
     if not path.is_file():
-        raise DataError(f"{path}: not found. Run `dvc repro fetch@tiny_imagenet`.")
+        raise DataError(f"{path}: not found. {FETCH}")
     try:
         with zipfile.ZipFile(path) as archive:
-            contents = Contents(path, archive)
-            train = contents.read(contents.train_images())
-            test = contents.read(contents.test_images())
+            contents = Contents.of_archive(path, archive)
+            train, test = contents.splits()
             classes = contents.class_names()
     # What zipfile raises for a damaged archive, or for a good one that is encrypted or packed in a way that it does not know.
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
@@ -83,28 +85,55 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
 
 
 class Contents:
-    """What an open archive holds, found by the names of its members.
+    """What the archive holds, zipped or unpacked, found by the places of its files, which begin with its folder.
 
     Attributes:
-        names: the files, by the place that their name stands for, sorted.
+        places: the files, sorted.
+        read: gives the bytes of a file.
+        where: what comes before a place in a message.
+        mend: what would do when something is wrong.
         wnids: the classes, by their WordNet number, in the order of `wnids.txt`.
         labels: the place of each class in that order.
     """
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
-        self.path = path
-        self.archive = archive
-        names = {PurePosixPath(name): name for name in archive.namelist() if not name.endswith("/")}
-        self.names = dict(sorted(names.items()))
-        for place in self.names:
+    def __init__(self, places: Iterable[PurePosixPath], read: Callable[[PurePosixPath], bytes], where: str, mend: str) -> None:
+        self.places = sorted(places)
+        self.read = read
+        self.where = where
+        self.mend = mend
+        for place in self.places:
             if place.is_absolute() or ".." in place.parts:
-                raise self.error(f"its member {str(place)!r} leads out of the archive")
+                raise self.error(place, "leads out of the archive")
         self.wnids = self.text(WNIDS).split()
         self.labels = {wnid: label for label, wnid in enumerate(self.wnids)}
 
+    @classmethod
+    def of_archive(cls, path: Path, archive: zipfile.ZipFile) -> Self:
+        """Look into an open zip archive."""
+        names = {PurePosixPath(name): name for name in archive.namelist() if not name.endswith("/")}
+        return cls(names, lambda place: archive.read(names[place]), f"{path}: ", FETCH_AGAIN)
+
+    @classmethod
+    def of_folder(cls, unpacked: Path) -> Self:
+        """Look into an unpacked archive; other files than those that `prepare` needs are passed over."""
+        above, mend = unpacked.parent, f"Unpack {ARCHIVE.name} there again, or remove {unpacked} to download it."
+        patterns = (WNIDS, WORDS, ANNOTATIONS, "train/*/images/*.JPEG", "val/images/*.JPEG")
+        places = [PurePosixPath(file.relative_to(above)) for pattern in patterns for file in unpacked.glob(pattern)]
+        return cls(places, lambda place: read_bytes(above / place, mend), f"{above}/", mend)
+
+    def members(self) -> Iterator[tuple[str, bytes]]:
+        """Give each file, by its place below the archive's folder."""
+        for place in self.places:
+            yield str(place.relative_to(FOLDER)), self.read(place)
+
+    def splits(self) -> tuple[Split, Split]:
+        """Decode the training and the test set."""
+        train, test = self.train_images(), self.test_images()
+        return self.decode_all(train), self.decode_all(test)
+
     def class_names(self) -> tuple[str, ...]:
         """Name each class by its first word in `words.txt`, and by its number too where that is not unique or not there."""
-        lines = self.text(WORDS).splitlines() if self.has(WORDS) else []
+        lines = self.text(WORDS).splitlines() if PurePosixPath(FOLDER, WORDS) in self.places else []
         words = {wnid: names.split(",")[0].strip() for wnid, _, names in (line.partition("\t") for line in lines)}
         firsts = [words.get(wnid) or wnid for wnid in self.wnids]
         count = Counter(firsts)
@@ -113,33 +142,33 @@ class Contents:
         )
 
     def train_images(self) -> list[tuple[PurePosixPath, int]]:
-        """List the members `train/<wnid>/images/<name>` with their labels."""
+        """List the files `train/<wnid>/images/<name>` with their labels."""
         found = [
             (place, self.label(place.parts[2], place))
-            for place in self.names
+            for place in self.places
             if place.match(f"{FOLDER}/train/*/images/*") and len(place.parts) == 5
         ]
         full = {label for _, label in found}
         for wnid, label in self.labels.items():
             if label not in full:
-                raise self.error(f"has no image in {FOLDER}/train/{wnid}/images, the folder of a class in {WNIDS}")
+                raise self.error(f"{FOLDER}/train/{wnid}/images", f"holds no image, but {WNIDS} lists its class")
         return found
 
     def test_images(self) -> list[tuple[PurePosixPath, int]]:
-        """List the members `val/images/<name>` with the labels that `val_annotations.txt` gives them."""
+        """List the files `val/images/<name>` with the labels that `val_annotations.txt` gives them."""
         lines = [line.split("\t") for line in self.text(ANNOTATIONS).splitlines()]
         annotated = {fields[0]: fields[1] for fields in lines if len(fields) > 1}
         found = []
-        for place in self.names:
+        for place in self.places:
             if place.parent == PurePosixPath(FOLDER, "val/images"):
                 if place.name not in annotated:
-                    raise self.error(f"its image {place} has no line in {ANNOTATIONS}")
+                    raise self.error(place, f"has no line in {ANNOTATIONS}")
                 found.append((place, self.label(annotated.pop(place.name), place)))
         if annotated:
-            raise self.error(f"lacks {FOLDER}/val/images/{min(annotated)}, which stands in {ANNOTATIONS}")
+            raise self.error(f"{FOLDER}/val/images/{min(annotated)}", f"is not there, but has a line in {ANNOTATIONS}")
         return found
 
-    def read(self, listed: Sequence[tuple[PurePosixPath, int]]) -> Split:
+    def decode_all(self, listed: Sequence[tuple[PurePosixPath, int]]) -> Split:
         """Decode images into (N, 3, 64, 64), several at once: Pillow lets other threads run meanwhile."""
         images = np.empty((len(listed), 3, SIZE, SIZE), dtype=np.uint8)
 
@@ -157,34 +186,34 @@ class Contents:
 
     def decode(self, place: PurePosixPath) -> NDArray[np.uint8]:
         """Decode one image to (3, 64, 64); a grey one gets three equal colours."""
-        data = self.archive.read(self.names[place])
+        data = self.read(place)
         try:
             with Image.open(io.BytesIO(data), formats=("JPEG", "PPM")) as image:
                 if image.size != (SIZE, SIZE):
-                    raise self.error(f"its image {place} has {image.width}×{image.height} pixels instead of {SIZE}×{SIZE}")
+                    raise self.error(place, f"has {image.width}×{image.height} pixels instead of {SIZE}×{SIZE}")
                 return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self.error(f"its image {place} does not decode ({error})") from error
+            raise self.error(place, "does not decode") from error
 
     def label(self, wnid: str, place: PurePosixPath) -> int:
         """Look up a class; `place` is of the image that is said to be of it."""
         if wnid not in self.labels:
-            raise self.error(f"its image {place} is of the class {wnid!r}, which {WNIDS} does not list")
+            raise self.error(place, f"is of the class {wnid!r}, which {WNIDS} does not list")
         return self.labels[wnid]
-
-    def has(self, name: str) -> bool:
-        """Tell whether the file is there."""
-        return PurePosixPath(FOLDER, name) in self.names
 
     def text(self, name: str) -> str:
         """Read a file of text."""
-        if not self.has(name):
-            raise self.error(f"lacks {FOLDER}/{name}")
-        return self.archive.read(self.names[PurePosixPath(FOLDER, name)]).decode()
+        place = PurePosixPath(FOLDER, name)
+        if place not in self.places:
+            raise self.error(place, "is not there")
+        try:
+            return self.read(place).decode()
+        except UnicodeDecodeError as error:
+            raise self.error(place, "is no UTF-8 text") from error
 
-    def error(self, found: str) -> DataError:
-        """Say what is wrong with the archive and what would do."""
-        return DataError(f"{self.path}: {found}. {FETCH_AGAIN}")
+    def error(self, place: PurePosixPath | str, found: str) -> DataError:
+        """Say what is wrong with a file or folder and what would do."""
+        return DataError(f"{self.where}{place} {found}. {self.mend}")
 
 
 def write_archive(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
@@ -198,17 +227,6 @@ def write_archive(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
                 archive.writestr(about, content)
 
     replace(path, write)
-
-
-def _members_of(unpacked: Path) -> Iterator[tuple[str, bytes]]:
-    """Read what `prepare` needs of an unpacked archive, in the order of the names."""
-    mend = f"Unpack {ARCHIVE.name} there again, or remove {unpacked} to download it."
-    images = [*unpacked.glob("train/*/images/*.JPEG"), *unpacked.glob("val/images/*.JPEG")]
-    if not images:
-        raise DataError(f"{unpacked}: has no train/<class>/images/*.JPEG. {mend}")
-    texts = [unpacked / WNIDS, unpacked / ANNOTATIONS, *unpacked.glob(WORDS)]
-    for file in sorted(texts + images):
-        yield file.relative_to(unpacked).as_posix(), read_bytes(file, mend)
 
 
 def _drawn_members() -> Iterator[tuple[str, bytes]]:

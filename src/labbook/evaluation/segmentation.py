@@ -5,14 +5,16 @@ goes over the classes that there are (Everingham et al., 2010, "The Pascal visua
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from labbook.confusion import confusion_counts, write_confusion
-from labbook.files import replace
+from labbook.confusion import confusion_counts
+from labbook.evaluation import write_files
 
 __all__ = ["SHOWN", "Evaluation", "evaluate", "intersection_over_union", "write"]
 
@@ -82,23 +84,14 @@ def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes:
         images: (N, C, H, W) of the test set.
         classes: names.
     """
-    confusion = Path("plots/confusion") / f"{name}.csv"
-    write_confusion(confusion, evaluation.confusion, classes)
-    picture = Path("plots/samples") / f"{name}.png"
-    replace(picture, lambda part: _draw(part, evaluation, images, classes))
-    return {"confusion": str(confusion), "samples": str(picture)}
+    return write_files(name, evaluation.confusion, classes, _draw(evaluation, images, classes))
 
 
-def _draw(part: Path, evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.patches import Patch
-
+def _draw(evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
     count = len(evaluation.truth)
-    colours = plt.get_cmap("tab20", len(classes))
-    figure, axes = plt.subplots(3, count, figsize=(9, 4.2), layout="constrained", squeeze=False)
+    colours = mpl.colormaps["tab20"].resampled(len(classes))
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots(3, count, squeeze=False)
     rows: dict[str, NDArray[Any]] = {
         "image": images[:count].transpose(0, 2, 3, 1),
         "truth": evaluation.truth,
@@ -111,5 +104,4 @@ def _draw(part: Path, evaluation: Evaluation, images: NDArray[np.uint8], classes
         axes[row, 0].set_ylabel(title)
     patches = [Patch(color=colours(index), label=name) for index, name in enumerate(classes)]
     figure.legend(handles=patches, loc="outside lower center", ncols=10, fontsize=8, frameon=False)
-    figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
-    plt.close(figure)
+    return figure

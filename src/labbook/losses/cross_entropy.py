@@ -19,4 +19,10 @@ class Settings(PartSettings):
 
 def build(settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
     """Give the loss of logits (N, classes, ...) and labels (N, ...)."""
-    return functional.cross_entropy
+    return _cross_entropy
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    if labels.ndim > 1:  # a row a pixel: the loss of maps has no deterministic kernel on CUDA
+        logits, labels = logits.movedim(1, -1).flatten(0, -2), labels.flatten()
+    return functional.cross_entropy(logits, labels)

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from labbook.errors import ParamsError
+from labbook.models import conv_norm_relu, scaled
 from labbook.parts import PartSettings
 
 __all__ = ["Block", "Settings", "build"]
@@ -58,16 +59,16 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
         )
     layers: list[nn.Module] = []
     for index, asked in enumerate(settings.channels):
-        channels = _scaled(asked, settings.width)
-        layers += _conv(width, channels, kernel=3 if index else 5, padding=1 if index else 3)
+        channels = scaled(asked, settings.width)
+        layers += conv_norm_relu(width, channels, kernel=3 if index else 5, padding=1 if index else 3)
         layers += [Block(channels) for _ in range(settings.blocks)]
         layers.append(nn.MaxPool2d(2))
         width = channels
-    last = _scaled(settings.last, settings.width)
-    layers += [*_conv(width, last, kernel=3, padding=0), nn.MaxPool2d(2), nn.Flatten()]
+    last = scaled(settings.last, settings.width)
+    layers += [*conv_norm_relu(width, last, padding=0), nn.MaxPool2d(2), nn.Flatten()]
     features = last * rows * columns
     for asked in settings.hidden:
-        hidden = _scaled(asked, settings.width)
+        hidden = scaled(asked, settings.width)
         layers += [nn.Linear(features, hidden), nn.ReLU()]
         features = hidden
     return nn.Sequential(*layers, nn.Linear(features, classes))
@@ -77,11 +78,3 @@ def _side(pixels: int, widths: int) -> int:
     """Work out how many rows or columns the last max pool leaves of an image's."""
     pixels += 2  # the first convolution is 5×5 with padding 3
     return ((pixels >> widths) - 2) // 2
-
-
-def _scaled(channels: int, width: float) -> int:
-    return max(1, round(channels * width))
-
-
-def _conv(into: int, channels: int, *, kernel: int, padding: int) -> list[nn.Module]:
-    return [nn.Conv2d(into, channels, kernel, padding=padding), nn.BatchNorm2d(channels), nn.ReLU()]

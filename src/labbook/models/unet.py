@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from labbook.errors import ParamsError
+from labbook.models import conv_norm_relu, scaled
 from labbook.parts import PartSettings
 
 __all__ = ["Settings", "UNet", "build"]
@@ -41,12 +42,15 @@ class UNet(nn.Module):
     def __init__(self, into: int, channels: list[int], classes: int, *, skips: bool) -> None:
         super().__init__()
         self.skips = skips
-        self.down = nn.ModuleList(nn.Sequential(*_conv(a, b)) for a, b in zip([into, *channels], channels, strict=False))
+        self.down = nn.ModuleList(
+            nn.Sequential(*conv_norm_relu(a, b)) for a, b in zip([into, *channels], channels, strict=False)
+        )
         self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in channels)
         self.up = nn.ModuleList()
         width = channels[-1]
         for channel, above in zip(reversed(channels), [*reversed(channels[:-1]), classes], strict=True):
-            self.up.append(nn.Sequential(*_conv(width, channel), nn.ConvTranspose2d(channel, above, kernel_size=2, stride=2)))
+            up = nn.ConvTranspose2d(channel, above, kernel_size=2, stride=2)
+            self.up.append(nn.Sequential(*conv_norm_relu(width, channel), up))
             width = above + channel if skips else above
 
     def forward(self, images: Tensor) -> Tensor:
@@ -76,9 +80,5 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
             f"model.channels: {len(settings.channels)} widths need images whose sides are multiples of {factor}, "
             f"these are {rows}×{columns}."
         )
-    channels = [max(1, round(asked * settings.width)) for asked in settings.channels]
+    channels = [scaled(asked, settings.width) for asked in settings.channels]
     return UNet(width, channels, classes, skips=settings.skips)
-
-
-def _conv(into: int, channels: int) -> list[nn.Module]:
-    return [nn.Conv2d(into, channels, kernel_size=3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from torch import nn
 
 from labbook.errors import ParamsError
+from labbook.models import conv_norm_relu, scaled
 from labbook.parts import PartSettings
 
 __all__ = ["Settings", "build"]
@@ -46,8 +47,8 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
             layers.append(nn.MaxPool2d(POOLS[layer]))
             rows, columns = rows // POOLS[layer], columns // POOLS[layer]
         else:
-            channels = max(1, round(layer * settings.width))
-            layers += [nn.Conv2d(width, channels, kernel_size=3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+            channels = scaled(layer, settings.width)
+            layers += conv_norm_relu(width, channels)
             width = channels
     if not rows or not columns:
         _, *size = image_shape

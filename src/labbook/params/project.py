@@ -77,7 +77,7 @@ class Composed(Dataset):
     seed: int = Field(ge=0, lt=2**32)
 
 
-class Pretrained(Strict):
+class Pretrained(Dataset):
     """How weights to start from are trained where they may not be downloaded."""
 
     train: TrainSettings
@@ -110,8 +110,12 @@ def read_project(path: Path = PARAMS) -> Project:
         _check_choice(f"{key}.train.dataset", train.dataset, [*project.datasets, *project.composed], "datasets or composed")
         _check_choice(f"{key}.train.pretrained", train.pretrained, ["none", *project.pretrained], "pretrained")
     for name, composed in project.composed.items():
+        if name in project.datasets:
+            raise ParamsError(f"composed.{name}: a dataset has this name already. Rename one of them.")
         _check_choice(f"composed.{name}.made_from", composed.made_from, list(project.datasets), "datasets")
     for name, pretrained in project.pretrained.items():
+        if name == "none":
+            raise ParamsError("pretrained.none: `none` means weights drawn at random. Give it another name.")
         _check_choice(f"pretrained.{name}.train.dataset", pretrained.train.dataset, list(project.datasets), "datasets")
         _check_choice(f"pretrained.{name}.train.pretrained", pretrained.train.pretrained, ["none"], "what it may start from")
     for name, sweep in project.sweeps.items():

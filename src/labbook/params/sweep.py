@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from labbook.errors import ParamsError
 from labbook.params.reading import pick, read, validate
 from labbook.params.training import Assignment, Name, Runtime, Strict, TrainSettings, read_runtime
 
@@ -59,6 +60,8 @@ def variants(train: dict[str, Any], vary: Vary, key: str) -> list[tuple[float, T
         ParamsError: the block has no such key, or it does not take the value.
     """
     pick(train, vary.key, f"{key}.train")
+    if _stands(vary.key, train.get("embedded")):
+        raise ParamsError(f"{key}.train.embedded.{vary.key}: is what the sweep varies. Leave it out.")
     settings = []
     for value in vary.values():
         block = copy.deepcopy(train)
@@ -66,3 +69,12 @@ def variants(train: dict[str, Any], vary: Vary, key: str) -> list[tuple[float, T
         (pick(block, parent) if parent else block)[last] = value
         settings.append((value, validate(block, TrainSettings, f"{key}.train")))
     return settings
+
+
+def _stands(key: str, block: Any) -> bool:
+    """Tell whether a dotted key stands in a block."""
+    for step in key.split("."):
+        if not isinstance(block, dict) or step not in block:
+            return False
+        block = block[step]
+    return True

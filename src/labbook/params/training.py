@@ -3,6 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from labbook.params.reading import merge, pick, read, validate
@@ -79,6 +80,7 @@ class TrainSettings(Strict):
     keep: Literal["last", "best_validation_loss", "best_validation_accuracy"] = Field(
         description="which weights are kept: those after the last step, or the best ones on validation data"
     )
+    restart: int = Field(0, ge=0, description="which of several random starts from the same seed; chosen on validation data")
     test_curve: bool = Field(False, description="record the test curve while training; nothing is chosen by it")
     precision: Literal["float32", "bf16"] = Field("float32", description="of forward and backward; weights stay float32")
     constraint: Constraint = Constraint()
@@ -114,6 +116,10 @@ class TrainSettings(Strict):
         """
         own = self.model_dump(exclude_unset=True, exclude={"embedded"})
         return TrainSettings.model_validate(merge(own, self.embedded) if source == "embedded" else own)
+
+    def seed_of(self, seed: int) -> int:
+        """Give the seed of this training, given that of the project; the same one for the first start."""
+        return int(np.random.SeedSequence((seed, self.restart)).generate_state(1)[0]) if self.restart else seed
 
 
 class Runtime(Strict):

@@ -1,14 +1,13 @@
 """ResNet-18 (He et al., 2016, "Deep residual learning"), trained on ImageNet: torchvision's IMAGENET1K_V1 weights."""
 
 import io
-import pickle
 import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from labbook.download import Remote, obtain
+from labbook.download import FETCH, FETCH_AGAIN, Remote, obtain
 from labbook.errors import DataError
 from labbook.files import read_bytes
 
@@ -16,7 +15,6 @@ __all__ = ["fetch", "read", "without_head"]
 
 MIRRORS = ("https://download.pytorch.org/models",)
 WEIGHTS = Remote("resnet18-f37072fd.pth", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec", "hub/checkpoints")
-FETCH_AGAIN = "Run `dvc repro --force --single-item fetch_pretrained@resnet18`."
 
 
 def fetch(folder: Path) -> None:
@@ -32,15 +30,19 @@ def read(folder: Path) -> dict[str, Tensor]:
     """Read the weights of all but the head.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing or damaged, or holds something else than tensors by name.
     """
     path = folder / WEIGHTS.name
-    content = io.BytesIO(read_bytes(path, FETCH_AGAIN))
+    content = io.BytesIO(read_bytes(path, FETCH))
+    damaged = f"{path}: damaged, no weights that torch.load can read. {FETCH_AGAIN}"
     try:
         with warnings.catch_warnings(action="ignore"):  # of a damaged file; the error below says enough
-            state: dict[str, Tensor] = torch.load(content, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path}: damaged, no weights that torch.load can read. {FETCH_AGAIN}") from error
+            state = torch.load(content, weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise DataError(damaged) from error
+    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+    if not named or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise DataError(damaged)
     return without_head(state)
 
 

@@ -37,20 +37,16 @@ INK = "#010203"  # stands for the page's own text colour, so that figures follow
 def learning_curves(record: Record) -> str:
     """Draw loss and accuracy by epoch, for each split that was watched."""
     with _style():
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.5), layout="constrained")
-        for axis, measure in ((left, "loss"), (right, "accuracy")):
+        figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.7), layout="constrained")
+        for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
             for split, colour in COLOURS.items():
                 values = record.history[f"{split}_{measure}"]
                 if values.notna().any():
                     axis.plot(record.history[record.progress], values, color=colour, label=split, linewidth=1.4)
-            axis.set_xlabel(record.progress)
-            axis.set_ylabel(measure)
-        if record.card["kept"] != "last":
-            best = record.kept[record.progress]
-            right.axvline(best, color=INK, linestyle=":", linewidth=1)
-            right.annotate("kept", (best, right.get_ylim()[0]), textcoords="offset points", xytext=(3, 3), color=INK)
-        right.legend(loc="lower right")
-        return _svg(figure)
+            if record.card["kept"] != "last":
+                axis.axvline(record.kept[record.progress], color=INK, linestyle=":", linewidth=1, label="kept")
+            axis.set(xlabel=record.progress, ylabel=measure)
+        return _svg(_finish(figure))
 
 
 def sweep_curve(sweep: SweepRecord) -> str:
@@ -70,10 +66,13 @@ def overview(records: list[Record]) -> str:
         figure, axis = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
         for place, record in enumerate(records):
             error = 100 * (1 - record.history["test_accuracy"])
-            axis.plot(record.history["epoch"], error, label=record.name, linewidth=1.3, color=f"C{place % 10}")
+            # Every second one is dashed, so that two that agree in every figure are both seen.
+            style = ("--", "-")[place % 2]
+            axis.plot(record.history["epoch"], error, style, label=record.name, linewidth=1.3, color=f"C{place % 10}")
         for source in {record.card["source"] for record in records}:
             axis.axhline(100 * (1 - threshold(source)), color=INK, linestyle=":", linewidth=1)
         axis.set(xlabel="epoch", ylabel="test error, %", yscale="log")
+        axis.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         if records:
             axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
@@ -83,15 +82,14 @@ def overview(records: list[Record]) -> str:
 def side_by_side(records: list[Record]) -> str:
     """Draw train (dashed) and validation (solid) figures of several records by step, to see what one change did."""
     with _style():
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
-        for axis, measure in ((left, "loss"), (right, "accuracy")):
+        figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
+        for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
             for place, record in enumerate(records):
                 steps = record.history["step"]
                 axis.plot(steps, record.history[f"train_{measure}"], color=f"C{place}", linestyle="--", linewidth=1.2)
                 axis.plot(steps, record.history[f"val_{measure}"], color=f"C{place}", linewidth=1.4, label=record.name)
             axis.set(xlabel="step", ylabel=measure)
-        right.legend(loc="lower right", fontsize=8)
-        return _svg(figure)
+        return _svg(_finish(figure))
 
 
 def curve_points(records: list[Record]) -> pd.DataFrame:
@@ -99,6 +97,15 @@ def curve_points(records: list[Record]) -> pd.DataFrame:
     if not records:
         return pd.DataFrame(columns=["epoch", "train_accuracy", "experiment"])
     return pd.concat([record.history.assign(experiment=record.name) for record in records], ignore_index=True)
+
+
+def _finish(figure: Figure) -> Figure:
+    """Label whole epochs and full figures, and put the legend above the axes: inside, there is always a curve below it."""
+    for axis in figure.axes:
+        axis.locator_params(axis="x", integer=True)
+        axis.ticklabel_format(axis="y", useOffset=False)
+    figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    return figure
 
 
 def _style() -> contextlib.AbstractContextManager[None]:

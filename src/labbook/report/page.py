@@ -15,7 +15,7 @@ from markupsafe import Markup
 from labbook.files import read_bytes, write_text
 from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three, threshold
 from labbook.report.figures import learning_curves, overview, side_by_side, sweep_curve
-from labbook.report.records import Pending, Record, SweepRecord, of_overview
+from labbook.report.records import Pending, PendingSweep, Record, SweepRecord, of_overview
 from labbook.report.tables import environment_of, results_table, sweep_table
 from labbook.report.verdict import TOLERANCE, tell_reported
 
@@ -32,7 +32,9 @@ ASSIGNMENTS = {
 FLIPS = ("cifar10_cnn", "cifar10_cnn_plus_flip")  # without and with augmentation
 
 
-def write_page(source: str, entries: Sequence[Record | Pending], sweeps: list[SweepRecord], path: Path) -> None:
+def write_page(
+    source: str, entries: Sequence[Record | Pending], sweeps: Sequence[SweepRecord | PendingSweep], path: Path
+) -> None:
     """Write the page.
 
     Args:
@@ -52,6 +54,7 @@ def write_page(source: str, entries: Sequence[Record | Pending], sweeps: list[Sw
         lstrip_blocks=True,
     )
     records = [entry for entry in entries if isinstance(entry, Record)]
+    swept = [sweep for sweep in sweeps if isinstance(sweep, SweepRecord)]
     detail = best_of_last_three(records)
     watched = of_overview(records)
     flips = [record for record in records if record.name in FLIPS]
@@ -71,10 +74,10 @@ def write_page(source: str, entries: Sequence[Record | Pending], sweeps: list[Sw
             }
             for letter, title in ASSIGNMENTS.items()
         ],
-        rows=_rows(results_table(entries)),
+        rows=_rows(results_table(source, entries)),
         curves={record.name: Markup(learning_curves(record)) for record in records},
-        sweep_curves={sweep.name: Markup(sweep_curve(sweep)) for sweep in sweeps},
-        sweep_tables={sweep.name: sweep_table(sweep) for sweep in sweeps},
+        sweep_curves={sweep.name: Markup(sweep_curve(sweep)) for sweep in swept},
+        sweep_tables={sweep.name: sweep_table(sweep) for sweep in swept},
         overview=Markup(overview(watched)) if watched else None,
         goal=threshold(source),
         answers={"B": answer_b(records), "C": answer_c(records), "D": answer_d(records)},

@@ -15,9 +15,12 @@ from labbook.files import read_json
 from labbook.params.project import Experiment, Project
 from labbook.params.sweep import Sweep
 
-__all__ = ["Pending", "Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing", "of_overview"]
+__all__ = ["Pending", "PendingSweep", "Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing", "of_overview"]
 
-CARD = ("source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes")
+CARD = (
+    "source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes",
+    "epochs_trained", "last", "best_epoch", "best",
+)  # fmt: skip
 HISTORY = ("epoch", "step", *(f"{split}_{figure}" for split in ("train", "val", "test") for figure in ("loss", "accuracy")))
 SWEEP = ("source", "value", "train_accuracy", "test_loss", "test_accuracy")
 TIMING = ("source", "seconds", "seconds_per_epoch", "finished", "processor", "cores", "python")
@@ -52,14 +55,8 @@ class Record:
     @property
     def kept(self) -> dict[str, float]:
         """Give the row of the history that the kept weights belong to."""
-        kept = self.card["kept"]
-        if kept == "last":
-            place = len(self.history) - 1
-        elif kept == "best_validation_loss":
-            place = int(self.history["val_loss"].to_numpy().argmin())
-        else:
-            place = int(self.history["val_accuracy"].to_numpy().argmax())
-        return {str(column): value for column, value in self.history.iloc[place].to_dict().items()}
+        row = _rows_with(self.history, self.card["best_epoch"], self.card["best"]).iloc[0]
+        return {str(column): value for column, value in row.to_dict().items()}
 
     def epochs_to(self, accuracy: float) -> int | None:
         """Give the first epoch whose test accuracy is at least `accuracy`, if any."""
@@ -84,13 +81,21 @@ class SweepRecord:
     rows: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class PendingSweep:
+    """One sweep that was not yet run on this data source."""
+
+    name: str
+    asked: Sweep
+
+
 def gather(project: Project, root: Path = Path()) -> list[Record | Pending]:
     """Read cards and histories, in the order of `params.yaml`.
 
     An experiment without a card, or with one of another data source, is pending: a machine need not run them all.
 
     Raises:
-        DataError: a file is damaged.
+        DataError: a file is damaged, or a card and a history are of two runs.
     """
     entries: list[Record | Pending] = []
     for name, experiment in project.experiments.items():
@@ -99,25 +104,37 @@ def gather(project: Project, root: Path = Path()) -> list[Record | Pending]:
         card = read_json(path, CARD, mend) if path.is_file() else None
         if card is None or card["source"] != project.data.source:
             entries.append(Pending(name, experiment))
-        else:
-            entries.append(Record(name, experiment, card, _read_table(root / f"plots/history/{name}.tsv", HISTORY, mend)))
+            continue
+        curve = root / f"plots/history/{name}.tsv"
+        history = _read_table(curve, HISTORY, mend)
+        last = _rows_with(history.tail(1), card["epochs_trained"], card["last"])
+        if last.empty or _rows_with(history, card["best_epoch"], card["best"]).empty:
+            raise DataError(f"{path}: of another run than {curve}, which lacks its last or its best row. {mend}")
+        entries.append(Record(name, experiment, card, history))
     return entries
 
 
-def gather_sweeps(project: Project, root: Path = Path()) -> list[SweepRecord]:
-    """Read the rows of every sweep that was run on this data source.
+def _rows_with(history: pd.DataFrame, epoch: int, figures: dict[str, float]) -> pd.DataFrame:
+    """Choose the rows of an epoch that hold these figures, which are written to six decimals and read to the last bit or so."""
+    same = (history[list(figures)] - pd.Series(figures)).abs() < 1e-7
+    return history[(history["epoch"] == epoch) & same.all(axis=1)]
+
+
+def gather_sweeps(project: Project, root: Path = Path()) -> list[SweepRecord | PendingSweep]:
+    """Read the rows of every sweep, in the order of `params.yaml`; one without any of this data source is pending.
 
     Raises:
         DataError: a file is damaged.
     """
-    records = []
+    entries: list[SweepRecord | PendingSweep] = []
     for name, sweep in project.sweeps.items():
         path = root / f"plots/sweeps/{name}.tsv"
-        if path.is_file():
-            rows = _read_table(path, SWEEP, f"Run `dvc repro sweep@{name}`.")
-            if (rows["source"] == project.data.source).all():
-                records.append(SweepRecord(name, sweep, rows))
-    return records
+        rows = _read_table(path, SWEEP, f"Run `dvc repro sweep@{name}`.") if path.is_file() else None
+        if rows is None or (rows["source"] != project.data.source).any():
+            entries.append(PendingSweep(name, sweep))
+        else:
+            entries.append(SweepRecord(name, sweep, rows))
+    return entries
 
 
 def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:

@@ -9,23 +9,29 @@ from pathlib import Path
 import pandas as pd
 
 from labbook.files import write_text
-from labbook.report.records import Pending, Record, SweepRecord
+from labbook.report.records import Pending, PendingSweep, Record, SweepRecord
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
-__all__ = ["comparison", "environment_of", "markdown", "results_table", "sweep_table", "write_results"]
+__all__ = [
+    "comparison", "environment_of", "markdown", "results_table", "segmentation_table", "sweep_table", "write_results",
+]  # fmt: skip
 
 COLUMNS = (
     "experiment", "assignment", "reported_test_accuracy", "test_accuracy", "gap", "verdict", "required", "required_reached",
     "chance", "test_loss", "test_mean_iou", "test_calibration_error", "train_accuracy", "val_accuracy", "kept", "best_epoch",
-    "epochs", "parameters", "data", "device", "precision", "threads", "seed", "torch",
+    "epochs", "parameters", "data", "device", "precision", "threads", "seed", "restart", "torch",
 )  # fmt: skip
-WHOLE = ("best_epoch", "epochs", "parameters", "threads", "seed")
+WHOLE = ("best_epoch", "epochs", "parameters", "threads", "seed", "restart")
 NOT_RUN = "not yet run"
 
 
-def results_table(entries: Sequence[Record | Pending]) -> pd.DataFrame:
-    """Put one row an experiment; the comparing columns are empty for a run on embedded data."""
-    source = next((entry.card["source"] for entry in entries if isinstance(entry, Record)), "official")
+def results_table(source: str, entries: Sequence[Record | Pending]) -> pd.DataFrame:
+    """Put one row an experiment; the comparing columns are empty for a run on embedded data.
+
+    Args:
+        source: of the data, `embedded` or `official`.
+        entries: what was run on it, and what was not.
+    """
     rows = [_row(entry) if isinstance(entry, Record) else _empty_row(entry, source) for entry in entries]
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
 
@@ -69,6 +75,7 @@ def _row(record: Record) -> dict[str, object]:
         "precision": card["settings"]["precision"],
         "threads": card["threads"],
         "seed": card["seed"],
+        "restart": card["settings"].get("restart", 0),
         "torch": card["torch"],
     }
 
@@ -76,7 +83,8 @@ def _row(record: Record) -> dict[str, object]:
 def environment_of(records: list[Record]) -> dict[str, str]:
     """Name device, threads, seed and torch of all records; where they differ, each that there is."""
     return {
-        key: ", ".join(sorted({str(record.card[key]) for record in records})) for key in ("device", "threads", "seed", "torch")
+        key: ", ".join(sorted({str(record.card[key]) for record in records})) or "–"
+        for key in ("device", "threads", "seed", "torch")
     }
 
 
@@ -108,6 +116,19 @@ def _accuracy(accuracy: float) -> str:
     return "" if pd.isna(accuracy) else f"{accuracy:.4f}"
 
 
+def segmentation_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Choose the experiments that have a mean intersection over union, and word what tells of them."""
+    rows = table[table["test_mean_iou"].notna()]
+    return pd.DataFrame(
+        {
+            "experiment": rows["experiment"].map("`{}`".format),
+            "pixel accuracy": rows["test_accuracy"].map(_accuracy),
+            "chance": rows["chance"].map(_accuracy),
+            "mean IoU": rows["test_mean_iou"].map(_accuracy),
+        }
+    )
+
+
 def sweep_table(sweep: SweepRecord) -> pd.DataFrame:
     """Choose the columns of a sweep that a person reads."""
     rows = sweep.rows
@@ -128,10 +149,13 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def write_results(
-    source: str, entries: Sequence[Record | Pending], sweeps: list[SweepRecord], folder: Path = Path("results")
+    source: str,
+    entries: Sequence[Record | Pending],
+    sweeps: Sequence[SweepRecord | PendingSweep],
+    folder: Path = Path("results"),
 ) -> None:
     """Write the tables of one data source."""
-    table = results_table(entries)
+    table = results_table(source, entries)
     write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n"))
     run = environment_of([entry for entry in entries if isinstance(entry, Record)])
     about = (
@@ -147,6 +171,11 @@ def write_results(
     else:
         note = "Stand-in data: these figures say that the pipeline works, and are not compared with the reported ones."
     parts = ["# Results", "Written by the report stage.", about, note, markdown(comparison(table))]
+    segmentation = segmentation_table(table)
+    if not segmentation.empty:
+        note = "Mean IoU: intersection over union of the pixels of a class, averaged over the classes."
+        parts += ["## Segmentation", note, markdown(segmentation)]
     for sweep in sweeps:
-        parts += [f"## {sweep.asked.title}", markdown(sweep_table(sweep))]
+        measured = markdown(sweep_table(sweep)) if isinstance(sweep, SweepRecord) else f"{NOT_RUN.capitalize()} on this data."
+        parts += [f"## {sweep.asked.title}", measured]
     write_text(folder / f"{source}.md", "\n\n".join(parts) + "\n")

@@ -73,10 +73,10 @@ def train_experiment(
     Raises:
         LabbookError: a part or the device is not there, the constraint is broken, training cannot go on.
     """
-    settings = settings.on(packed.source)
-    device = configure(runtime.device, runtime.threads, runtime.seed)
+    settings, seed = settings.on(packed.source), settings.seed_of(runtime.seed)
+    device = configure(runtime.device, runtime.threads, seed)
     if settings.precision == "bf16":
-        check_bf16(device)
+        check_bf16(device, f"{key}.precision")
     parts = {family: load(family, getattr(settings, family), f"{key}.{family}") for family in PARTS}
     made = {
         family: module.build(options) for family, (module, options) in parts.items() if family not in ("model", "optimizer")
@@ -90,6 +90,7 @@ def train_experiment(
     decay = getattr(parts["optimizer"][1], "weight_decay", 0.0)
     check(model, settings.constraint, decay, f"{key}.constraint")
     if start:
+        start.check_source(packed.source)
         start.give_to(model)
     model = model.to(device).to(memory_format=torch.channels_last)
 
@@ -103,7 +104,7 @@ def train_experiment(
         epochs=epochs,
         validate_every=settings.validate_every,
         keep=settings.keep,
-        seed=runtime.seed,
+        seed=seed,
         precision=settings.precision,
     )
     train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
@@ -151,9 +152,10 @@ def train_experiment(
     return Outcome(weights, trained.rows, summary, timing)
 
 
-def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write safetensors, without metadata: the same weights give the same bytes."""
-    write_bytes(path, safetensors.torch.save(weights))
+def write_weights(path: Path, weights: dict[str, Tensor], source: str | None = None) -> None:
+    """Write safetensors, with the source of the data if it is given: the same weights give the same bytes."""
+    # One key of metadata at most: safetensors writes several in random order.
+    write_bytes(path, safetensors.torch.save(weights, {"source": source} if source else None))
 
 
 def _watched(row: Row) -> dict[str, object]:

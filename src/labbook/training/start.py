@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from labbook.errors import DataError
@@ -23,18 +23,32 @@ class Start:
     Attributes:
         path: where they were read.
         weights: empty where an experiment starts from weights drawn at random.
+        source: `official` or `embedded`, of the data that they were trained on; `None` where there are none.
         digest: sha256 of the file.
     """
 
     path: Path
     weights: dict[str, Tensor]
+    source: str | None
     digest: str
+
+    def check_source(self, source: str) -> None:
+        """Refuse weights that were trained on data of another source than `source`.
+
+        Raises:
+            DataError: names the file.
+        """
+        if self.weights and self.source != source:
+            raise DataError(
+                f"{self.path}: trained on {self.source or 'unknown'} data, and the dataset is {source}. {_mend(self.path.stem)}"
+            )
 
     def give_to(self, model: nn.Module) -> None:
         """Load them into `model`; what they leave out must be learnt, such as a new head.
 
         Raises:
-            DataError: a weight has no place in the model or another shape, or a frozen one is not among them.
+            DataError: a weight has no place in the model or another shape, or something is left out that is not learnt, or
+                more than one layer.
         """
         if not self.weights:
             return
@@ -45,10 +59,14 @@ class Start:
             if tensor.shape != state[name].shape:
                 found, expected = tuple(tensor.shape), tuple(state[name].shape)
                 raise DataError(f"{self.path}: {name} has the shape {found}, the model's has {expected}. They do not fit.")
-        frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-        missing = [name for name in frozen if name not in self.weights]
-        if missing:
-            raise DataError(f"{self.path}: holds no {missing[0]}, which is frozen in the model. They do not fit.")
+        left_out = [name for name in state if name not in self.weights]
+        learnt = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        head = {name.rpartition(".")[0] for name in left_out[-1:]}
+        for name in left_out:
+            if name not in learnt or name.rpartition(".")[0] not in head:
+                raise DataError(
+                    f"{self.path}: holds no {name}, and only a head that is learnt may be left out. They do not fit."
+                )
         model.load_state_dict(self.weights, strict=False)
 
 
@@ -59,9 +77,15 @@ def read_start(name: str, folder: Path = PRETRAINED) -> Start:
         DataError: the file is missing or damaged.
     """
     path = folder / f"{name}.safetensors"
-    mend = "Restore it from git." if name == "none" else f"Run `dvc repro pretrain@{name}`."
-    content = read_bytes(path, mend)
+    content = read_bytes(path, _mend(name))
     try:
-        return Start(path, safetensors.torch.load(content), hashlib.sha256(content).hexdigest())
+        weights = safetensors.torch.load(content)
+        with safe_open(path, "pt") as file:
+            source = (file.metadata() or {}).get("source")
     except SafetensorError as error:
-        raise DataError(f"{path}: damaged, no weights ({error}). {mend}") from error
+        raise DataError(f"{path}: damaged, no weights ({error}). {_mend(name)}") from error
+    return Start(path, weights, source, hashlib.sha256(content).hexdigest())
+
+
+def _mend(name: str) -> str:
+    return "Restore it from git." if name == "none" else f"Run `dvc repro pretrain@{name}`."

@@ -1,0 +1,55 @@
+"""Contenders that take turns, each turn in a process of its own, so that a slow moment of the machine meets all of them."""
+
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from labbook.files import write_text
+
+__all__ = ["Turns", "machine", "median", "ratio", "take_turns", "write_page"]
+
+Turns = list[dict[str, float]]  # seconds of each contender, a dictionary a round
+
+
+def take_turns(script: str, contenders: Sequence[str], rounds: int, *arguments: str) -> Turns:
+    """Run `script --contender NAME` for each of them in every round, and read the seconds that it prints; each begins once."""
+    order, turns = list(contenders), []
+    for _ in range(rounds):
+        turns.append({contender: _in_process(script, "--contender", contender, *arguments) for contender in order})
+        order.append(order.pop(0))
+    return turns
+
+
+def _in_process(*command: str) -> float:
+    return float(subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True).stdout)
+
+
+def median(turns: Turns, contender: str) -> float:
+    """Give a contender's seconds."""
+    return statistics.median(turn[contender] for turn in turns)
+
+
+def ratio(turns: Turns, above: str, below: str) -> float:
+    """Give the median of each round's own ratio."""
+    return statistics.median(turn[above] / turn[below] for turn in turns)
+
+
+def write_page(path: Path, title: str, command: str, note: str, rows: Sequence[dict[str, str]]) -> None:
+    """Write a table with the command, the machine and the versions that it comes from."""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *(list(row.values()) for row in rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    write_text(path, f"# {title}\n\n`{command}`: {note} {machine()}\n\n{table}\n")
+
+
+def machine() -> str:
+    """Name what a benchmark ran on."""
+    info = Path("/proc/cpuinfo")
+    models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()
+    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}."
