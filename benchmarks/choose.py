@@ -3,7 +3,7 @@
     python benchmarks/choose.py [experiment ...]     # needs the prepared dataset; writes results/choices.tsv
 
 A candidate is a few keys of the training block; the rest is the experiment's own. What is written is the accuracy of the
-weights that the experiment keeps.
+weights that the experiment keeps. A candidate that stands in the table already is not trained again.
 """
 
 import csv
@@ -90,12 +90,15 @@ def candidates() -> dict[str, list[dict[str, Any]]]:
 def main() -> None:
     values, everything = read(), candidates()
     chosen = sys.argv[1:] or list(everything)
-    rows = [row for row in _earlier() if row["experiment"] not in chosen]
+    rows = _earlier()
     for experiment in chosen:
         key = f"experiments.{experiment}.train"
         block = pick(values, key)
         packed = read_packed(Path("data/processed") / f"{block['dataset']}.safetensors")
+        measured = {row["candidate"] for row in rows if (row["experiment"], row["data"]) == (experiment, packed.source)}
         for number, candidate in enumerate(everything[experiment]):
+            if json.dumps(candidate) in measured:
+                continue
             settings = validate(block | candidate, TrainSettings, key)
             outcome = train_experiment(f"choices/{experiment}_{number}", settings, read_runtime(values), packed, key=key)
             summary = outcome.summary

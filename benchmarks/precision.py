@@ -1,0 +1,43 @@
+"""What bf16 costs in accuracy: train experiments in float32 and in bf16, and measure each on the test set.
+
+    python benchmarks/precision.py experiment ...     # needs the prepared dataset; writes benchmarks/precision.md
+
+Nothing is chosen by it. All but the precision is as the experiment's block says.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from turns import write_page
+
+from labbook.inference import measure, place
+from labbook.packed import read_packed
+from labbook.params.training import read_training
+from labbook.trained import restore
+from labbook.training.experiment import train_experiment
+
+
+def main() -> None:
+    rows = []
+    for experiment in sys.argv[1:]:
+        settings, runtime = read_training(f"experiments.{experiment}")
+        packed = read_packed(Path("data/processed") / f"{settings.dataset}.safetensors")
+        figures = {}
+        for precision in ("float32", "bf16"):
+            asked = settings.on(packed.source).model_copy(update={"precision": precision})
+            key = f"experiments.{experiment}.train"
+            outcome = train_experiment(f"precision/{experiment}_{precision}", asked, runtime, packed, key=key)
+            device = torch.device(outcome.summary["device"])
+            restored = restore(asked, packed, outcome.weights, device)
+            _, figures[precision] = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))
+        row = {"experiment": f"`{experiment}`", "data": packed.source}
+        row |= {f"test accuracy in {precision}": f"{accuracy:.4f}" for precision, accuracy in figures.items()}
+        rows.append(row | {"bf16 minus float32, points": f"{100 * (figures['bf16'] - figures['float32']):+.2f}"})
+        print(*rows[-1].values(), flush=True)
+        command = f"python benchmarks/precision.py {' '.join(sys.argv[1:])}"
+        write_page(Path("benchmarks/precision.md"), "Accuracy in float32 and in bf16", command, "one run each.", rows)
+
+
+if __name__ == "__main__":
+    main()
