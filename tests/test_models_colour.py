@@ -34,7 +34,7 @@ WIDE_CONVS = [1_920, 74_112, 147_840, 147_840, 295_680] + 3 * [590_592]
 EXPERIMENTS = {
     "cifar10_cnn": (CIFAR_CNN, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),
     "cifar10_cnn_bn": (
-        CIFAR_CNN | {"batch_norm": True, "batch_norm_head": True, "init": "kaiming_uniform"},
+        CIFAR_CNN | {"batch_norm": True, "batch_norm_head": True},
         CIFAR, 10, [2_432, 64, 51_264, 128, 204_928, 256, 131_136, 128, 650, 20],
     ),
     "cifar10_cnn_dropout": (CIFAR_CNN | {"dropout": 0.05}, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),

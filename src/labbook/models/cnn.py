@@ -31,7 +31,9 @@ class Settings(PartSettings):
     batch_norm: bool = Field(False, description="after each convolution")
     batch_norm_head: bool = Field(False, description="after each Linear, the last one too")
     dropout: float | None = Field(None, ge=0, le=1, description="in every block; 0 keeps the layer, which then does nothing")
-    init: Literal["default", "kaiming_uniform"] = Field("default", description="of the weights; default is PyTorch's")
+    init: Literal["default", "kaiming_uniform"] = Field(
+        "default", description="kaiming_uniform has the gain of ReLU; PyTorch's default is Kaiming-uniform too, with a = √5"
+    )
 
 
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
