@@ -349,6 +349,19 @@ def test_wrong_use_is_refused_with_the_shapes(case):
     assert message in str(refused.value)
 
 
+def test_no_way_leads_back_through_a_pass_that_failed():
+    network, criterion = Sequential(linear(), linear()), CrossEntropyLoss()
+    with pytest.raises(ScratchError, match="inputs of shape"):
+        network.forward(random(5, 6))
+    after_forward(network.layers[0], 5, 6)
+    criterion.forward(random(2, 3), np.array([0, 1]))
+    with pytest.raises(ScratchError, match="expected 0 to 2"):
+        criterion.forward(random(2, 3), np.array([0, 3]))
+    for too_early in (lambda: network.backward(random(5, 4)), criterion.backward):
+        with pytest.raises(ScratchError, match="backward before forward"):
+            too_early()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -57,6 +57,7 @@ class Layer(ABC):
         Raises:
             ScratchError: shape or dtype are not what the layer accepts.
         """
+        self._outputs = None  # after a pass that fails there is none to go back through
         self._check_inputs(inputs)
         outputs = self._forward(inputs)
         self._outputs = outputs.shape, outputs.dtype

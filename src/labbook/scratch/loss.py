@@ -27,6 +27,7 @@ class CrossEntropyLoss:
         Raises:
             ScratchError: shape or dtype are others, or a label is out of range.
         """
+        self._probabilities = None  # after a pass that fails there is none to go back through
         _check(logits, labels)
         shifted = logits - logits.max(axis=1, keepdims=True)  # the same softmax, and no exponential overflows
         exponentials = np.exp(shifted)
