@@ -21,6 +21,7 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	python benchmarks/engine.py
 	python benchmarks/colour.py
+	python benchmarks/scratch.py
 
 readme: $(VENV)/installed  # after a run on official data: put results/official.csv into README.md
 	python -m labbook.report.readme

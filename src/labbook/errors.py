@@ -1,6 +1,9 @@
 """The errors a user can mend. A stage prints their message instead of a traceback."""
 
-__all__ = ["ConstraintError", "DataError", "DeviceError", "DownloadError", "LabbookError", "ParamsError", "TrainingError"]
+__all__ = [
+    "ConstraintError", "DataError", "DeviceError", "DownloadError", "GradientError", "LabbookError", "ParamsError",
+    "ScratchError", "TrainingError",
+]  # fmt: skip
 
 
 class LabbookError(Exception):
@@ -29,3 +32,11 @@ class DeviceError(LabbookError):
 
 class TrainingError(LabbookError):
     """Training cannot go on, for instance because the loss is no longer finite."""
+
+
+class ScratchError(LabbookError):
+    """A layer from scratch was given what it cannot use: a wrong shape, dtype, label or order of calls."""
+
+
+class GradientError(LabbookError):
+    """A layer from scratch does not compute what its check expects."""

@@ -1,0 +1,143 @@
+"""How far NumPy layers are from PyTorch on the CPU.
+
+    python benchmarks/scratch.py [--rounds 7]      # writes benchmarks/scratch.md; nothing else should run meanwhile
+
+Two contenders take turns, each turn in a process of its own, in float32 and with the same number of threads:
+numpy   layers of `labbook.scratch`
+torch   PyTorch's of the same names
+Values are random: time does not depend on them.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from turns import median, ratio, take_turns, write_page
+
+from labbook.runtime import configure
+from labbook.scratch.activations import ReLU
+from labbook.scratch.conv import Conv2d
+from labbook.scratch.linear import Flatten, Linear
+from labbook.scratch.loss import CrossEntropyLoss
+from labbook.scratch.optimizer import SGD
+from labbook.scratch.sequential import Sequential
+
+SAMPLES, BATCH, LR = 60_000, 128, 0.01
+CONTENDERS = ("numpy", "torch")
+
+
+def conv_numpy() -> Callable[[], object]:
+    generator = np.random.default_rng(0)
+    layer = Conv2d(3, 32, 5, padding=2, generator=generator)
+    images = generator.random((64, 3, 32, 32), np.float32)
+    upstream = generator.random((64, 32, 32, 32), np.float32)
+
+    def run() -> None:
+        layer.forward(images)
+        layer.backward(upstream)
+
+    return run
+
+
+def conv_torch() -> Callable[[], object]:
+    layer = nn.Conv2d(3, 32, 5, padding=2)
+    images = torch.rand(64, 3, 32, 32, requires_grad=True)
+    upstream = torch.rand(64, 32, 32, 32)
+
+    def run() -> None:
+        images.grad = layer.weight.grad = layer.bias.grad = None
+        layer(images).backward(upstream)
+
+    return run
+
+
+def mlp_numpy() -> Callable[[], object]:
+    generator = np.random.default_rng(0)
+    images = generator.random((SAMPLES, 1, 28, 28), np.float32)
+    labels = generator.integers(0, 10, SAMPLES)
+    layers = [Linear(*sizes, generator=generator) for sizes in ((784, 50), (50, 50), (50, 10))]
+    model = Sequential(Flatten(), layers[0], ReLU(), layers[1], ReLU(), layers[2])
+    criterion, optimizer = CrossEntropyLoss(), SGD(model, lr=LR)
+
+    def epoch() -> None:
+        order = generator.permutation(SAMPLES)
+        for start in range(0, SAMPLES, BATCH):
+            chosen = order[start : start + BATCH]
+            criterion.forward(model.forward(images[chosen]), labels[chosen])
+            model.backward_parameters(criterion.backward())
+            optimizer.step()
+
+    return epoch
+
+
+def mlp_torch() -> Callable[[], object]:
+    images, labels = torch.rand(SAMPLES, 1, 28, 28), torch.randint(10, (SAMPLES,))
+    layers = [nn.Linear(*sizes) for sizes in ((784, 50), (50, 50), (50, 10))]
+    model = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+    criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=LR, fused=True)
+
+    def epoch() -> None:
+        order = torch.randperm(SAMPLES)
+        for start in range(0, SAMPLES, BATCH):
+            chosen = order[start : start + BATCH]
+            optimizer.zero_grad()
+            criterion(model(images[chosen]), labels[chosen]).backward()
+            optimizer.step()
+
+    return epoch
+
+
+CASES: dict[str, tuple[dict[str, Callable[[], Callable[[], object]]], int]] = {  # and how often in a turn
+    "Conv2d 3→32, 5×5, batch 64 of 32×32, forward and backward": ({"numpy": conv_numpy, "torch": conv_torch}, 20),
+    "MLP 784-50-50-10, batch 128, an epoch of 60,000 images": ({"numpy": mlp_numpy, "torch": mlp_torch}, 1),
+}
+
+
+def take_turn(contender: str, case: str, threads: int) -> float:
+    """Run one contender in this process, and give the seconds of one run."""
+    configure("cpu", threads, 0)
+    builders, times = CASES[case]
+    run = builders[contender]()
+    run()  # libraries set themselves up, and memory is faulted in
+    started = time.perf_counter()
+    for _ in range(times):
+        run()
+    return (time.perf_counter() - started) / times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contender:
+        print(take_turn(arguments.contender, arguments.case, arguments.threads))
+        return
+    torch.set_num_threads(arguments.threads)  # for the header of the page
+    os.environ["OPENBLAS_NUM_THREADS"] = str(arguments.threads)  # NumPy's BLAS reads it when a turn's process starts
+    rows = []
+    for case in CASES:
+        given = ("--case", case, "--threads", str(arguments.threads))
+        turns = take_turns(__file__, CONTENDERS, arguments.rounds, *given)
+        row = {"what": case} | {f"{contender}, ms": f"{1000 * median(turns, contender):.1f}" for contender in CONTENDERS}
+        rows.append(row | {"numpy over torch": f"{ratio(turns, 'numpy', 'torch'):.2f}×"})
+        print(*rows[-1].values(), flush=True)
+    write_page(
+        Path("benchmarks/scratch.md"),
+        "NumPy layers and PyTorch's",
+        f"python benchmarks/scratch.py --rounds {arguments.rounds} --threads {arguments.threads}",
+        f"medians of {arguments.rounds} rounds in which the two take turns; the ratio is the median of each round's own. "
+        f"NumPy {np.__version__}.",
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

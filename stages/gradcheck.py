@@ -1,0 +1,17 @@
+"""Gradcheck stage: every layer from scratch against PyTorch and central differences, metrics/gradcheck.json."""
+
+from pathlib import Path
+
+from labbook.files import write_json
+from labbook.gradcheck import check_all
+from labbook.runtime import configure
+from labbook.stage import run
+
+
+def main() -> None:
+    configure("cpu", threads=1, seed=0)
+    write_json(Path("metrics/gradcheck.json"), check_all())
+
+
+if __name__ == "__main__":
+    run(main)
