@@ -111,7 +111,7 @@ def without_timing(lock: dict) -> dict:
 
 
 def test_everything_runs_once(pipeline):
-    expected = {"check", "gradcheck", "compose@scenes", "sweep@mnist_cnn_dropout", "report", "timing"}
+    expected = {"check", "gradcheck", "compose@scenes", "sweep@mnist_cnn_dropout", "exercises", "report", "timing"}
     expected |= {f"{stage}@{name}" for stage in ("fetch", "prepare") for name in ("mnist", "cifar10", "tiny_imagenet")}
     expected |= {f"{stage}@resnet18" for stage in ("fetch_pretrained", "pretrain")}
     expected |= {f"{stage}@{name}" for stage in ("train", "evaluate") for name in EXPERIMENTS}

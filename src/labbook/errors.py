@@ -1,8 +1,8 @@
 """The errors a user can mend. A stage prints their message instead of a traceback."""
 
 __all__ = [
-    "ConstraintError", "DataError", "DeviceError", "DownloadError", "GradientError", "LabbookError", "ParamsError",
-    "ScratchError", "TrainingError",
+    "ConstraintError", "DataError", "DeviceError", "DownloadError", "ExerciseError", "GradientError", "LabbookError",
+    "ParamsError", "ScratchError", "TrainingError",
 ]  # fmt: skip
 
 
@@ -40,3 +40,7 @@ class ScratchError(LabbookError):
 
 class GradientError(LabbookError):
     """A layer from scratch does not compute what its check expects."""
+
+
+class ExerciseError(LabbookError):
+    """Numbers with which an exercise cannot be worked."""

@@ -1,7 +1,7 @@
 """The report's page: one self-contained HTML file, which opens from disk and offline.
 
 It needs no other file, and holds nothing that differs between two runs of the same commit. Seconds and dates do differ: they
-stand in `timing.js` beside it, and the page shows them where it finds that file.
+stand in `timing.js` beside it, and the page shows them where it finds that file. It links to `exercises.html` beside it.
 """
 
 import base64

@@ -1,0 +1,1 @@
+"""What the assignments ask to be worked out by hand: the functions, the exercises, and the page that shows the working."""

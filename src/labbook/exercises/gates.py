@@ -1,0 +1,64 @@
+"""OR and XOR as the smallest networks that compute them, with weights written by hand."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labbook.errors import ExerciseError
+
+__all__ = ["INPUTS", "OR", "XOR", "Network", "decide", "hidden", "output"]
+
+INPUTS = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])
+
+
+@dataclass(frozen=True)
+class Network:
+    """Hidden ReLU units between two inputs and one output: output · ReLU(weights · x + bias).
+
+    Attributes:
+        weights: of each unit for the two inputs, (U, 2).
+        bias: of each unit, (U,).
+        output: what each unit adds to the output, (U,).
+    """
+
+    weights: tuple[tuple[float, float], ...]
+    bias: tuple[float, ...]
+    output: tuple[float, ...]
+
+
+OR = Network(weights=((1, 1),), bias=(0,), output=(1,))
+XOR = Network(weights=((1, 1), (1, 1)), bias=(0, -1), output=(1, -2))  # the unit of OR, less twice one that is AND
+
+
+def hidden(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
+    """Give what the hidden units make of inputs (N, 2): (N, U), each ReLU(weights · x + bias).
+
+    Raises:
+        ExerciseError: the inputs are not pairs.
+    """
+    if inputs.ndim != 2 or inputs.shape[1] != 2:
+        raise ExerciseError(f"inputs are pairs, (N, 2); these have the shape {inputs.shape}")
+    return np.asarray(np.maximum(inputs @ np.array(network.weights).T + np.array(network.bias), 0))
+
+
+def output(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
+    """Give the output of a network on inputs (N, 2): (N,).
+
+    Raises:
+        ExerciseError: the inputs are not pairs.
+    """
+    return np.asarray(hidden(network, inputs) @ np.array(network.output))
+
+
+def decide(outputs: NDArray[Any]) -> NDArray[Any]:
+    """Read outputs as the assignment does: at least 1 is true (1), exactly 0 is false (0).
+
+    Raises:
+        ExerciseError: an output is neither.
+    """
+    neither = outputs[~(outputs >= 1) & (outputs != 0)]
+    if neither.size:
+        raise ExerciseError(f"output {neither[0]} says neither true (at least 1) nor false (exactly 0)")
+    return np.asarray((outputs >= 1).astype(int))

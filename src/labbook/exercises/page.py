@@ -1,0 +1,105 @@
+"""The page of the exercises: one self-contained HTML file beside the report, in its style."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from labbook.exercises.gates import INPUTS, Network, decide, output
+from labbook.exercises.sheet import Exercise, Result
+from labbook.exercises.steps import Grid, grid, number
+from labbook.files import write_text
+
+__all__ = ["metrics", "write_page"]
+
+LOW, HIGH, CELLS = -0.5, 1.5, 20  # of the drawn plane: its ends, and cells along a side
+
+
+def metrics(exercises: Sequence[Exercise]) -> dict[str, object]:
+    """Give every figure beside its reported value, as JSON holds them.
+
+    Figures are a list, so that DVC's tables of metrics show of each exercise whether it agrees, and no more.
+    """
+    return {
+        exercise.name: {
+            "assignment": exercise.assignment,
+            "agrees": exercise.agrees,
+            "figures": [
+                {
+                    "figure": result.figure,
+                    "computed": np.asarray(result.computed).tolist(),
+                    "reported": result.reported,
+                    "agrees": result.agrees,
+                }
+                for result in exercise.results
+            ],
+        }
+        for exercise in exercises
+    }
+
+
+def write_page(exercises: Sequence[Exercise], path: Path) -> None:
+    """Write the page."""
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("labbook.exercises"), jinja2.PackageLoader("labbook.report")]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    results = [result for exercise in exercises for result in exercise.results]
+    html = environment.get_template("exercises.html").render(
+        exercises=exercises,
+        letters=sorted({exercise.assignment for exercise in exercises}),
+        count=len(results),
+        agreeing=sum(result.agrees for result in results),
+        values=_values,
+        plane=_plane,
+    )
+    write_text(path, html)
+
+
+def _values(result: Result) -> list[str | list[Grid]]:
+    """Give ours and theirs as the page prints them: numbers in a row, or matrices with a mark on what differs."""
+    ours, theirs = np.asarray(result.computed), np.asarray(result.reported)
+    looks = np.where(ours == theirs, "", "marked") if ours.shape == theirs.shape else None
+    return [_printed(side, looks) for side in (ours, theirs)]
+
+
+def _printed(values: NDArray[Any], looks: NDArray[Any] | None) -> str | list[Grid]:
+    if values.ndim < 2:
+        return ", ".join(number(value) for value in np.atleast_1d(values))
+    matrices = values.reshape(-1, *values.shape[-2:])
+    marks = [None] * len(matrices) if looks is None else looks.reshape(matrices.shape)
+    return [grid("", matrix, mark) for matrix, mark in zip(matrices, marks, strict=True)]
+
+
+def _plane(network: Network) -> dict[str, Any]:
+    """Give what the template draws of a network: shaded cells, the edge of each unit, and the four inputs."""
+    side = (HIGH - LOW) / CELLS
+    middles = LOW + side * (np.arange(CELLS) + 0.5)
+    places = np.stack([axis.ravel() for axis in np.meshgrid(middles, middles)], axis=1)
+    levels = np.clip(output(network, places), 0, 1)
+    outputs = output(network, INPUTS)
+    return {
+        "low": LOW,
+        "extent": HIGH - LOW,
+        "side": side,
+        "cells": [(x - side / 2, y - side / 2, level) for (x, y), level in zip(places, levels, strict=True) if level > 0],
+        "edges": [_edge(weights, bias) for weights, bias in zip(network.weights, network.bias, strict=True)],
+        "points": [
+            (x, y, number(value), bool(true))
+            for (x, y), value, true in zip(INPUTS, outputs, decide(outputs), strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _edge(weights: tuple[float, float], bias: float) -> tuple[float, float, float, float]:
+    """Give two points, outside of the picture, of the line on which a unit begins to fire: weights · x + bias = 0."""
+    across = np.array(weights)
+    foot = -bias * across / (across @ across)
+    along = 4 * np.array([-across[1], across[0]]) / np.hypot(*across)
+    return (*(foot - along), *(foot + along))
