@@ -73,7 +73,6 @@ def candidates() -> dict[str, list[dict[str, Any]]]:
             {"model": cnn([32, 64], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
         ],
         # Settings are given; stopping by a noisy validation loss leaves much to the random start.
-        "cifar10_cnn": starts,
         # The report names Kaiming-uniform initialisation, not its gain; PyTorch's default is the one with a = √5.
         "cifar10_cnn_bn": [*starts, {"model": cnn_of_d(double=False, dropout=None) | {"init": "default"}}],
         "cifar10_cnn_dropout": starts,
