@@ -39,6 +39,16 @@ def test_device_that_is_absent_is_refused_with_what_there_is(device):
     assert advice == "Set `device: auto` in params.yaml."
 
 
+def test_training_does_not_import_the_compiler(prepared):
+    """It takes a second, and there is nothing to compile."""
+    script = (
+        "import runpy, sys; sys.argv = ['train', 'mnist_mlp_100']; runpy.run_path('stages/train.py', run_name='__main__'); "
+    )
+    script += "sys.exit('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_cuda_means_the_first_one():
     if torch.cuda.is_available():
         assert choose_device("cuda") == torch.device("cuda:0")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, optim
 
 from labbook.errors import DeviceError
 
@@ -33,6 +33,7 @@ def configure(device: str, threads: int, seed: int) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on every device
     torch.manual_seed(seed)
+    _keep_compiler_out()
     _keep_memory()
     return chosen
 
@@ -91,6 +92,14 @@ def in_bf16(model: Callable[[Tensor], Tensor], device: torch.device) -> Callable
             return model(images).float()
 
     return forward
+
+
+def _keep_compiler_out() -> None:
+    """Spare torch's optimizers the import of its compiler (1 s), which they ask only not to compile them."""
+    for method in vars(optim.Optimizer).values():
+        plain = getattr(method, "__wrapped__", None)
+        if plain is not None:
+            plain.__dynamo_disable = plain  # where torch keeps what it asked for; other versions look elsewhere, and import
 
 
 def _keep_memory() -> None:
