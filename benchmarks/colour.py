@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
-from turns import median, ratio, take_turns, write_page
+from turns import median, ratio, take_turns, usual_epoch, write_page
 
 from labbook.inference import place
 from labbook.packed import Split
@@ -68,16 +68,7 @@ def usual(model: nn.Module, settings: TrainSettings, split: Split) -> None:
     data = Pictures(split.images, split.labels, usual_transform(settings))
     asked = settings.optimizer.model_dump()
     optimizer = OPTIMIZERS[asked.pop("name")](model.parameters(), **asked)
-    criterion, total, correct = nn.CrossEntropyLoss(), 0.0, 0
-    model.train()
-    for images, labels in DataLoader(data, batch_size=settings.batch_size, shuffle=True):
-        optimizer.zero_grad()
-        logits = model(images)
-        loss = criterion(logits, labels)
-        loss.backward()
-        optimizer.step()
-        total += loss.item()
-        correct += (logits.argmax(1) == labels).sum().item()
+    usual_epoch(model, optimizer, DataLoader(data, batch_size=settings.batch_size, shuffle=True))
 
 
 def engine(model: nn.Module, settings: TrainSettings, split: Split, precision: str) -> None:

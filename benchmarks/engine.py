@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
-from turns import median, ratio, take_turns, write_page
+from turns import median, ratio, take_turns, usual_epoch, write_page
 
 from labbook.augmentations.none import Scaled
 from labbook.inference import Inputs, place
@@ -63,16 +63,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 def usual(model: nn.Module, batch: int, data: datasets.MNIST) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    criterion, total, correct = nn.CrossEntropyLoss(), 0.0, 0
-    model.train()
-    for images, labels in DataLoader(data, batch_size=batch, shuffle=True):
-        optimizer.zero_grad()
-        logits = model(images)
-        loss = criterion(logits, labels)
-        loss.backward()
-        optimizer.step()
-        total += loss.item()
-        correct += (logits.argmax(1) == labels).sum().item()
+    usual_epoch(model, optimizer, DataLoader(data, batch_size=batch, shuffle=True))
 
 
 def engine(model: nn.Module, batch: int, train: Inputs) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn, optim
+from torch.utils.data import DataLoader
 
 from labbook.files import write_text
 
-__all__ = ["Turns", "machine", "median", "ratio", "take_turns", "write_page"]
+__all__ = ["Turns", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
 
 Turns = list[dict[str, float]]  # seconds of each contender, a dictionary a round
 
@@ -27,6 +29,20 @@ def take_turns(script: str, contenders: Sequence[str], rounds: int, *arguments: 
 
 def _in_process(*command: str) -> float:
     return float(subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True).stdout)
+
+
+def usual_epoch(model: nn.Module, optimizer: optim.Optimizer, loader: "DataLoader[tuple[Tensor, Tensor]]") -> None:
+    """Train for one epoch as tutorials do: figures are read after every batch."""
+    criterion, total, correct = nn.CrossEntropyLoss(), 0.0, 0
+    model.train()
+    for images, labels in loader:
+        optimizer.zero_grad()
+        logits = model(images)
+        loss = criterion(logits, labels)
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+        correct += (logits.argmax(1) == labels).sum().item()
 
 
 def median(turns: Turns, contender: str) -> float:
