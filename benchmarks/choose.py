@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labbook.files import write_tsv
-from labbook.packed import read_packed
-from labbook.params.reading import pick, read, validate
-from labbook.params.training import TrainSettings, read_runtime
+from labbook.core.files import write_tsv
+from labbook.core.packed import read_packed
+from labbook.core.reading import pick, read, validate
+from labbook.core.settings import TrainSettings, read_runtime
 from labbook.training.experiment import train_experiment
 
 TABLE = Path("results/choices.tsv")

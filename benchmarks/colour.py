@@ -25,11 +25,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from turns import median, ratio, take_turns, usual_epoch, write_page
 
-from labbook.inference import place
-from labbook.packed import Split
-from labbook.params.training import PARTS, TrainSettings, read_training
-from labbook.parts import load
-from labbook.runtime import check_bf16, configure, in_bf16
+from labbook.backends.pytorch import step as pytorch
+from labbook.core.inference import place
+from labbook.core.packed import Split
+from labbook.core.parts import load
+from labbook.core.runtime import check_bf16, configure, in_bf16
+from labbook.core.settings import PARTS, TrainSettings, read_training
 from labbook.training.engine import Plan, fit
 
 CPU, THREADS = torch.device("cpu"), 2
@@ -79,6 +80,7 @@ def engine(model: nn.Module, settings: TrainSettings, split: Split, precision: s
             made[family] = module.build(options)
     optimizer, asked = load("optimizer", settings.optimizer, "optimizer")
     plan = Plan(
+        backend=pytorch.build,
         **made,
         optimizer=functools.partial(optimizer.build, asked),
         batch_size=settings.batch_size,

@@ -30,10 +30,11 @@ from torchvision import datasets, transforms
 from turns import median, ratio, take_turns, usual_epoch, write_page
 
 from labbook.augmentations.none import Scaled
-from labbook.inference import Inputs, place
+from labbook.backends.pytorch import step as pytorch
+from labbook.core.inference import Inputs, place
+from labbook.core.packed import Split
+from labbook.core.runtime import configure
 from labbook.models import cnn, mlp
-from labbook.packed import Split
-from labbook.runtime import configure
 from labbook.training.engine import Plan, fit
 
 SAMPLES, THREADS, LR = 60_000, 2, 0.01
@@ -68,6 +69,7 @@ def usual(model: nn.Module, batch: int, data: datasets.MNIST) -> None:
 
 def engine(model: nn.Module, batch: int, train: Inputs) -> None:
     plan = Plan(
+        backend=pytorch.build,
         loss=functional.cross_entropy,
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=LR, fused=True),
         schedule=lambda epoch: 1.0,

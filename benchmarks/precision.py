@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from turns import write_page
 
-from labbook.inference import measure, place
-from labbook.packed import read_packed
-from labbook.params.training import read_training
+from labbook.core.inference import measure, place
+from labbook.core.packed import read_packed
+from labbook.core.settings import read_training
 from labbook.trained import restore
 from labbook.training.experiment import train_experiment
 

@@ -3,7 +3,7 @@
     python benchmarks/scratch.py [--rounds 7]      # writes benchmarks/scratch.md; nothing else should run meanwhile
 
 Two contenders take turns, each turn in a process of its own, in float32 and with the same number of threads:
-numpy   layers of `labbook.scratch`
+numpy   layers of `labbook.backends.scratch`
 torch   PyTorch's of the same names
 Values are random: time does not depend on them.
 """
@@ -19,13 +19,13 @@ import torch
 from torch import nn
 from turns import median, ratio, take_turns, write_page
 
-from labbook.runtime import configure
-from labbook.scratch.activations import ReLU
-from labbook.scratch.conv import Conv2d
-from labbook.scratch.linear import Flatten, Linear
-from labbook.scratch.loss import CrossEntropyLoss
-from labbook.scratch.optimizer import SGD
-from labbook.scratch.sequential import Sequential
+from labbook.backends.scratch.activations import ReLU
+from labbook.backends.scratch.conv import Conv2d
+from labbook.backends.scratch.linear import Flatten, Linear
+from labbook.backends.scratch.loss import CrossEntropyLoss
+from labbook.backends.scratch.optimizer import SGD
+from labbook.backends.scratch.sequential import Sequential
+from labbook.core.runtime import configure
 
 SAMPLES, BATCH, LR = 60_000, 128, 0.01
 CONTENDERS = ("numpy", "torch")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader
 
-from labbook.files import write_text
+from labbook.core.files import write_text
 
 __all__ = ["Turns", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from labbook.files import write_text
+from labbook.core.files import write_text
+from labbook.core.stage import run
 from labbook.params.check import check_project
-from labbook.stage import run
 
 
 def main() -> None:

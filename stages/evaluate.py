@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from labbook.files import write_json
-from labbook.inference import place, predict
-from labbook.packed import read_packed
-from labbook.parts import find
-from labbook.runtime import configure
-from labbook.stage import run
+from labbook.core.files import write_json
+from labbook.core.inference import place, predict
+from labbook.core.packed import read_packed
+from labbook.core.parts import find
+from labbook.core.runtime import configure
+from labbook.core.stage import run
 from labbook.trained import load_trained
 
 

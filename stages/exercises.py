@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from labbook.core.files import write_json
+from labbook.core.stage import run
 from labbook.exercises.page import metrics, write_page
 from labbook.exercises.sheet import exercises
-from labbook.files import write_json
-from labbook.stage import run
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from labbook.parts import find
-from labbook.stage import run
+from labbook.core.parts import find
+from labbook.core.stage import run
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from labbook.files import write_json
+from labbook.core.files import write_json
+from labbook.core.runtime import configure
+from labbook.core.stage import run
 from labbook.gradcheck import check_all
-from labbook.runtime import configure
-from labbook.stage import run
 
 
 def main() -> None:

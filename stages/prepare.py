@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from labbook.packed import write_packed
-from labbook.parts import find
-from labbook.stage import run
+from labbook.core.packed import write_packed
+from labbook.core.parts import find
+from labbook.core.stage import run
 
 
 def main() -> None:

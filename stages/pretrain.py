@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from labbook.params.training import read_training
-from labbook.parts import find
-from labbook.stage import run
+from labbook.core.parts import find
+from labbook.core.settings import read_training
+from labbook.core.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.experiment import train_experiment, write_weights
 from labbook.training.start import PRETRAINED, read_start

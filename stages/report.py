@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from labbook.files import write_text
+from labbook.core.files import write_text
+from labbook.core.stage import run
 from labbook.params.project import read_project
 from labbook.report.figures import curve_points, overview, standalone
 from labbook.report.page import write_page
 from labbook.report.records import Record, gather, gather_sweeps, of_overview
 from labbook.report.tables import write_results
-from labbook.stage import run
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from labbook.files import write_json, write_tsv
-from labbook.packed import read_packed
+from labbook.core.files import write_json, write_tsv
+from labbook.core.packed import read_packed
+from labbook.core.stage import run
 from labbook.params.sweep import read_sweep
-from labbook.stage import run
 from labbook.sweep import run_sweep
 from labbook.training.checkpoint import CHECKPOINTS, discard
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from labbook.core.stage import run
 from labbook.params.project import read_project
 from labbook.report.records import gather_timing
 from labbook.report.timing import write_timing
-from labbook.stage import run
 
 
 def main() -> None:

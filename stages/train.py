@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from labbook.files import write_json
-from labbook.packed import read_packed
-from labbook.params.training import read_training
-from labbook.stage import run
+from labbook.core.files import write_json
+from labbook.core.packed import read_packed
+from labbook.core.settings import read_training
+from labbook.core.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.experiment import train_experiment, write_weights
 from labbook.training.history import write_history

@@ -21,10 +21,10 @@ import yaml
 from hypothesis import settings
 from toolbox import Mirror
 
+from labbook.core.packed import Packed, Split, carve_validation, write_packed
+from labbook.core.reading import read
 from labbook.datasets import mnist
 from labbook.download import DATA_ROOT
-from labbook.packed import Packed, Split, carve_validation, write_packed
-from labbook.params.reading import read
 
 ROOT = Path(__file__).parent.parent
 KEPT = {

@@ -24,9 +24,9 @@ from labbook.augmentations.transforms import (
     resized,
     rotated,
 )
-from labbook.errors import ParamsError
-from labbook.inference import place
-from labbook.parts import Part, load
+from labbook.core.errors import ParamsError
+from labbook.core.inference import place
+from labbook.core.parts import Part, load
 from labbook.training.engine import fit
 
 BLACK = torch.zeros(1, 1, 1, 1)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from toolbox import Noise, bits, splits, toy_model, toy_plan
 
-from labbook.errors import DeviceError, TrainingError
-from labbook.packed import read_packed, write_packed
-from labbook.params.training import read_training
-from labbook.parts import Part
-from labbook.runtime import check_bf16
+from labbook.core.errors import DeviceError, TrainingError
+from labbook.core.packed import read_packed, write_packed
+from labbook.core.parts import Part
+from labbook.core.runtime import check_bf16
+from labbook.core.settings import read_training
 from labbook.training import experiment as experiment_module
 from labbook.training.checkpoint import CHECKPOINTS, Checkpoint, code_digest, discard, fingerprint, hold
 from labbook.training.engine import fit

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toolbox import as_published, count_different, digest_of, right_by_mean_colour
 
+from labbook.core.errors import DataError, DownloadError, LabbookError
 from labbook.datasets import cifar10
 from labbook.datasets.cifar10 import BATCHES, CLASSES, DRAWN_BATCHES, DRAWN_CLASSES, FOLDER, read_batch, to_batch
-from labbook.errors import DataError, DownloadError, LabbookError
 
 MEND = r"Remove it and run `dvc repro`\.$"
 PREPARED_SHA256 = "b4e5bf0127e12de8759cb4bd09ee7f1a23fa79d329d49b3102743e3eb1183965"

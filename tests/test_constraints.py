@@ -2,8 +2,8 @@ import pytest
 from toolbox import toy_settings
 from torch import nn
 
-from labbook.errors import ConstraintError, ParamsError
-from labbook.params.training import Constraint, Runtime
+from labbook.core.errors import ConstraintError, ParamsError
+from labbook.core.settings import Constraint, Runtime
 from labbook.training.constraints import check, count_parameters
 from labbook.training.experiment import train_experiment
 

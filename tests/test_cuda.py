@@ -5,9 +5,9 @@ import pytest
 import torch
 from toolbox import CPU, bits
 
-from labbook.packed import Packed, Split
-from labbook.params.training import Runtime, read_training
-from labbook.parts import Part
+from labbook.core.packed import Packed, Split
+from labbook.core.parts import Part
+from labbook.core.settings import Runtime, read_training
 from labbook.training.experiment import train_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

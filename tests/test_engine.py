@@ -15,12 +15,12 @@ from toolbox import CPU, Noise, bits, build_optimizer, splits, toy_model, toy_pl
 from torch import Tensor
 from torch.nn import functional
 
-from labbook import inference
 from labbook.augmentations.none import Scaled
-from labbook.errors import TrainingError
-from labbook.inference import Inputs, Tally, measure, place, predict
-from labbook.packed import Packed, Split
-from labbook.params.training import Runtime, TrainSettings
+from labbook.core import inference
+from labbook.core.errors import TrainingError
+from labbook.core.inference import Inputs, Tally, measure, place, predict
+from labbook.core.packed import Packed, Split
+from labbook.core.settings import Runtime, TrainSettings
 from labbook.schedules import constant, step
 from labbook.stopping import never, patience, window
 from labbook.training import progress

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as oracle
 
-from labbook.errors import DataError
+from labbook.core.errors import DataError
+from labbook.core.packed import read_packed
+from labbook.core.runtime import configure
 from labbook.evaluation.classification import BINS, MISTAKES, calibration_error, confusion_counts, evaluate, write
-from labbook.packed import read_packed
-from labbook.runtime import configure
 from labbook.trained import load_trained
 
 NAMES = ("zero", "one", "two", "three")

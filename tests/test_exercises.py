@@ -15,7 +15,8 @@ from scipy.signal import correlate2d
 from torch import nn
 from torch.nn import functional
 
-from labbook.errors import ExerciseError, LabbookError
+from labbook.core.errors import ExerciseError, LabbookError
+from labbook.core.parts import load
 from labbook.exercises.gates import INPUTS, OR, XOR, Network, decide, hidden, output
 from labbook.exercises.layers import Conv, Linear, Pool, conv_parameters, linear_parameters, walk
 from labbook.exercises.page import metrics, write_page
@@ -23,7 +24,6 @@ from labbook.exercises.sheet import CIFAR10_CNN, MNIST_CNN_SMALL, MNIST_MLP_2X50
 from labbook.exercises.steps import Formula, Table, number, sum_of, unit
 from labbook.exercises.windows import cross_correlate, kernel_for, output_size, pool, same_padding, windows
 from labbook.params.project import read_project
-from labbook.parts import load
 
 WORKED = {exercise.name: exercise for exercise in exercises()}
 REPORTED_WRONG = {("tiny_wide", "features, as printed")}  # its report prints a layer that does not fit its own pools

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labbook.errors import DataError, LabbookError
-from labbook.files import explain, read_bytes, read_json, replace, write_bytes, write_json, write_text, write_tsv
-from labbook.packed import write_packed
+from labbook.core.errors import DataError, LabbookError
+from labbook.core.files import explain, read_bytes, read_json, replace, write_bytes, write_json, write_text, write_tsv
+from labbook.core.packed import write_packed
 from labbook.training.checkpoint import Checkpoint
 from labbook.training.experiment import write_weights
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from labbook import gradcheck
-from labbook.errors import GradientError
+from labbook.backends.scratch.layer import Layer
+from labbook.core.errors import GradientError
 from labbook.gradcheck import CASES, STEP, TOLERANCE, against_differences, against_pytorch, check_all, relative_error
-from labbook.scratch.layer import Layer
 
 FAULTS = {
     "scaled": lambda gradient: gradient * gradient.dtype.type(1.001),
@@ -144,7 +144,7 @@ def test_the_stage_writes_the_same_bytes_again(workdir, run_stage, figures):
 
 def test_the_stage_fails_with_one_message_and_leaves_no_file(workdir):
     broken = (
-        "import runpy; from labbook.scratch.conv import Conv2d; right = Conv2d._gradients\n"
+        "import runpy; from labbook.backends.scratch.conv import Conv2d; right = Conv2d._gradients\n"
         "Conv2d._gradients = lambda self, upstream: {n: 2 * g for n, g in right(self, upstream).items()}\n"
         "runpy.run_path('stages/gradcheck.py', run_name='__main__')"
     )

@@ -9,10 +9,10 @@ from hypothesis.extra import numpy as arrays
 from sklearn.datasets import load_digits
 from toolbox import as_published
 
+from labbook.core.errors import DataError, DownloadError
+from labbook.core.packed import read_packed
 from labbook.datasets import mnist
 from labbook.datasets.mnist import read_idx
-from labbook.errors import DataError, DownloadError
-from labbook.packed import read_packed
 
 IMAGES, LABELS = mnist.EMBEDDED_FILES
 MEND = r"Remove it and run `dvc repro`\.$"

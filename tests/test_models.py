@@ -11,12 +11,12 @@ from toolbox import CPU, toy_model, toy_plan
 from torch import nn
 from torch.nn import functional
 
-from labbook.errors import ParamsError
-from labbook.inference import measure, place
+from labbook.core.errors import ParamsError
+from labbook.core.inference import measure, place
+from labbook.core.packed import Packed, read_packed
+from labbook.core.parts import load
 from labbook.models import cnn, mlp, residual
-from labbook.packed import Packed, read_packed
 from labbook.params.project import read_project
-from labbook.parts import load
 from labbook.training.constraints import check, count_parameters
 from labbook.training.engine import fit
 

@@ -11,12 +11,12 @@ from toolbox import bits
 from torch import nn
 from torch.nn import functional
 
-from labbook.errors import ParamsError
-from labbook.inference import model_shape
+from labbook.core.errors import ParamsError
+from labbook.core.inference import model_shape
+from labbook.core.parts import load
+from labbook.core.settings import Part
 from labbook.models import cnn, deep_residual, resnet18, unet, vgg
 from labbook.params.project import read_project
-from labbook.params.training import Part
-from labbook.parts import load
 from labbook.training.constraints import count_parameters
 
 CIFAR = (3, 32, 32)

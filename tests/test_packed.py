@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from labbook.errors import DataError
-from labbook.packed import Packed, Split, carve_validation, read_packed, write_packed
+from labbook.core.errors import DataError
+from labbook.core.packed import Packed, Split, carve_validation, read_packed, write_packed
 
 MEND = r"Run `dvc repro prepare@toy` to make it again\.$"
 ABOUT = ("name", "source", "classes")

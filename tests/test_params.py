@@ -9,12 +9,12 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from labbook.errors import ParamsError
+from labbook.core.errors import ParamsError
+from labbook.core.reading import read
+from labbook.core.settings import read_training
 from labbook.params.check import check_project
 from labbook.params.project import read_project
-from labbook.params.reading import read
 from labbook.params.sweep import Vary, read_sweep
-from labbook.params.training import read_training
 
 KEY = "experiments.mnist_mlp_100"
 SWEEP = "sweeps.mnist_cnn_dropout"

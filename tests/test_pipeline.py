@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = ("mnist_mlp_100", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet")
+EXPERIMENTS = ("mnist_mlp_100", "mnist_mlp_2x50_numpy", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet")
 OF_A_BLOCK = ("fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep")
 TIMING_STAGES = {"timing"}
 
@@ -31,7 +31,8 @@ class Pipeline:
         (hook / "sitecustomize.py").write_text(
             "import atexit, json, os, sys\n"
             "def _note():\n"
-            "    files = [m.__file__ for n, m in list(sys.modules.items()) if n.split('.')[0] == 'labbook']\n"
+            "    ours = [m for n, m in list(sys.modules.items()) if n.split('.')[0] == 'labbook']\n"
+            "    files = [m.__file__ for m in ours if getattr(m, '__file__', None)]\n"
             "    if files:\n"
             f"        path = os.path.join({str(self.imports)!r}, f'{{os.getpid()}}.json')\n"
             "        json.dump({'argv': sys.argv, 'files': files}, open(path, 'w'))\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toolbox import as_published
 from torch import nn
 
-from labbook.errors import DataError
+from labbook.core.errors import DataError
 from labbook.models import resnet18 as model_file
 from labbook.pretrained import resnet18
 from labbook.training.start import Start

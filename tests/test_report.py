@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labbook.errors import DataError
-from labbook.files import write_json, write_tsv
+from labbook.core.errors import DataError
+from labbook.core.files import write_json, write_tsv
 from labbook.params.project import Experiment, Project, Reported, read_project
 from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three
 from labbook.report.figures import curve_points, learning_curves, overview, side_by_side, standalone, sweep_curve
@@ -381,13 +381,14 @@ def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(project, tmp_path, 
     record = make_record(project, "scenes_unet", [0.8, 0.85])
     record.card["metrics"] |= {
         "test_mean_iou": 0.2342,
+        "chance_mean_iou": 0.0388,
         "test_accuracy_per_class": {"background": 0.9941, "disc": 0.8072, "9": None},
         "test_iou_per_class": {"background": 0.9565, "disc": 0.6893, "9": None},
     }
     other = make_record(project, "mnist_cnn_adam", [0.97, 0.98])
     write_results("official", [other, record], [], tmp_path)
     text = (tmp_path / "official.md").read_text()
-    assert text.endswith("| --- | --- | --- | --- |\n| `scenes_unet` | 0.8500 | 0.1135 | 0.2342 |\n")
+    assert text.endswith("| --- | --- | --- | --- | --- |\n| `scenes_unet` | 0.8500 | 0.1135 | 0.2342 | 0.0388 |\n")
     write_page("official", [other, record], [], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert page.count("mean intersection over union (IoU) 0.2342") == 1

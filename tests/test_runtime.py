@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from labbook import runtime
-from labbook.errors import DeviceError, ParamsError
-from labbook.params.training import read_runtime
-from labbook.runtime import check_bf16, choose_device, configure, in_bf16
-from labbook.stage import run
+from labbook.core import runtime
+from labbook.core.errors import DeviceError, ParamsError
+from labbook.core.runtime import check_bf16, choose_device, configure, in_bf16
+from labbook.core.settings import read_runtime
+from labbook.core.stage import run
 
 ABSENT = f"cuda:{max(7, torch.cuda.device_count())}"
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from labbook.composed import scenes
 from labbook.composed.scenes import CLASSES, FIRST_DRAWN, PLOT, SIZE, compose
-from labbook.errors import DataError
-from labbook.packed import Packed, Split, read_packed
+from labbook.core.errors import DataError
+from labbook.core.packed import Packed, Split, read_packed
 
 PREPARED_SHA256 = "91aca5b5b6670a1b17d2c9459a580ceacd7306679ff4fa171ba209e2d53bc414"
 

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from labbook.errors import ScratchError
+from labbook.backends.scratch.activations import ELU, ReLU, Tanh
+from labbook.backends.scratch.conv import Conv2d
+from labbook.backends.scratch.linear import Flatten, Linear
+from labbook.backends.scratch.loss import CrossEntropyLoss
+from labbook.backends.scratch.norm import BatchNorm1d, BatchNorm2d
+from labbook.backends.scratch.optimizer import SGD
+from labbook.backends.scratch.pooling import AvgPool2d, MaxPool2d
+from labbook.backends.scratch.sequential import Sequential
+from labbook.core.errors import ScratchError
 from labbook.gradcheck import Case, against_differences, against_pytorch
-from labbook.scratch.activations import ELU, ReLU, Tanh
-from labbook.scratch.conv import Conv2d
-from labbook.scratch.linear import Flatten, Linear
-from labbook.scratch.loss import CrossEntropyLoss
-from labbook.scratch.norm import BatchNorm1d, BatchNorm2d
-from labbook.scratch.optimizer import SGD
-from labbook.scratch.pooling import AvgPool2d, MaxPool2d
-from labbook.scratch.sequential import Sequential
 
 few, size = st.integers(1, 3), st.integers(1, 7)
 
@@ -239,7 +239,7 @@ def test_an_updated_parameter_is_the_same_array():
 
 def test_the_layers_need_no_torch():
     modules = "activations, conv, layer, linear, loss, norm, optimizer, pooling, sequential, windows"
-    code = f"import sys; from labbook.scratch import {modules}; sys.exit('torch' in sys.modules)"
+    code = f"import sys; from labbook.backends.scratch import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 

@@ -35,6 +35,9 @@ def test_figures_are_those_of_scikit_learn(drawn):
     }
     assert (evaluation.confusion == confusion_matrix(labels.ravel(), predicted.ravel(), labels=range(4))).all()
     assert metrics["chance_accuracy"] == pytest.approx(np.bincount(labels.ravel()).max() / labels.size, abs=1e-6)
+    guessed = np.full_like(labels, np.bincount(labels.ravel()).argmax())
+    chance = jaccard_score(labels.ravel(), guessed.ravel(), labels=np.unique(labels), average="macro", zero_division=0)
+    assert metrics["chance_mean_iou"] == pytest.approx(chance, abs=1e-6)
 
 
 def test_intersection_over_union_worked_out_by_hand():

@@ -6,8 +6,8 @@ import torch
 from toolbox import bits, toy_model, toy_settings
 from torch import nn
 
-from labbook.errors import DataError
-from labbook.params.training import Runtime
+from labbook.core.errors import DataError
+from labbook.core.settings import Runtime
 from labbook.training.experiment import train_experiment, write_weights
 from labbook.training.start import Start, read_start
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from toolbox import as_published, count_different, digest_of, right_by_mean_colour
 
+from labbook.core.errors import DataError, DownloadError
 from labbook.datasets import tiny_imagenet
 from labbook.datasets.tiny_imagenet import DRAWN_ARCHIVE, DRAWN_CLASSES, FOLDER, write_archive
 from labbook.download import DATA_ROOT
-from labbook.errors import DataError, DownloadError
 
 ARCHIVE = "tiny-imagenet-200.zip"
 MEND = r"Remove it and run `dvc repro`\.$"

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from labbook.augmentations import none
+from labbook.backends.pytorch import step as pytorch
+from labbook.core.inference import Inputs, place
+from labbook.core.packed import Packed
+from labbook.core.settings import TrainSettings
 from labbook.download import Remote
-from labbook.inference import Inputs, place
 from labbook.losses import cross_entropy
 from labbook.models import cnn, mlp
 from labbook.optimizers import adam, sgd
-from labbook.packed import Packed
-from labbook.params.training import TrainSettings
 from labbook.schedules import constant
 from labbook.stopping import never
 from labbook.training.engine import Plan
@@ -66,6 +67,7 @@ def toy_plan(optimizer: str = "sgd", lr: float | None = None, **changes: Any) ->
     """Plan three epochs of SGD without any frills, but for `changes`."""
     values = {} if lr is None else {"lr": lr}
     plan: dict[str, Any] = {
+        "backend": pytorch.build,
         "loss": cross_entropy.build(cross_entropy.Settings(name="cross_entropy")),
         "optimizer": lambda parameters: build_optimizer(optimizer, parameters, **values),
         "schedule": constant.build(constant.Settings(name="constant")),
@@ -85,7 +87,15 @@ def toy_settings(**changes: Any) -> TrainSettings:
     """Give the settings of an experiment as `params.yaml` would: three epochs of SGD on a small network."""
     plain = {family: {"name": name} for family, name in PLAIN.items()}
     parts = plain | {"model": {"name": "mlp", "hidden": [16]}, "optimizer": {"name": "sgd", "lr": 0.1}}
-    rest = {"dataset": "toy", "pretrained": "none", "validation": True, "batch_size": 16, "epochs": 3, "keep": "last"}
+    rest = {
+        "dataset": "toy",
+        "pretrained": "none",
+        "backend": "pytorch",
+        "validation": True,
+        "batch_size": 16,
+        "epochs": 3,
+        "keep": "last",
+    }
     return TrainSettings.model_validate(parts | rest | changes)
 
 

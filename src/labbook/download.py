@@ -10,8 +10,8 @@ from typing import IO, Any
 import pooch
 import requests
 
-from labbook.errors import DataError, DownloadError
-from labbook.files import explain, replace
+from labbook.core.errors import DataError, DownloadError
+from labbook.core.files import explain, replace
 
 __all__ = ["DATA_ROOT", "FETCH", "FETCH_AGAIN", "PARTIAL", "Remote", "in_data_root", "obtain"]
 

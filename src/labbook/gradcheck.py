@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from labbook.errors import GradientError
-from labbook.scratch.activations import ELU, ReLU, Tanh
-from labbook.scratch.conv import Conv2d
-from labbook.scratch.layer import Array, Layer
-from labbook.scratch.linear import Flatten, Linear
-from labbook.scratch.loss import CrossEntropyLoss
-from labbook.scratch.norm import BatchNorm1d, BatchNorm2d
-from labbook.scratch.pooling import AvgPool2d, MaxPool2d
+from labbook.backends.scratch.activations import ELU, ReLU, Tanh
+from labbook.backends.scratch.conv import Conv2d
+from labbook.backends.scratch.layer import Array, Layer
+from labbook.backends.scratch.linear import Flatten, Linear
+from labbook.backends.scratch.loss import CrossEntropyLoss
+from labbook.backends.scratch.norm import BatchNorm1d, BatchNorm2d
+from labbook.backends.scratch.pooling import AvgPool2d, MaxPool2d
+from labbook.core.errors import GradientError
 
 __all__ = ["CASES", "TOLERANCE", "Case", "against_differences", "against_pytorch", "check", "check_all", "relative_error"]
 

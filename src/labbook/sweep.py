@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from labbook.inference import measure, place
-from labbook.packed import Packed
-from labbook.params.training import Runtime, TrainSettings
-from labbook.runtime import configure
+from labbook.core.inference import measure, place
+from labbook.core.packed import Packed
+from labbook.core.runtime import configure
+from labbook.core.settings import Runtime, TrainSettings
 from labbook.trained import restore
 from labbook.training.experiment import train_experiment
 from labbook.training.start import read_start

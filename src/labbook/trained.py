@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from labbook.errors import DataError
-from labbook.files import read_json
-from labbook.inference import model_shape
-from labbook.packed import Packed
-from labbook.params.training import TrainSettings
-from labbook.parts import load
+from labbook.core.errors import DataError
+from labbook.core.files import read_json
+from labbook.core.inference import model_shape
+from labbook.core.packed import Packed
+from labbook.core.parts import load
+from labbook.core.settings import TrainSettings
 
 __all__ = ["Restored", "load_trained", "restore"]
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from labbook.parts import PartSettings
+from labbook.core.parts import PartSettings
 
 __all__ = ["Scaled", "Settings", "build"]
 

@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
-from labbook.errors import ParamsError
-from labbook.parts import PartSettings
+from labbook.core.errors import ParamsError
+from labbook.core.parts import PartSettings
 
 __all__ = ["Draws", "Settings", "Transforms", "build", "cropped", "flipped", "jittered", "resized", "rotated"]
 

@@ -7,8 +7,8 @@ scenes.
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.errors import DataError
-from labbook.packed import Packed, Split
+from labbook.core.errors import DataError
+from labbook.core.packed import Packed, Split
 from labbook.pixels import TEXTURES, lighter_or_darker, noisy, resized, shape_masks, textures, tinted
 
 __all__ = ["CLASSES", "compose"]

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labbook.core.errors import DataError
+from labbook.core.files import read_bytes, write_bytes
+from labbook.core.packed import Packed, Split, carve_validation
 from labbook.download import FETCH, FETCH_AGAIN, PARTIAL, Remote, in_data_root, obtain
-from labbook.errors import DataError
-from labbook.files import read_bytes, write_bytes
-from labbook.packed import Packed, Split, carve_validation
 from labbook.pixels import SHAPES, TEXTURES, lighter_or_darker, noisy, shape_masks, textures, tinted
 
 __all__ = ["CLASSES", "DRAWN_CLASSES", "fetch", "prepare"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labbook.core.errors import DataError
+from labbook.core.files import read_bytes, write_bytes
+from labbook.core.packed import Packed, Split, carve_validation
 from labbook.download import FETCH, FETCH_AGAIN, Remote, obtain
-from labbook.errors import DataError
-from labbook.files import read_bytes, write_bytes
-from labbook.packed import Packed, Split, carve_validation
 from labbook.pixels import resized
 
 __all__ = ["CLASSES", "fetch", "prepare"]

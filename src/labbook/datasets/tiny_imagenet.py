@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from labbook.core.errors import DataError
+from labbook.core.files import read_bytes, replace
+from labbook.core.packed import Packed, Split, carve_validation
 from labbook.download import FETCH, FETCH_AGAIN, Remote, in_data_root, obtain
-from labbook.errors import DataError
-from labbook.files import read_bytes, replace
-from labbook.packed import Packed, Split, carve_validation
 from labbook.pixels import lighter_or_darker, noisy, shape_masks, textures, tinted
 
 __all__ = ["fetch", "prepare"]

@@ -1,15 +1,33 @@
-"""One file a kind of task: `evaluate` measures predictions on the test set, `write` puts metrics, plot data and pictures."""
+"""What the kinds of task share: confusion counts, and the files that each leaves for the report."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from labbook.confusion import write_confusion
-from labbook.files import replace
+from labbook.core.files import replace, write_text
 
-__all__ = ["write_files"]
+__all__ = ["confusion_counts", "write_confusion", "write_files"]
+
+
+def confusion_counts(labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int) -> NDArray[np.int64]:
+    """Count by actual class (row) and predicted class (column).
+
+    Args:
+        labels: actual classes, of any shape.
+        predicted: of the same shape.
+        classes: how many there are.
+    """
+    pairs = labels.astype(np.int64).ravel() * classes + predicted.ravel()
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def write_confusion(path: Path, counts: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+    """Write the counts as a table with the columns actual, predicted, count."""
+    rows = [f"{actual},{predicted},{counts[i, j]}" for i, actual in enumerate(classes) for j, predicted in enumerate(classes)]
+    write_text(path, "\n".join(["actual,predicted,count", *rows]) + "\n")
 
 
 def write_files(name: str, counts: NDArray[np.int64], classes: tuple[str, ...], picture: Figure) -> dict[str, str]:

@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from labbook.confusion import confusion_counts
-from labbook.evaluation import write_files
+from labbook.evaluation import confusion_counts, write_files
 
 __all__ = ["MISTAKES", "Evaluation", "calibration_error", "evaluate", "write"]
 

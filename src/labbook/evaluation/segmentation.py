@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from labbook.confusion import confusion_counts
-from labbook.evaluation import write_files
+from labbook.evaluation import confusion_counts, write_files
 
 __all__ = ["SHOWN", "Evaluation", "evaluate", "intersection_over_union", "write"]
 
@@ -52,11 +51,14 @@ def evaluate(logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float
     predicted = logits.argmax(axis=1)
     confusion = confusion_counts(labels, predicted, len(classes))
     totals, hits, overlaps = confusion.sum(axis=1), confusion.diagonal(), intersection_over_union(confusion)
+    guessed = np.zeros_like(confusion)  # by whoever says the most frequent class of every pixel
+    guessed[:, totals.argmax()] = totals
     metrics = {
         "test_loss": round(loss, 6),
         "test_accuracy": round(float(hits.sum() / totals.sum()), 6),
         "test_mean_iou": round(float(np.nanmean(overlaps)), 6),
         "chance_accuracy": round(float(totals.max() / totals.sum()), 6),
+        "chance_mean_iou": round(float(np.nanmean(intersection_over_union(guessed))), 6),
         "test_accuracy_per_class": {
             name: round(float(hits[index] / totals[index]), 6) if totals[index] else None for index, name in enumerate(classes)
         },

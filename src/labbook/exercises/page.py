@@ -8,10 +8,10 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from labbook.core.files import write_text
 from labbook.exercises.gates import INPUTS, Network, decide, output
 from labbook.exercises.sheet import Exercise, Result
 from labbook.exercises.steps import Grid, grid, number
-from labbook.files import write_text
 
 __all__ = ["metrics", "write_page"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
-from labbook.parts import PartSettings
+from labbook.core.parts import PartSettings
 
 __all__ = ["Settings", "build"]
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from labbook.errors import ParamsError
-from labbook.parts import PartSettings
+from labbook.core.errors import ParamsError
+from labbook.core.parts import PartSettings
 
 __all__ = ["Settings", "build"]
 

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.errors import ParamsError
+from labbook.core.errors import ParamsError
+from labbook.core.parts import PartSettings
 from labbook.models import conv_norm_relu, scaled
-from labbook.parts import PartSettings
 
 __all__ = ["Block", "Settings", "build"]
 

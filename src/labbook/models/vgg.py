@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from torch import nn
 
-from labbook.errors import ParamsError
+from labbook.core.errors import ParamsError
+from labbook.core.parts import PartSettings
 from labbook.models import conv_norm_relu, scaled
-from labbook.parts import PartSettings
 
 __all__ = ["Settings", "build"]
 

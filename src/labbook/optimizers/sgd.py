@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from torch import nn, optim
 
-from labbook.parts import PartSettings
+from labbook.core.parts import PartSettings
 
 __all__ = ["Settings", "build"]
 

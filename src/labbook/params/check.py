@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from labbook.errors import ParamsError
+from labbook.core.errors import ParamsError
+from labbook.core.parts import FAMILIES, find, load, names
+from labbook.core.reading import read
+from labbook.core.settings import PARTS, TrainSettings
 from labbook.params.project import Project, read_project
-from labbook.params.reading import read
 from labbook.params.sweep import variants
-from labbook.params.training import PARTS, TrainSettings
-from labbook.parts import FAMILIES, find, load, names
 
 __all__ = ["check_project"]
 

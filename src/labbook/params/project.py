@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from labbook.errors import ParamsError
-from labbook.params.reading import PARAMS, pick, read, validate
+from labbook.core.errors import ParamsError
+from labbook.core.parts import closest
+from labbook.core.reading import PARAMS, pick, read, validate
+from labbook.core.settings import NAME, Assignment, Name, Runtime, Strict, TrainSettings
 from labbook.params.sweep import Sweep, variants
-from labbook.params.training import NAME, Assignment, Name, Runtime, Strict, TrainSettings
-from labbook.parts import closest
 
 __all__ = ["Data", "Dataset", "Experiment", "Project", "Reported", "Sweep", "read_project"]
 

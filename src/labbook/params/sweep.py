@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import Field
 
-from labbook.errors import ParamsError
-from labbook.params.reading import pick, read, validate
-from labbook.params.training import Assignment, Name, Runtime, Strict, TrainSettings, read_runtime
+from labbook.core.errors import ParamsError
+from labbook.core.reading import pick, read, validate
+from labbook.core.settings import Assignment, Name, Runtime, Strict, TrainSettings, read_runtime
 
 __all__ = ["Sweep", "Vary", "read_sweep", "variants"]
 

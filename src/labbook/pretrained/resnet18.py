@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from labbook.core.errors import DataError
+from labbook.core.files import read_bytes
 from labbook.download import FETCH, FETCH_AGAIN, Remote, obtain
-from labbook.errors import DataError
-from labbook.files import read_bytes
 
 __all__ = ["fetch", "read", "without_head"]
 

@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from labbook.files import read_bytes, write_text
+from labbook.core.files import read_bytes, write_text
 from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three, threshold
 from labbook.report.figures import learning_curves, overview, side_by_side, sweep_curve
 from labbook.report.records import Pending, PendingSweep, Record, SweepRecord, of_overview

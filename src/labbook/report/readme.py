@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from labbook.errors import DataError
-from labbook.files import read_bytes, write_text
+from labbook.core.errors import DataError
+from labbook.core.files import read_bytes, write_text
+from labbook.core.stage import run
 from labbook.report.tables import comparison, markdown
-from labbook.stage import run
 
 __all__ = ["filled"]
 

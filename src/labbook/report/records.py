@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from labbook.errors import DataError
-from labbook.files import read_json
+from labbook.core.errors import DataError
+from labbook.core.files import read_json
 from labbook.params.project import Experiment, Project
 from labbook.params.sweep import Sweep
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from labbook.files import write_text
+from labbook.core.files import write_text
 from labbook.report.records import Pending, PendingSweep, Record, SweepRecord
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
@@ -18,8 +18,8 @@ __all__ = [
 
 COLUMNS = (
     "experiment", "assignment", "reported_test_accuracy", "test_accuracy", "gap", "verdict", "required", "required_reached",
-    "chance", "test_loss", "test_mean_iou", "test_calibration_error", "train_accuracy", "val_accuracy", "kept", "best_epoch",
-    "epochs", "parameters", "data", "device", "precision", "threads", "seed", "restart", "torch",
+    "chance", "test_loss", "test_mean_iou", "chance_mean_iou", "test_calibration_error", "train_accuracy", "val_accuracy",
+    "kept", "best_epoch", "epochs", "parameters", "data", "device", "precision", "threads", "seed", "restart", "torch",
 )  # fmt: skip
 WHOLE = ("best_epoch", "epochs", "parameters", "threads", "seed", "restart")
 NOT_RUN = "not yet run"
@@ -63,6 +63,7 @@ def _row(record: Record) -> dict[str, object]:
         "chance": metrics["chance_accuracy"],
         "test_loss": metrics["test_loss"],
         "test_mean_iou": metrics.get("test_mean_iou"),
+        "chance_mean_iou": metrics.get("chance_mean_iou"),
         "test_calibration_error": metrics.get("test_calibration_error"),
         "train_accuracy": metrics["train_accuracy"],
         "val_accuracy": metrics.get("val_accuracy"),
@@ -125,6 +126,7 @@ def segmentation_table(table: pd.DataFrame) -> pd.DataFrame:
             "pixel accuracy": rows["test_accuracy"].map(_accuracy),
             "chance": rows["chance"].map(_accuracy),
             "mean IoU": rows["test_mean_iou"].map(_accuracy),
+            "chance IoU": rows["chance_mean_iou"].map(_accuracy),
         }
     )
 
@@ -173,7 +175,7 @@ def write_results(
     parts = ["# Results", "Written by the report stage.", about, note, markdown(comparison(table))]
     segmentation = segmentation_table(table)
     if not segmentation.empty:
-        note = "Mean IoU: intersection over union of the pixels of a class, averaged over the classes."
+        note = "Mean IoU: intersection over union of the pixels of a class, averaged over the classes; chance: one class alone."
         parts += ["## Segmentation", note, markdown(segmentation)]
     for sweep in sweeps:
         measured = markdown(sweep_table(sweep)) if isinstance(sweep, SweepRecord) else f"{NOT_RUN.capitalize()} on this data."

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from labbook.files import write_text
+from labbook.core.files import write_text
 from labbook.params.project import Project
 
 __all__ = ["timing_table", "write_timing"]

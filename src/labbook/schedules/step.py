@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from labbook.parts import PartSettings
+from labbook.core.parts import PartSettings
 
 __all__ = ["Settings", "build"]
 

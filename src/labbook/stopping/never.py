@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from labbook.parts import PartSettings
+from labbook.core.parts import PartSettings
 
 __all__ = ["Settings", "build"]
 

@@ -17,8 +17,8 @@ from typing import Any
 import filelock
 import torch
 
-from labbook.errors import TrainingError
-from labbook.files import explain, write_bytes
+from labbook.core.errors import TrainingError
+from labbook.core.files import explain, write_bytes
 
 __all__ = ["CHECKPOINTS", "Checkpoint", "code_digest", "discard", "fingerprint", "hold"]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from labbook.errors import ConstraintError
-from labbook.params.training import Constraint
+from labbook.core.errors import ConstraintError
+from labbook.core.settings import Constraint
 
 __all__ = ["check", "count_parameters"]
 

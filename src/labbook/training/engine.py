@@ -1,10 +1,9 @@
 """The training loop. The dataset is a tensor on the device, an epoch a permutation of its rows, a batch a slice of it.
 
 Small models at small batches are bound by overhead, so a step does nothing that can wait: figures are summed on the
-device and read when a row of the history is due, and the optimiser's update is called without the decorators around it.
+device and read when a row of the history is due. What a step computes is the backend's (`labbook.backends`).
 """
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,20 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
-from labbook.errors import TrainingError
-from labbook.inference import Inputs, Tally, measure
-from labbook.runtime import in_bf16
+from labbook.core.errors import TrainingError
+from labbook.core.inference import Inputs, Tally, measure
 from labbook.training.checkpoint import Checkpoint
 from labbook.training.history import Row
 from labbook.training.progress import Show
+from labbook.training.watch import watch
 
-__all__ = ["Augmentation", "Plan", "Trained", "fit"]
+__all__ = ["Augmentation", "Backend", "Plan", "Trained", "fit"]
 
 STEPS_BETWEEN_SHOWS = 100
+Loss = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # images and labels → loss and logits; the model has learnt
+Backend = Callable[[nn.Module, Loss, optim.Optimizer, str], Step]  # the last is the precision
 
 
 class Augmentation(Protocol):
-    """What an augmentation offers; see `labbook.augmentations`."""
+    """What an augmentation offers; see `labbook.core.parts`."""
 
     random: Callable[[Tensor, torch.Generator], Tensor] | None
 
@@ -38,9 +40,10 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train; the words are those of `labbook.params.training.TrainSettings`."""
+    """How to train; the words are those of `labbook.core.settings.TrainSettings`."""
 
-    loss: Callable[[Tensor, Tensor], Tensor]
+    backend: Backend
+    loss: Loss
     optimizer: Callable[[Sequence[nn.Parameter]], optim.Optimizer]
     schedule: Callable[[int], float]
     augmentation: Augmentation
@@ -52,6 +55,8 @@ class Plan:
     keep: str
     seed: int
     precision: str = "float32"
+    order: str = "shuffled"
+    watch: Sequence[str] = ()
 
     def steps_per_epoch(self, samples: int) -> int:
         """Count the steps of one epoch."""
@@ -64,12 +69,14 @@ class Trained:
 
     Attributes:
         rows: the history.
+        watched: what the plan watches, at each row.
         weights: the state that the plan keeps.
         kept: index of the row that the weights belong to.
         seconds: of training, those before an interruption included.
     """
 
     rows: list[Row]
+    watched: list[dict[str, dict[str, float]]]
     weights: dict[str, Tensor]
     kept: int
     seconds: float
@@ -108,22 +115,14 @@ def fit(
     if checkpoint and (state := checkpoint.load()):
         run.restore(state)
     every, last = plan.validate_every or steps, steps * plan.epochs
-    # The raw update: the decorators around `step` (profiler scope, hooks) cost a small model 5 % of its time.
-    update, augment = inspect.unwrap(type(run.optimizer).step), plan.augmentation.random
-    forward = in_bf16(model, run.device) if plan.precision == "bf16" else model
+    augment, step = plan.augmentation.random, plan.backend(model, plan.loss, run.optimizer, plan.precision)
     started = saved = time.perf_counter()
     earlier = run.seconds
 
     tally = Tally()
     model.train()
     for images, labels in run.batches(train, steps):
-        for parameter in run.parameters:
-            parameter.grad = None
-        logits = forward(augment(images, run.generator) if augment else images)
-        loss = plan.loss(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            update(run.optimizer)
+        loss, logits = step(augment(images, run.generator) if augment else images, labels)
         tally.add(loss, logits, labels)
         run.step += 1
         if run.step % every and run.step != last:
@@ -134,6 +133,7 @@ def fit(
         val = measure(model, plan.loss, validation) if validation is not None else (None, None)
         seen = measure(model, plan.loss, test) if test is not None else (None, None)
         run.take(Row(run.epoch, run.step, run.lr, *tally.read(), *val, *seen))
+        run.watched.append(watch(plan.watch, model, train))
         tally = Tally()
         show(run.step, run.rows[-1])
         now = time.perf_counter()
@@ -144,7 +144,7 @@ def fit(
             saved = time.perf_counter()
         if run.stopped:
             break
-    return Trained(run.rows, run.kept_weights(), run.kept, earlier + time.perf_counter() - started)
+    return Trained(run.rows, run.watched, run.kept_weights(), run.kept, earlier + time.perf_counter() - started)
 
 
 class _Run:
@@ -152,11 +152,11 @@ class _Run:
 
     def __init__(self, model: nn.Module, plan: Plan, device: torch.device) -> None:
         self.model, self.plan, self.device = model, plan, device
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = plan.optimizer(self.parameters)
+        self.optimizer = plan.optimizer([parameter for parameter in model.parameters() if parameter.requires_grad])
         self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.generator = torch.Generator(device).manual_seed(plan.seed)
         self.rows: list[Row] = []
+        self.watched: list[dict[str, dict[str, float]]] = []
         self.best: dict[str, Tensor] = {}
         self.kept, self.step, self.epoch, self.lr, self.seconds, self.stopped = -1, 0, 1, self.base_lrs[0], 0.0, False
 
@@ -168,7 +168,7 @@ class _Run:
             for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = lr * factor
             self.lr = self.base_lrs[0] * factor
-            order = _order(len(train), self.plan.seed, self.epoch, self.device)[: steps * self.plan.batch_size]
+            order = _order(train.labels, self.plan, self.epoch)[: steps * self.plan.batch_size]
             yield from train.shuffled(order, self.plan.batch_size, self.step % steps)
 
     def take(self, row: Row) -> None:
@@ -201,6 +201,7 @@ class _Run:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rows": [asdict(row) for row in self.rows],
+            "watched": self.watched,
             "best": self.best,
             "kept": self.kept,
             "step": self.step,
@@ -217,7 +218,7 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.rows = [Row(**row) for row in state["rows"]]
+        self.rows, self.watched = [Row(**row) for row in state["rows"]], state["watched"]
         self.best, self.kept = {name: tensor.to(self.device) for name, tensor in state["best"].items()}, state["kept"]
         self.step, self.seconds, self.stopped = state["step"], state["seconds"], state["stopped"]
         random = state["random"]
@@ -230,7 +231,9 @@ class _Run:
         print(f"going on from the checkpoint at step {self.step}", flush=True)
 
 
-def _order(samples: int, seed: int, epoch: int, device: torch.device) -> Tensor:
+def _order(labels: Tensor, plan: Plan, epoch: int) -> Tensor:
     """Draw an epoch's order, from the seed and the epoch alone and on the CPU: the same on every device and after a resume."""
-    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
-    return torch.randperm(samples, generator=torch.Generator().manual_seed(mixed)).to(device)
+    if plan.order == "by_class":
+        return torch.argsort(labels, stable=True)
+    mixed = int(np.random.SeedSequence((plan.seed, epoch)).generate_state(1, np.uint64)[0])
+    return torch.randperm(len(labels), generator=torch.Generator().manual_seed(mixed)).to(labels.device)

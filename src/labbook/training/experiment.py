@@ -1,5 +1,6 @@
 """From the settings of an experiment and a prepared dataset to trained weights."""
 
+import importlib
 import os
 import platform
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from labbook.errors import ParamsError
-from labbook.files import write_bytes
-from labbook.inference import model_shape, place
-from labbook.packed import Packed
-from labbook.params.training import PARTS, Runtime, TrainSettings
-from labbook.parts import load
-from labbook.runtime import check_bf16, configure
+from labbook.core.errors import ParamsError
+from labbook.core.files import write_bytes
+from labbook.core.inference import model_shape, place
+from labbook.core.packed import Packed
+from labbook.core.parts import load
+from labbook.core.runtime import check_bf16, configure
+from labbook.core.settings import PARTS, Runtime, TrainSettings
 from labbook.training.checkpoint import CHECKPOINTS, code_digest, fingerprint, hold
 from labbook.training.constraints import check, count_parameters
 from labbook.training.engine import Plan, fit
@@ -74,7 +75,7 @@ def train_experiment(
         LabbookError: a part or the device is not there, the constraint is broken, training cannot go on.
     """
     settings, seed = settings.on(packed.source), settings.seed_of(runtime.seed)
-    device = configure(runtime.device, runtime.threads, seed)
+    device = configure("cpu" if settings.backend == "scratch" else runtime.device, runtime.threads, seed)
     if settings.precision == "bf16":
         check_bf16(device, f"{key}.precision")
     parts = {family: load(family, getattr(settings, family), f"{key}.{family}") for family in PARTS}
@@ -97,6 +98,7 @@ def train_experiment(
     optimizer, optimizer_settings = parts["optimizer"]
     epochs = settings.epochs
     plan = Plan(
+        backend=importlib.import_module(f"labbook.backends.{settings.backend}.step").build,
         optimizer=lambda parameters: optimizer.build(optimizer_settings, parameters),
         **made,
         batch_size=settings.batch_size,
@@ -106,6 +108,8 @@ def train_experiment(
         keep=settings.keep,
         seed=seed,
         precision=settings.precision,
+        order=settings.order,
+        watch=settings.watch,
     )
     train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
     train = place(train_split, convert, device)
@@ -146,7 +150,7 @@ def train_experiment(
         "last": _watched(last),
         "best": _watched(kept),
         "settings": settings.model_dump(exclude_none=True),
-    }
+    } | ({"watched": trained.watched} if settings.watch else {})
     weights = {part: tensor.detach().cpu().contiguous() for part, tensor in trained.weights.items()}
     timing = {"source": packed.source} | _timing(trained.seconds, last.epoch, device)
     return Outcome(weights, trained.rows, summary, timing)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from labbook.files import write_tsv
+from labbook.core.files import write_tsv
 
 __all__ = ["Row", "rounded", "write_history"]
 

@@ -8,8 +8,8 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from labbook.errors import DataError
-from labbook.files import read_bytes
+from labbook.core.errors import DataError
+from labbook.core.files import read_bytes
 
 __all__ = ["PRETRAINED", "Start", "read_start"]
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.errors import ScratchError
-from labbook.scratch.layer import Array
+from labbook.backends.scratch.layer import Array
+from labbook.core.errors import ScratchError
 
 __all__ = ["CrossEntropyLoss"]
 

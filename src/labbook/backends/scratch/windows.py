@@ -7,8 +7,8 @@ Dumoulin and Visin (2016), "A guide to convolution arithmetic for deep learning"
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from labbook.errors import ScratchError
-from labbook.scratch.layer import Array
+from labbook.backends.scratch.layer import Array
+from labbook.core.errors import ScratchError
 
 __all__ = ["check_sizes", "spread", "windows"]
 

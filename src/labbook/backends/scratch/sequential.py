@@ -1,7 +1,7 @@
 """Layers one after another, with PyTorch's names: `1.weight` is the weight of the second layer."""
 
-from labbook.errors import ScratchError
-from labbook.scratch.layer import Array, Layer
+from labbook.backends.scratch.layer import Array, Layer
+from labbook.core.errors import ScratchError
 
 __all__ = ["Sequential"]
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from labbook.errors import LabbookError
+from labbook.core.errors import LabbookError
 
 __all__ = ["run"]
 

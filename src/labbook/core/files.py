@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labbook.errors import DataError, LabbookError
+from labbook.core.errors import DataError, LabbookError
 
 __all__ = ["read_bytes", "read_json", "replace", "write_bytes", "write_json", "write_text", "write_tsv"]
 

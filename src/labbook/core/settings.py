@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from labbook.params.reading import merge, pick, read, validate
-from labbook.parts import Part, describe
+from labbook.core.parts import Part, describe
+from labbook.core.reading import merge, pick, read, validate
 
 __all__ = [
     "NAME",
@@ -66,6 +66,9 @@ class TrainSettings(Strict):
 
     dataset: Name
     pretrained: Name = Field(description="weights to start from, a block of `pretrained`; none: drawn at random")
+    backend: Literal["pytorch", "scratch"] = Field(
+        description="what computes a step: PyTorch, or the NumPy layers from scratch"
+    )
     validation: bool = Field(description="hold the dataset's validation split out of the training set")
     model: Part
     loss: Part
@@ -81,6 +84,8 @@ class TrainSettings(Strict):
         description="which weights are kept: those after the last step, or the best ones on validation data"
     )
     restart: int = Field(0, ge=0, description="which of several random starts from the same seed; chosen on validation data")
+    order: Literal["shuffled", "by_class"] = Field("shuffled", description="of the samples in an epoch")
+    watch: list[Literal["gradient_norms", "dead_units"]] = Field([], description="by layer, at every row of the history")
     test_curve: bool = Field(False, description="record the test curve while training; nothing is chosen by it")
     precision: Literal["float32", "bf16"] = Field("float32", description="of forward and backward; weights stay float32")
     constraint: Constraint = Constraint()
@@ -95,6 +100,14 @@ class TrainSettings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _scratch_has_not_everything(self) -> "TrainSettings":
+        for key, there in (("loss", "cross_entropy"), ("optimizer", "sgd"), ("precision", "float32"), ("watch", [])):
+            found = getattr(self, key)
+            if self.backend == "scratch" and getattr(found, "name", found) != there:
+                raise ValueError(f"backend: scratch has only {there or 'an empty list'} for {key}")
+        return self
+
+    @model_validator(mode="after")
     def _embedded_is_a_training_too(self) -> "TrainSettings":
         if not self.embedded:
             return self
@@ -103,7 +116,7 @@ class TrainSettings(Strict):
         except ValidationError as error:
             raise ValueError("embedded: " + describe(error, TrainSettings, "")) from error
         others = [part for part in PARTS if getattr(merged, part).name != getattr(self, part).name]
-        others += [key for key in ("dataset", "pretrained") if getattr(merged, key) != getattr(self, key)]
+        others += [key for key in ("dataset", "pretrained", "backend") if getattr(merged, key) != getattr(self, key)]
         if others:
             raise ValueError(f"embedded.{others[0]}: may not name another one, as stages depend on what is named")
         return self

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from labbook.errors import ScratchError
+from labbook.core.errors import ScratchError
 
 __all__ = ["Array", "Layer", "draw_uniform", "floating"]
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
-from labbook.scratch.layer import Array, Layer, draw_uniform, floating
+from labbook.backends.scratch.layer import Array, Layer, draw_uniform, floating
 
 __all__ = ["Flatten", "Linear"]
 

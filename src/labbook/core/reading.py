@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from labbook.errors import ParamsError
-from labbook.parts import closest, describe
+from labbook.core.errors import ParamsError
+from labbook.core.parts import closest, describe
 
 __all__ = ["PARAMS", "merge", "pick", "read", "validate"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import DTypeLike
 
-from labbook.scratch.layer import Array, Layer, Shape, floating
+from labbook.backends.scratch.layer import Array, Layer, Shape, floating
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
 

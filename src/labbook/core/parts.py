@@ -1,7 +1,20 @@
 """The parts of an experiment, found by name: a block named `mlp` under `model` is the file `models/mlp.py`.
 
-Each such file holds `Settings`, the typed keys of its block, and `build`. A new architecture, optimiser, schedule,
-loss, augmentation or stopping rule is a new file, and only the experiments that name it depend on it.
+A new architecture, optimiser, schedule, loss, augmentation or stopping rule is a new file, and only the experiments that
+name it depend on it. What each offers:
+
+    models         Settings, build(settings, image_shape, classes): a Module of images (N, C, H, W) that gives logits
+    losses         Settings, build(settings): a function of logits and labels that gives their mean loss
+    optimizers     Settings, build(settings, parameters): a fused torch.optim.Optimizer
+    schedules      Settings, build(settings): a function of the epoch, from 1, that gives the factor on the learning rate
+    augmentations  Settings, build(settings): `fixed`, done once to every image, bytes (N, C, H, W) to float32; and `random`,
+                   done to each batch of training with the given generator, or None
+    stopping       Settings, build(settings): a function of all validation losses so far: stop now?
+    evaluation     evaluate(...): figures of predictions on the test set; write(...): metrics, plot data and pictures
+    datasets       fetch(source, folder); prepare(folder, source, validation_fraction, seed), which gives a `Packed`
+    composed       compose(packed, validation_fraction, seed): a `Packed` made from another
+    pretrained     fetch(folder): the published file; read(folder): its weights by the names of our model's state;
+                   without_head(state)
 """
 
 import difflib
@@ -12,7 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from labbook.errors import ParamsError
+from labbook.core.errors import ParamsError
 
 __all__ = ["FAMILIES", "Part", "PartSettings", "closest", "describe", "find", "load", "names"]
 
@@ -67,7 +80,7 @@ def find(family: str, name: str, key: str) -> ModuleType:
 
 def names(family: str) -> list[str]:
     """Name all there is of a family."""
-    return sorted(file.stem for file in (Path(__file__).parent / FAMILIES[family]).glob("[a-z]*.py"))
+    return sorted(file.stem for file in (Path(__file__).parents[1] / FAMILIES[family]).glob("[a-z]*.py"))
 
 
 def load(family: str, part: Part, key: str) -> tuple[ModuleType, Any]:

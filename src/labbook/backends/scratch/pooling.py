@@ -5,8 +5,8 @@ Inputs (N, C, H, W), outputs (N, C, H', W') with H' = ⌊(H − kernel) / stride
 
 import numpy as np
 
-from labbook.scratch.layer import Array, Layer
-from labbook.scratch.windows import check_sizes, spread, windows
+from labbook.backends.scratch.layer import Array, Layer
+from labbook.backends.scratch.windows import check_sizes, spread, windows
 
 __all__ = ["AvgPool2d", "MaxPool2d"]
 

@@ -14,9 +14,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from labbook.errors import DataError
-from labbook.files import replace
-from labbook.parts import names
+from labbook.core.errors import DataError
+from labbook.core.files import replace
+from labbook.core.parts import names
 
 __all__ = ["Packed", "Split", "carve_validation", "read_packed", "write_packed"]
 

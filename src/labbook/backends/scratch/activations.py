@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from labbook.scratch.layer import Array, Layer
+from labbook.backends.scratch.layer import Array, Layer
 
 __all__ = ["ELU", "ReLU", "Tanh"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from labbook.packed import Split
+from labbook.core.packed import Split
 
 __all__ = ["Inputs", "Tally", "measure", "model_shape", "place", "predict"]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from labbook.errors import ScratchError
-from labbook.scratch.layer import Layer
+from labbook.backends.scratch.layer import Layer
+from labbook.core.errors import ScratchError
 
 __all__ = ["SGD"]
 

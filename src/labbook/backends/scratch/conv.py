@@ -7,8 +7,8 @@ every window becomes a column, and the kernels, written as rows, are multiplied 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from labbook.scratch.layer import Array, Layer, draw_uniform, floating
-from labbook.scratch.windows import check_sizes, spread, windows
+from labbook.backends.scratch.layer import Array, Layer, draw_uniform, floating
+from labbook.backends.scratch.windows import check_sizes, spread, windows
 
 __all__ = ["Conv2d"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, optim
 
-from labbook.errors import DeviceError
+from labbook.core.errors import DeviceError
 
 __all__ = ["check_bf16", "choose_device", "configure", "in_bf16"]
 

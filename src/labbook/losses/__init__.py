@@ -1,1 +1,0 @@
-"""One file a loss: `build(settings)` gives a function of logits and labels that returns their mean loss."""

@@ -1,1 +1,0 @@
-"""One file an optimiser: `build(settings, parameters)` gives a fused `torch.optim.Optimizer`."""

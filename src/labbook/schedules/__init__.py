@@ -1,1 +1,0 @@
-"""One file a schedule: `build(settings)` gives the factor on the learning rate in an epoch, counted from 1."""

@@ -1,1 +1,0 @@
-"""One file a stopping rule: `build(settings)` gives a function of all validation losses so far: stop now?"""

@@ -1,0 +1,59 @@
+"""What is watched while a network learns, beside loss and accuracy: how its gradients flow, and which units are dead."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from labbook.core.inference import Inputs
+
+__all__ = ["dead_units", "gradient_norms", "watch"]
+
+
+def watch(what: Sequence[str], model: nn.Module, inputs: Inputs) -> dict[str, dict[str, float]]:
+    """Give each of what is asked for, by the names of the model's layers, to six significant digits."""
+    figures = {}
+    if "gradient_norms" in what:
+        figures["gradient_norms"] = gradient_norms(model)
+    if "dead_units" in what:
+        figures["dead_units"] = dead_units(model, inputs)
+    return {name: {layer: float(f"{value:.6g}") for layer, value in values.items()} for name, values in figures.items()}
+
+
+def gradient_norms(model: nn.Module) -> dict[str, float]:
+    """Give the Euclidean norm of the gradient of each layer's parameters, of the batch of the last step."""
+    norms = {}
+    for name, module in model.named_modules():
+        gradients = [parameter.grad.flatten() for parameter in module.parameters(recurse=False) if parameter.grad is not None]
+        if gradients:
+            norms[name] = float(torch.cat(gradients).norm())
+    return norms
+
+
+@torch.no_grad()
+def dead_units(model: nn.Module, inputs: Inputs) -> dict[str, float]:
+    """Give the fraction of each ReLU's units, or channels, that are zero for every input.
+
+    Lu et al. (2020), "Dying ReLU and initialization", section 2. The model is left in the mode it was in, without hooks.
+    """
+    alive: dict[str, Tensor] = {}
+
+    def note(name: str, outputs: Tensor) -> None:
+        positive = (outputs > 0).transpose(0, 1).flatten(1).any(1)
+        alive[name] = alive[name] | positive if name in alive else positive
+
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, outputs, name=name: note(name, outputs))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    was_training = model.training
+    try:
+        model.eval()
+        for images, _ in inputs.batches():
+            model(images)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return {name: 1 - float(units.float().mean()) for name, units in alive.items()}
