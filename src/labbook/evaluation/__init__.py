@@ -1,10 +1,10 @@
 """What the kinds of task share: confusion counts, and the files that each leaves for the report."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from labbook.core.files import replace, write_text
@@ -30,20 +30,21 @@ def write_confusion(path: Path, counts: NDArray[np.int64], classes: tuple[str, .
     write_text(path, "\n".join(["actual,predicted,count", *rows]) + "\n")
 
 
-def write_files(name: str, counts: NDArray[np.int64], classes: tuple[str, ...], picture: Figure) -> dict[str, str]:
+def write_files(
+    name: str, counts: NDArray[np.int64], classes: tuple[str, ...], draw: Callable[[Path], object]
+) -> dict[str, str]:
     """Write what every task leaves for the report, and say where.
 
     Args:
         name: of the experiment.
         counts: (classes, classes), a row for each actual class.
         classes: names.
-        picture: of test samples.
+        draw: writes the picture of test samples, a PNG, without name and version of the software: the same bytes always.
 
     Raises:
         LabbookError: the disk is full or a folder cannot be written.
     """
     confusion, samples = Path(f"plots/confusion/{name}.csv"), Path(f"plots/samples/{name}.png")
     write_confusion(confusion, counts, classes)
-    # No name and version of the software in the file: the same pixels give the same bytes.
-    replace(samples, lambda part: picture.savefig(part, format="png", dpi=100, metadata={"Software": None}))
+    replace(samples, draw)
     return {"confusion": str(confusion), "samples": str(samples)}

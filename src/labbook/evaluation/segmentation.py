@@ -86,7 +86,9 @@ def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes:
         images: (N, C, H, W) of the test set.
         classes: names.
     """
-    return write_files(name, evaluation.confusion, classes, _draw(evaluation, images, classes))
+    picture = _draw(evaluation, images, classes)
+    options: dict[str, Any] = {"format": "png", "dpi": 100, "metadata": {"Software": None}}
+    return write_files(name, evaluation.confusion, classes, lambda path: picture.savefig(path, **options))
 
 
 def _draw(evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:

@@ -13,10 +13,15 @@ LAST_THREE = ("mnist_resnet_bn_sgd", "mnist_cnn_adam_tuned", "mnist_resnet_bn_ad
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, and one sentence or two that answer it."""
+    """A question, and one sentence or two that answer it.
+
+    Attributes:
+        timed: two experiments whose seconds belong to the answer; they are not in the page's bytes, which fills them in.
+    """
 
     question: str
     answer: str
+    timed: tuple[str, str] | None = None
 
 
 def threshold(source: str) -> float:
@@ -29,6 +34,7 @@ def answer_b(records: list[Record]) -> list[Answer]:
     by_name = {record.name: record for record in records}
     answers = []
     pairs = (
+        ("mnist_mlp_2x50", "mnist_mlp_2x50_numpy", _pytorch_and_numpy),
         ("mnist_cnn_small", "mnist_cnn_pool_first", _swap),
         ("mnist_cnn_pool_first", "mnist_cnn_pool_first_tanh", _relu_and_tanh),
         ("mnist_cnn_small", "mnist_cnn_adam", _sgd_and_adam),
@@ -104,6 +110,17 @@ def best_of_last_three(records: list[Record]) -> Record | None:
     """Choose the one of hand-in 2's last three models that is shown in detail: the most accurate, the first if equal."""
     last = [record for record in records if record.name in LAST_THREE]
     return max(last, key=lambda record: record.test_accuracy, default=None)
+
+
+def _pytorch_and_numpy(pytorch: Record, numpy: Record) -> Answer:
+    question = "Are NumPy and PyTorch equally accurate, and which is faster?"
+    accuracies = f"Test accuracy is {pytorch.test_accuracy:.4f} in PyTorch and {numpy.test_accuracy:.4f} in NumPy"
+    timed = pytorch.name, numpy.name
+    if pytorch.card["seed"] != numpy.card["seed"] or not _same_but(pytorch, numpy, "backend"):
+        return Answer(question, f"{accuracies}, but the two runs differ in other settings too.", timed)
+    first, last = ((pytorch.history["train_loss"] - numpy.history["train_loss"]).abs().iloc[row] for row in (0, -1))
+    curves = f"their train losses differ by {first:.1e} after the first epoch and by {last:.1e} after the last"
+    return Answer(question, f"{accuracies}. From the same initial weights and in the same order, {curves}.", timed)
 
 
 def _swap(relu_first: Record, pool_first: Record) -> Answer:
