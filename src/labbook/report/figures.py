@@ -67,7 +67,7 @@ def overview(records: list[Record]) -> str:
         for place, record in enumerate(records):
             error = 100 * (1 - record.history["test_accuracy"])
             # Every second one is dashed, so that two that agree in every figure are both seen.
-            style = ("--", "-")[place % 2]
+            style = ("--", "-")[(place + place // 10) % 2]
             axis.plot(record.history["epoch"], error, style, label=record.name, linewidth=1.3, color=f"C{place % 10}")
         for source in {record.card["source"] for record in records}:
             axis.axhline(100 * (1 - threshold(source)), color=INK, linestyle=":", linewidth=1)
