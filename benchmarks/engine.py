@@ -27,17 +27,14 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
-from turns import median, ratio, take_turns, usual_epoch, write_page
+from turns import LR, engine_epoch, median, ratio, take_turns, usual_epoch, write_page
 
-from labbook.augmentations.none import Scaled
-from labbook.backends.pytorch import step as pytorch
-from labbook.core.inference import Inputs, place
+from labbook.core.inference import place
 from labbook.core.packed import Split
 from labbook.core.runtime import configure
 from labbook.models import cnn, mlp
-from labbook.training.engine import Plan, fit
 
-SAMPLES, THREADS, LR = 60_000, 2, 0.01
+SAMPLES, THREADS = 60_000, 2
 MEAN, STD = 0.1307, 0.3081
 TRANSFORMS = {
     "usual": transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]),
@@ -65,24 +62,6 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
 def usual(model: nn.Module, batch: int, data: datasets.MNIST) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     usual_epoch(model, optimizer, DataLoader(data, batch_size=batch, shuffle=True))
-
-
-def engine(model: nn.Module, batch: int, train: Inputs) -> None:
-    plan = Plan(
-        backend=pytorch.build,
-        loss=functional.cross_entropy,
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=LR, fused=True),
-        schedule=lambda epoch: 1.0,
-        augmentation=Scaled(),
-        stopping=lambda losses: False,
-        batch_size=batch,
-        drop_last=False,
-        epochs=1,
-        validate_every=None,
-        keep="last",
-        seed=0,
-    )
-    fit(model.to(memory_format=torch.channels_last), train, None, None, plan)
 
 
 def floor(model: nn.Module, batch: int, *, raw: bool, steps: int | None = None) -> None:
@@ -125,7 +104,7 @@ def take_turn(contender: str, case: str, root: Path) -> float:
         data = datasets.MNIST(root, train=True, transform=TRANSFORMS[contender])
         run = functools.partial(usual, build(), batch, data)
     elif contender == "engine":
-        run = functools.partial(engine, build(), batch, place(random_images(), normalise, torch.device("cpu")))
+        run = functools.partial(engine_epoch, build(), batch, place(random_images(), normalise, torch.device("cpu")))
     else:
         run = functools.partial(floor, build(), batch, raw=contender == "raw")
     if contender in TRANSFORMS:

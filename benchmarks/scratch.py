@@ -5,6 +5,7 @@
 Two contenders take turns, each turn in a process of its own, in float32 and with the same number of threads:
 numpy   layers of `labbook.backends.scratch`
 torch   PyTorch's of the same names
+The MLP is trained by the engine, with the one backend and with the other.
 Values are random: time does not depend on them.
 """
 
@@ -12,22 +13,22 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from turns import median, ratio, take_turns, write_page
+from turns import engine_epoch, median, ratio, take_turns, write_page
 
-from labbook.backends.scratch.activations import ReLU
+from labbook.backends.pytorch import step as pytorch
+from labbook.backends.scratch import step as scratch
 from labbook.backends.scratch.conv import Conv2d
-from labbook.backends.scratch.linear import Flatten, Linear
-from labbook.backends.scratch.loss import CrossEntropyLoss
-from labbook.backends.scratch.optimizer import SGD
-from labbook.backends.scratch.sequential import Sequential
+from labbook.core.inference import Inputs
 from labbook.core.runtime import configure
+from labbook.training.engine import Backend
 
-SAMPLES, BATCH, LR = 60_000, 128, 0.01
+SAMPLES, BATCH = 60_000, 128
 CONTENDERS = ("numpy", "torch")
 
 
@@ -56,45 +57,20 @@ def conv_torch() -> Callable[[], object]:
     return run
 
 
-def mlp_numpy() -> Callable[[], object]:
-    generator = np.random.default_rng(0)
-    images = generator.random((SAMPLES, 1, 28, 28), np.float32)
-    labels = generator.integers(0, 10, SAMPLES)
-    layers = [Linear(*sizes, generator=generator) for sizes in ((784, 50), (50, 50), (50, 10))]
-    model = Sequential(Flatten(), layers[0], ReLU(), layers[1], ReLU(), layers[2])
-    criterion, optimizer = CrossEntropyLoss(), SGD(model, lr=LR)
-
-    def epoch() -> None:
-        order = generator.permutation(SAMPLES)
-        for start in range(0, SAMPLES, BATCH):
-            chosen = order[start : start + BATCH]
-            criterion.forward(model.forward(images[chosen]), labels[chosen])
-            model.backward_parameters(criterion.backward())
-            optimizer.step()
-
-    return epoch
-
-
-def mlp_torch() -> Callable[[], object]:
-    images, labels = torch.rand(SAMPLES, 1, 28, 28), torch.randint(10, (SAMPLES,))
-    layers = [nn.Linear(*sizes) for sizes in ((784, 50), (50, 50), (50, 10))]
-    model = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-    criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=LR, fused=True)
-
-    def epoch() -> None:
-        order = torch.randperm(SAMPLES)
-        for start in range(0, SAMPLES, BATCH):
-            chosen = order[start : start + BATCH]
-            optimizer.zero_grad()
-            criterion(model(images[chosen]), labels[chosen]).backward()
-            optimizer.step()
-
-    return epoch
+def mlp(backend: Backend) -> Callable[[], object]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(SAMPLES, 28, 28, 1, generator=generator)
+    inputs = Inputs(images, torch.randint(10, (SAMPLES,), generator=generator), None)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10))
+    return lambda: engine_epoch(model, BATCH, inputs, backend)
 
 
 CASES: dict[str, tuple[dict[str, Callable[[], Callable[[], object]]], int]] = {  # and how often in a turn
     "Conv2d 3→32, 5×5, batch 64 of 32×32, forward and backward": ({"numpy": conv_numpy, "torch": conv_torch}, 20),
-    "MLP 784-50-50-10, batch 128, an epoch of 60,000 images": ({"numpy": mlp_numpy, "torch": mlp_torch}, 1),
+    "MLP 784-50-50-10, batch 128, an epoch of 60,000 images": (
+        {"numpy": partial(mlp, scratch.build), "torch": partial(mlp, pytorch.build)},
+        1,
+    ),
 }
 
 

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn, optim
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from labbook.augmentations.none import Scaled
+from labbook.backends.pytorch import step as pytorch
 from labbook.core.files import write_text
+from labbook.core.inference import Inputs
+from labbook.training.engine import Backend, Plan, fit
 
-__all__ = ["Turns", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
+__all__ = ["LR", "Turns", "engine_epoch", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
 
+LR = 0.01
 Turns = list[dict[str, float]]  # seconds of each contender, a dictionary a round
 
 
@@ -43,6 +49,25 @@ def usual_epoch(model: nn.Module, optimizer: optim.Optimizer, loader: "DataLoade
         optimizer.step()
         total += loss.item()
         correct += (logits.argmax(1) == labels).sum().item()
+
+
+def engine_epoch(model: nn.Module, batch: int, train: Inputs, backend: Backend = pytorch.build) -> None:
+    """Train for one epoch with the engine, by plain SGD."""
+    plan = Plan(
+        backend=backend,
+        loss=functional.cross_entropy,
+        optimizer=lambda parameters: optim.SGD(parameters, lr=LR, fused=True),
+        schedule=lambda epoch: 1.0,
+        augmentation=Scaled(),
+        stopping=lambda losses: False,
+        batch_size=batch,
+        drop_last=False,
+        epochs=1,
+        validate_every=None,
+        keep="last",
+        seed=0,
+    )
+    fit(model.to(memory_format=torch.channels_last), train, None, None, plan)
 
 
 def median(turns: Turns, contender: str) -> float:
