@@ -74,6 +74,7 @@ def candidates() -> dict[str, list[dict[str, Any]]]:
         ],
         # Settings are given; stopping by a noisy validation loss leaves much to the random start.
         # The report names Kaiming-uniform initialisation, not its gain; PyTorch's default is the one with a = √5.
+        "cifar10_cnn": starts,
         "cifar10_cnn_bn": [
             *({"model": cnn_of_d(double=False, dropout=None)} | start for start in starts),
             {"model": cnn_of_d(double=False, dropout=None) | {"init": "default"}},
