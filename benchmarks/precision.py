@@ -2,20 +2,25 @@
 
     python benchmarks/precision.py experiment ...     # needs the prepared dataset; writes benchmarks/precision.md
 
-Nothing is chosen by it. All but the precision is as the experiment's block says.
+Nothing is chosen by it. All but the precision is as the experiment's block says, and both train all epochs and keep the last
+weights: early stopping, by a noisy loss, may end the one long before the other and tell of chance alone.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from turns import write_page
 
 from labbook.core.inference import measure, place
 from labbook.core.packed import read_packed
+from labbook.core.parts import Part
 from labbook.core.settings import read_training
 from labbook.trained import restore
 from labbook.training.experiment import train_experiment
+
+ALL_EPOCHS: dict[str, Any] = {"stopping": Part(name="never"), "keep": "last"}
 
 
 def main() -> None:
@@ -25,7 +30,7 @@ def main() -> None:
         packed = read_packed(Path("data/processed") / f"{settings.dataset}.safetensors")
         figures = {}
         for precision in ("float32", "bf16"):
-            asked = settings.on(packed.source).model_copy(update={"precision": precision})
+            asked = settings.on(packed.source).model_copy(update=ALL_EPOCHS | {"precision": precision})
             key = f"experiments.{experiment}.train"
             outcome = train_experiment(f"precision/{experiment}_{precision}", asked, runtime, packed, key=key)
             device = torch.device(outcome.summary["device"])
