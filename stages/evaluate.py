@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from labbook.core.files import write_json
-from labbook.core.inference import place, predict
 from labbook.core.packed import read_packed
 from labbook.core.parts import find
 from labbook.core.runtime import configure
 from labbook.core.stage import run
+from labbook.examine import examine
 from labbook.trained import load_trained
 
 
@@ -24,10 +24,8 @@ def main() -> None:
     device = configure(arguments.device, arguments.threads, seed=0)
     packed = read_packed(Path("data/processed") / f"{arguments.dataset}.safetensors")
     summary, restored = load_trained(name, packed, device)
-    test = place(packed.test, restored.convert, device)
-    logits, loss = predict(restored.model, restored.loss, test)
     task = find("task", arguments.task, f"experiments.{name}.task")
-    evaluation = task.evaluate(logits.numpy(), packed.test.labels, loss, packed.classes)
+    evaluation = examine(task, restored, packed, device)
     files = task.write(name, evaluation, packed.test.images, packed.classes)
     trained = {key: summary[key] for key in ("best_epoch", "epochs_trained", "parameters")}
     metrics = evaluation.metrics | summary["best"] | trained | files

@@ -23,15 +23,16 @@ from toolbox import Mirror
 
 from labbook.core.packed import Packed, Split, carve_validation, write_packed
 from labbook.core.reading import read
-from labbook.datasets import mnist
+from labbook.datasets import mnist, rings
 from labbook.download import DATA_ROOT
 
 ROOT = Path(__file__).parent.parent
 KEPT = {
-    "datasets": ("mnist", "tiny_imagenet"),
+    "datasets": ("mnist", "tiny_imagenet", "rings"),
     "composed": ("scenes",),
-    "experiments": ("mnist_mlp_100", "mnist_cnn", "mnist_resnet_sgd"),
+    "experiments": ("mnist_mlp_100", "mnist_cnn", "mnist_resnet_sgd", "rings_relu_random", "rings_relu_zero"),
     "sweeps": ("mnist_cnn_dropout",),
+    "pairs": ("rings_relu",),
 }
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML has the fast ones where libyaml is there
 FastDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -160,6 +161,14 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mirror]]:
             return mirror
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def rings_packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """The disc and the ring, fetched and prepared once."""
+    folder = tmp_path_factory.mktemp("rings")
+    rings.fetch("embedded", folder)
+    return rings.prepare(folder, "embedded", validation_fraction=0.1, seed=0)
 
 
 @pytest.fixture(scope="session")

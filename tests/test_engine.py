@@ -265,6 +265,20 @@ def test_labels_of_pixels_are_learnt(tiny_packed):
     assert (loss, accuracy) == (rows[-1].test_loss, rows[-1].test_accuracy)
 
 
+def test_order_by_class_shows_all_of_a_class_before_the_next(tiny_packed):
+    train, _, _ = splits(tiny_packed)
+    plan = toy_plan(order="by_class", epochs=2)
+    seen = recorded(train)
+    fit(toy_model(tiny_packed), seen, None, None, plan)
+    steps = plan.steps_per_epoch(len(train))
+    for epoch in (seen.drawn[:steps], seen.drawn[steps:]):
+        rows = torch.cat(epoch)
+        assert sorted(rows.tolist()) == list(range(len(train)))
+        labels = train.labels[rows]
+        assert torch.equal(labels, labels.sort().values)
+        assert all((rows[labels == label].diff() > 0).all() for label in labels.unique()), "and in their own order within it"
+
+
 @given(losses=st.lists(st.floats(0, 10), max_size=30))
 def test_never_never_stops(losses):
     assert not never.build(never.Settings(name="never"))(losses)

@@ -96,15 +96,39 @@ def test_no_activation_works_in_place_and_no_module_runs_twice(built):
         runs.clear()
 
 
-@given(shape=images, hidden=st.lists(st.integers(1, 9), max_size=3), classes=classes, dropout=st.sampled_from([0.0, 0.3, 1.0]))
-def test_mlp_has_its_layers_in_order_and_gives_one_logit_a_class(shape, hidden, classes, dropout):
-    model = build_mlp(shape, classes, hidden=hidden, dropout=dropout)
-    block = ["Linear", "ReLU", "Dropout"] if dropout else ["Linear", "ReLU"]
+@given(
+    shape=images,
+    hidden=st.lists(st.integers(1, 9), max_size=3),
+    classes=classes,
+    activation=st.sampled_from(["relu", "sigmoid", "tanh"]),
+    dropout=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_mlp_has_its_layers_in_order_and_gives_one_logit_a_class(shape, hidden, classes, activation, dropout):
+    model = build_mlp(shape, classes, hidden=hidden, activation=activation, dropout=dropout)
+    block = ["Linear", {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "Tanh"}[activation], *["Dropout"] * bool(dropout)]
     assert kinds(model) == ["Flatten", *block * len(hidden), "Linear"]
     sizes = [math.prod(shape), *hidden, classes]
     assert [layer.out_features for layer in model if isinstance(layer, nn.Linear)] == sizes[1:]
     assert count_parameters(model) == sum((into + 1) * out for into, out in itertools.pairwise(sizes))
     assert model(torch.rand(2, *shape)).shape == (2, classes)
+
+
+def test_default_weights_of_an_mlp_are_those_that_pytorch_draws():
+    torch.manual_seed(3)
+    drawn = [nn.Linear(12, 7), nn.Linear(7, 5)]
+    torch.manual_seed(3)
+    built = [layer for layer in build_mlp((3, 2, 2), 5, hidden=[7]) if isinstance(layer, nn.Linear)]
+    for one, two in zip(drawn, built, strict=True):
+        assert torch.equal(one.weight, two.weight)
+        assert torch.equal(one.bias, two.bias)
+
+
+def test_weights_of_an_mlp_are_zero_or_normal_where_that_is_asked_for():
+    assert all(not parameter.any() for parameter in build_mlp(hidden=[50, 20], init="zeros").parameters())
+    for layer in build_mlp(hidden=[400, 300], init="normal", init_std=0.05)[1::2]:
+        assert not layer.bias.any()
+        assert float(layer.weight.detach().std()) == pytest.approx(0.05, rel=0.1)
+        assert float(layer.weight.detach().mean()) == pytest.approx(0, abs=0.005)
 
 
 @settings(max_examples=25)

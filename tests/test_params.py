@@ -57,7 +57,7 @@ def test_params_of_this_repository_are_valid(repository, monkeypatch):
 
 
 def test_params_of_the_work_folder_are_valid(workdir):
-    assert list(check_project().experiments) == ["mnist_mlp_100", "mnist_cnn", "mnist_resnet_sgd"]
+    assert list(check_project().experiments)[:3] == ["mnist_mlp_100", "mnist_cnn", "mnist_resnet_sgd"]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_unknown_device_name_is_refused(edit_params, device):
     assert refusal().startswith(f"device: {device!r} will not do: ")
 
 
-@pytest.mark.parametrize("group", ["experiments", "datasets", "sweeps"])
+@pytest.mark.parametrize("group", ["experiments", "datasets", "sweeps", "pairs"])
 @pytest.mark.parametrize("name", [7, "7", "a.b", "Mnist", "mnistCNN", "", "_a", "a b", "é", "a/b", None, True])
 def test_name_that_dvc_cannot_take_is_refused(edit_params, group, name):
     edit_params(lambda values: values[group].update({name: next(iter(values[group].values()))}))
@@ -321,7 +321,34 @@ def test_sweep_may_train_shorter_than_its_experiment(edit_params):
     check_project()
 
 
-@pytest.mark.parametrize("group", ["experiments", "sweeps"])
+@pytest.mark.parametrize("name", ["mnist_cnn", "mnist_cnn_dropout"])
+def test_pair_with_the_name_of_what_has_checkpoints_too_is_refused(edit_params, name):
+    edit_params(lambda values: values["pairs"].update({name: values["pairs"]["rings_relu"]}))
+    assert refusal().startswith(f"pairs.{name}: an experiment or a sweep has this name already.")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("first", "rings_relu_rando", "'rings_relu_rando' does not stand under experiments; did you mean 'rings_relu_random'?"),
+        ("second", "mnist_cnn", "experiments.mnist_cnn.task is classification, and a pair here needs plane."),
+        ("dataset", "mnist", "experiments.rings_relu_random.train.dataset is rings, and a pair here needs mnist."),
+    ],
+)
+def test_pair_is_of_two_experiments_on_one_plane(edit_params, key, value, wanted):
+    edit_params(put(f"pairs.rings_relu.{key}", value))
+    message = refusal()
+    assert message.startswith(f"pairs.rings_relu.{'first' if key == 'dataset' else key}: ")
+    assert wanted in message
+
+
+@pytest.mark.parametrize(("keys", "wanted"), [({"init": "normal"}, "go together"), ({"init_std": 0.1}, "go together")])
+def test_normal_weights_of_an_mlp_and_their_spread_go_together(edit_params, keys, wanted):
+    edit_params(lambda values: values["experiments"]["mnist_mlp_100"]["train"]["model"].update(keys))
+    assert refusal() == f"{KEY}.train.model: init: normal and init_std {wanted}.\n" + refusal().partition("\n")[2]
+
+
+@pytest.mark.parametrize("group", ["experiments", "sweeps", "pairs"])
 def test_group_without_any_block_is_refused(edit_params, group):
     edit_params(put(group, {}))
     assert refusal().startswith(f"{group}: ")

@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = ("mnist_mlp_100", "mnist_mlp_2x50_numpy", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet")
-OF_A_BLOCK = ("fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep")
+EXPERIMENTS = (
+    "mnist_mlp_100", "mnist_mlp_2x50_numpy", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet", "rings_relu_random",
+    "rings_relu_zero",
+)  # fmt: skip
+OF_A_BLOCK = ("fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep", "pair")
 TIMING_STAGES = {"timing"}
 
 
@@ -83,6 +86,7 @@ def small_params() -> dict:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["device"] = "cpu"
     values["experiments"] = {name: values["experiments"][name] for name in EXPERIMENTS}
+    values["pairs"] = {"rings_relu": values["pairs"]["rings_relu"] | {"starts": 2}}
     for block in (*values["experiments"].values(), *values["pretrained"].values()):
         block["train"]["embedded"] = block["train"].get("embedded", {}) | {"epochs": 1}
     values["experiments"]["mnist_mlp_100"]["train"]["embedded"]["epochs"] = 2
@@ -112,8 +116,10 @@ def without_timing(lock: dict) -> dict:
 
 
 def test_everything_runs_once(pipeline):
-    expected = {"check", "gradcheck", "compose@scenes", "sweep@mnist_cnn_dropout", "exercises", "report", "timing"}
-    expected |= {f"{stage}@{name}" for stage in ("fetch", "prepare") for name in ("mnist", "cifar10", "tiny_imagenet")}
+    expected = {"check", "gradcheck", "compose@scenes", "sweep@mnist_cnn_dropout", "pair@rings_relu"}
+    expected |= {"exercises", "report", "timing"}
+    datasets = ("mnist", "cifar10", "tiny_imagenet", "rings", "points")
+    expected |= {f"{stage}@{name}" for stage in ("fetch", "prepare") for name in datasets}
     expected |= {f"{stage}@resnet18" for stage in ("fetch_pretrained", "pretrain")}
     expected |= {f"{stage}@{name}" for stage in ("train", "evaluate") for name in EXPERIMENTS}
     assert pipeline.first_run == expected

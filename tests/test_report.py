@@ -141,13 +141,13 @@ def test_an_embedded_run_stands_beside_chance_alone(project, tmp_path):
     shown = comparison(results_table("embedded", records))
     assert "chance" in shown
     assert not {"reported", "reproduced", "gap", "verdict", "required"} & set(shown)
-    write_results("embedded", records, [], tmp_path)
+    write_results("embedded", records, [], [], tmp_path)
     assert "0.9909" not in (tmp_path / "embedded.md").read_text() + (tmp_path / "embedded.csv").read_text()
 
 
 def test_an_official_run_stands_beside_the_reported_figure(project, tmp_path):
     records = [make_record(project, "mnist_cnn_adam", [0.97, 0.98])]
-    write_results("official", records, [], tmp_path)
+    write_results("official", records, [], [], tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 | -0.0109 | below |" in text
     assert "Device: cpu, 2 threads; seed 0; torch 2.0" in text
@@ -188,7 +188,7 @@ def test_pytorch_and_numpy_are_compared_with_their_seconds(project, tmp_path, mo
     (answer,) = answer_b([pytorch, numpy])
     assert "0.9710 in PyTorch and 0.9710 in NumPy" in answer.answer
     assert "differ by 1.0e-06 after the first epoch and by 2.0e-03 after the last" in answer.answer
-    write_page("official", [pytorch, numpy], [], tmp_path / "index.html")
+    write_page("official", [pytorch, numpy], [], [], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert page.count('data-ratio="mnist_mlp_2x50 mnist_mlp_2x50_numpy"') == 1
     numpy.card["seed"] = 1
@@ -309,7 +309,7 @@ def page(project, tmp_path, monkeypatch) -> str:
     (tmp_path / "confusion.csv").write_text("actual,predicted,count\n4,4,970\n4,9,12\n9,4,3\n9,9,1006\n")
     (tmp_path / "mistakes.png").write_bytes(b"\x89PNG")
     names = ("mnist_mlp_100", "mnist_cnn_small", "mnist_plain_deep_sgd", "mnist_resnet_bn_sgd")
-    write_page("official", [make_record(project, name, [0.9, 0.985]) for name in names], [], tmp_path / "index.html")
+    write_page("official", [make_record(project, name, [0.9, 0.985]) for name in names], [], [], tmp_path / "index.html")
     return (tmp_path / "index.html").read_text()
 
 
@@ -356,12 +356,12 @@ def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, monkey
     assert sweeps == [PendingSweep(name, sweep) for name, sweep in project.sweeps.items()]
     assert gather_timing(project, tmp_path) == {}
     some = [make_record(project, "mnist_cnn_adam", [0.97, 0.98]), *entries[-2:]]
-    write_results("official", some, sweeps, tmp_path)
+    write_results("official", some, sweeps, [], tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert "| `scenes_unet` | 0.7975 |  |  | not yet run |  |  |  |" in text
     assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 |" in text
     assert "## Dropout probability of mnist_cnn\n\nNot yet run on this data." in text
-    write_page("official", some, sweeps, tmp_path / "index.html")
+    write_page("official", some, sweeps, [], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert page.count("not yet run on this data") == 2
     assert '<h3>Dropout probability of mnist_cnn</h3>\n<p class="pending">Not yet run on this data.</p>' in page
@@ -371,7 +371,7 @@ def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, monkey
 def test_the_source_is_told_where_nothing_was_run(project, tmp_path, source):
     entries = gather(project, tmp_path)
     assert set(results_table(source, entries)["data"]) == {source}
-    write_results(source, entries, [], tmp_path)
+    write_results(source, entries, [], [], tmp_path)
     text = (tmp_path / f"{source}.md").read_text()
     assert f"Data: {source}. Device: –, – threads" in text
     assert ("0.9786" in text) is (source == "official")
@@ -381,9 +381,9 @@ def test_a_sweep_is_shown_with_its_figures(project, tmp_path):
     ((name, sweep),) = project.sweeps.items()
     rows = pd.DataFrame({"value": [0.0, 0.5], "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": [0.97, 0.93]})
     record = SweepRecord(name, sweep, rows)
-    write_results("official", [], [record], tmp_path)
+    write_results("official", [], [record], [], tmp_path)
     assert "| 0.5000 | 0.9300 | 0.1000 | 0.9000 |" in (tmp_path / "official.md").read_text()
-    write_page("official", [], [record], tmp_path / "index.html")
+    write_page("official", [], [record], [], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert '<td class="number">0.9300</td>' in page
     assert "Not yet run" not in page
@@ -401,15 +401,15 @@ def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(project, tmp_path, 
         "test_iou_per_class": {"background": 0.9565, "disc": 0.6893, "9": None},
     }
     other = make_record(project, "mnist_cnn_adam", [0.97, 0.98])
-    write_results("official", [other, record], [], tmp_path)
+    write_results("official", [other, record], [], [], tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert text.endswith("| --- | --- | --- | --- | --- |\n| `scenes_unet` | 0.8500 | 0.1135 | 0.2342 | 0.0388 |\n")
-    write_page("official", [other, record], [], tmp_path / "index.html")
+    write_page("official", [other, record], [], [], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert page.count("mean intersection over union (IoU) 0.2342") == 1
     cells = re.findall(r'<th scope="row">(\w+)</th><td[^>]*>(.*?)</td><td[^>]*>(.*?)</td></tr>', page)
     assert cells == [("background", "0.9941", "0.9565"), ("disc", "0.8072", "0.6893"), ("9", "–", "–")]
-    write_results("official", [other], [], tmp_path)
+    write_results("official", [other], [], [], tmp_path)
     assert "Segmentation" not in (tmp_path / "official.md").read_text()
 
 

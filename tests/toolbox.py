@@ -106,6 +106,11 @@ def splits(packed: Packed) -> tuple[Inputs, Inputs, Inputs]:
     return place(train, convert, CPU), place(validation, convert, CPU), place(packed.test, convert, CPU)
 
 
+def never_asked(images: np.ndarray) -> np.ndarray:
+    """Stand for the model where a task shall look at the test set alone."""
+    raise AssertionError("the task looks beyond the test set")
+
+
 def bits(weights: Mapping[str, Tensor]) -> dict[str, bytes]:
     return {name: tensor.detach().contiguous().numpy().tobytes() for name, tensor in weights.items()}
 

@@ -1,15 +1,75 @@
-"""What the kinds of task share: confusion counts, and the files that each leaves for the report."""
+"""What the kinds of task share: figures of a classifier, confusion counts, and the files that each leaves for the report.
+
+Expected calibration error: Guo et al. (2017), "On calibration of modern neural networks", with 15 equal bins.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labbook.core.files import replace, write_text
 
-__all__ = ["confusion_counts", "write_confusion", "write_files"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # half a second that classification does not pay
+
+__all__ = [
+    "BINS", "Ask", "calibration_error", "classifier_metrics", "confusion_counts", "probabilities", "saved",
+    "write_confusion", "write_files",
+]  # fmt: skip
+
+BINS = 15
+
+# What the evaluate stage hands to a task that looks beyond the test set: bytes (N, C, H, W) → logits (N, classes, ...).
+Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def classifier_metrics(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...]
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Measure a classifier: numbers for `metrics/<experiment>.json`, and confusion counts with a row for each actual class.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,).
+        loss: mean test loss in nats.
+        classes: names.
+    """
+    predicted = logits.argmax(axis=1)
+    confusion = confusion_counts(labels, predicted, len(classes))
+    totals = confusion.sum(axis=1)
+    metrics = {
+        "test_loss": round(loss, 6),
+        "test_accuracy": round(float(np.mean(predicted == labels)), 6),
+        "test_calibration_error": round(calibration_error(probabilities(logits).max(axis=1), predicted == labels), 6),
+        "chance_accuracy": round(float(totals.max() / totals.sum()), 6),
+        "test_accuracy_per_class": {
+            name: round(float(confusion[index, index] / totals[index]), 6) if totals[index] else None
+            for index, name in enumerate(classes)
+        },
+    }
+    return metrics, confusion
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Turn logits (N, classes) into probabilities."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return shares
+
+
+def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
+    """Average |accuracy - confidence| over equal bins of confidence, weighted by their counts.
+
+    Args:
+        confidence: (N,) probability of the predicted class.
+        correct: (N,) whether it is the actual one.
+    """
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, correct - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def confusion_counts(labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int) -> NDArray[np.int64]:
@@ -30,6 +90,11 @@ def write_confusion(path: Path, counts: NDArray[np.int64], classes: tuple[str, .
     write_text(path, "\n".join(["actual,predicted,count", *rows]) + "\n")
 
 
+def saved(figure: "Figure") -> Callable[[Path], object]:
+    """Give what writes a figure as PNG, without name and version of the software: the same pixels give the same bytes."""
+    return lambda path: figure.savefig(path, format="png", dpi=100, metadata={"Software": None})
+
+
 def write_files(
     name: str, counts: NDArray[np.int64], classes: tuple[str, ...], draw: Callable[[Path], object]
 ) -> dict[str, str]:
@@ -39,7 +104,7 @@ def write_files(
         name: of the experiment.
         counts: (classes, classes), a row for each actual class.
         classes: names.
-        draw: writes the picture of test samples, a PNG, without name and version of the software: the same bytes always.
+        draw: writes the picture of test samples, a PNG.
 
     Raises:
         LabbookError: the disk is full or a folder cannot be written.

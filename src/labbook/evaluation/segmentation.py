@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from labbook.evaluation import confusion_counts, write_files
+from labbook.evaluation import Ask, confusion_counts, saved, write_files
 
 __all__ = ["SHOWN", "Evaluation", "evaluate", "intersection_over_union", "write"]
 
@@ -39,7 +39,9 @@ class Evaluation:
     predicted: NDArray[np.int64]
 
 
-def evaluate(logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float, classes: tuple[str, ...]) -> Evaluation:
+def evaluate(
+    logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float, classes: tuple[str, ...], ask: Ask
+) -> Evaluation:
     """Measure a segmenter.
 
     Args:
@@ -47,6 +49,7 @@ def evaluate(logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float
         labels: (N, H, W).
         loss: mean test loss a pixel, in nats.
         classes: names.
+        ask: not used; the test set says all.
     """
     predicted = logits.argmax(axis=1)
     confusion = confusion_counts(labels, predicted, len(classes))
@@ -86,9 +89,7 @@ def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes:
         images: (N, C, H, W) of the test set.
         classes: names.
     """
-    picture = _draw(evaluation, images, classes)
-    options: dict[str, Any] = {"format": "png", "dpi": 100, "metadata": {"Software": None}}
-    return write_files(name, evaluation.confusion, classes, lambda path: picture.savefig(path, **options))
+    return write_files(name, evaluation.confusion, classes, saved(_draw(evaluation, images, classes)))
 
 
 def _draw(evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:

@@ -1,14 +1,16 @@
-"""Multi-layer perceptrons: Flatten, then Linear, ReLU and perhaps Dropout for each hidden layer (assignments A and B)."""
+"""Multi-layer perceptrons: Flatten, then Linear, activation and perhaps Dropout for each hidden layer (assignments A and B)."""
 
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from labbook.core.parts import PartSettings
 
 __all__ = ["Settings", "build"]
+
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
 
 class Settings(PartSettings):
@@ -16,7 +18,19 @@ class Settings(PartSettings):
 
     name: Literal["mlp"]
     hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(description="units of each hidden layer")
-    dropout: float = Field(0.0, ge=0, le=1, description="after each hidden ReLU; 0 leaves the layers out")
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    dropout: float = Field(0.0, ge=0, le=1, description="after each hidden activation; 0 leaves the layers out")
+    init: Literal["default", "normal", "zeros"] = Field(
+        "default",
+        description="of the weights: PyTorch's own, normal with init_std, or all zero; biases are zero but by default",
+    )
+    init_std: float | None = Field(None, gt=0, description="of init: normal alone")
+
+    @model_validator(mode="after")
+    def _normal_has_its_std(self) -> "Settings":
+        if (self.init == "normal") != (self.init_std is not None):
+            raise ValueError("init: normal and init_std go together")
+        return self
 
 
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -24,8 +38,18 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     width = math.prod(image_shape)
     layers: list[nn.Module] = [nn.Flatten()]
     for hidden in settings.hidden:
-        layers += [nn.Linear(width, hidden), nn.ReLU()]
+        layers += [nn.Linear(width, hidden), ACTIVATIONS[settings.activation]()]
         if settings.dropout:
             layers.append(nn.Dropout(settings.dropout))
         width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, classes))
+    model = nn.Sequential(*layers, nn.Linear(width, classes))
+    if settings.init != "default":
+        _set_weights(model, settings.init_std or 0.0)
+    return model
+
+
+def _set_weights(model: nn.Sequential, std: float) -> None:
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)

@@ -13,7 +13,7 @@ from labbook.core.reading import PARAMS, pick, read, validate
 from labbook.core.settings import NAME, Assignment, Name, Runtime, Strict, TrainSettings
 from labbook.params.sweep import Sweep, variants
 
-__all__ = ["Data", "Dataset", "Experiment", "Project", "Reported", "Sweep", "read_project"]
+__all__ = ["Data", "Dataset", "Experiment", "Pair", "Project", "Reported", "Sweep", "read_project"]
 
 Fraction = Field(None, ge=0, le=1)
 
@@ -83,6 +83,17 @@ class Pretrained(Dataset):
     train: TrainSettings
 
 
+class Pair(Strict):
+    """Two experiments that are shown side by side, each trained again from several random starts."""
+
+    assignment: Assignment
+    title: str
+    dataset: Name = Field(description="of both")
+    first: Name
+    second: Name
+    starts: int = Field(ge=1, le=100, description="how many, the experiment's own among them")
+
+
 class Project(Runtime):
     """All of `params.yaml`."""
 
@@ -92,6 +103,7 @@ class Project(Runtime):
     pretrained: dict[Name, Pretrained] = Field(min_length=1)
     experiments: dict[Name, Experiment] = Field(min_length=1)
     sweeps: dict[Name, Sweep] = Field(min_length=1, description="DVC finds no folder of their results when there is none")
+    pairs: dict[Name, Pair] = Field(min_length=1, description="as sweeps")
 
 
 def read_project(path: Path = PARAMS) -> Project:
@@ -101,7 +113,7 @@ def read_project(path: Path = PARAMS) -> Project:
         ParamsError: with one line for every key that is wrong.
     """
     values = read(path)
-    for group in ("datasets", "composed", "pretrained", "experiments", "sweeps"):
+    for group in ("datasets", "composed", "pretrained", "experiments", "sweeps", "pairs"):
         _check_names(group, values.get(group))
     project = validate(values, Project)
     trains = {f"experiments.{name}": experiment.train for name, experiment in project.experiments.items()}
@@ -123,6 +135,8 @@ def read_project(path: Path = PARAMS) -> Project:
             raise ParamsError(f"sweeps.{name}: an experiment has this name already. Rename one of them.")
         variants(values["sweeps"][name]["train"], sweep.vary, f"sweeps.{name}")
         _check_sweep(values, name, sweep)
+    for name, pair in project.pairs.items():
+        _check_pair(project, name, pair)
     return project
 
 
@@ -154,6 +168,23 @@ def _check_sweep(values: dict[str, Any], name: str, sweep: Sweep) -> None:
             f"sweeps.{name}.train.{others[0]}: differs from experiments.{sweep.experiment}.train.{others[0]}. "
             f"Beside {sweep.vary.key}, only {', '.join(LENGTH)} may."
         )
+
+
+def _check_pair(project: Project, name: str, pair: Pair) -> None:
+    if name in project.experiments or name in project.sweeps:
+        raise ParamsError(f"pairs.{name}: an experiment or a sweep has this name already. Rename one of them.")
+    for key in ("first", "second"):
+        member = getattr(pair, key)
+        _check_choice(f"pairs.{name}.{key}", member, list(project.experiments), "experiments")
+        experiment = project.experiments[member]
+        for what, found, wanted in (
+            ("task", experiment.task, "plane"),
+            ("train.dataset", experiment.train.dataset, pair.dataset),
+        ):
+            if found != wanted:
+                raise ParamsError(
+                    f"pairs.{name}.{key}: experiments.{member}.{what} is {found}, and a pair here needs {wanted}."
+                )
 
 
 def _check_names(group: str, names: Any) -> None:

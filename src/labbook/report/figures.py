@@ -2,19 +2,22 @@
 
 import contextlib
 import io
+import math
 import re
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labbook.report.answers import threshold
 from labbook.report.records import Record, SweepRecord
 
-__all__ = ["curve_points", "learning_curves", "overview", "side_by_side", "standalone", "sweep_curve"]
+__all__ = ["curve_points", "learning_curves", "overview", "pair_curves", "side_by_side", "standalone", "sweep_curve"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and readable on white and on black.
 COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
@@ -31,6 +34,7 @@ STYLE: dict[str, object] = {
     "axes.facecolor": "none",
     "legend.frameon": False,
 }
+GRADIENTS = "gradient norm"
 INK = "#010203"  # stands for the page's own text colour, so that figures follow its light or dark theme
 
 
@@ -90,6 +94,62 @@ def side_by_side(records: list[Record]) -> str:
                 axis.plot(steps, record.history[f"val_{measure}"], color=f"C{place}", linewidth=1.4, label=record.name)
             axis.set(xlabel="step", ylabel=measure)
         return _svg(_finish(figure))
+
+
+def pair_curves(records: list[Record]) -> str:
+    """Draw, for two records side by side and to the same scales, loss and whatever was watched, by step."""
+    columns = [_watched(record) for record in records]
+    measures = [measure for measure in columns[0] if all(measure in column for column in columns)]
+    with _style():
+        figure, axes = plt.subplots(
+            len(measures),
+            2,
+            figsize=(9, 0.6 + 1.9 * len(measures)),
+            layout="constrained",
+            sharex="col",
+            sharey="row",
+            squeeze=False,
+        )
+        for place, (record, column) in enumerate(zip(records, columns, strict=True)):
+            axes[0, place].set_title(record.name)
+            axes[-1, place].set_xlabel("step")
+            for axis, measure in zip(axes[:, place], measures, strict=True):
+                for (name, values), style in zip(column[measure].items(), ("-", "--", ":", "-."), strict=False):
+                    colour = COLOURS.get(name)
+                    axis.plot(record.history["step"], values, style, label=name, linewidth=1.3, color=colour)
+        for axis, measure in zip(axes[:, 0], measures, strict=True):
+            axis.set_ylabel(measure)
+            if measure == GRADIENTS:
+                _scale_by_powers(axis, [value for column in columns for values in column[measure].values() for value in values])
+            else:
+                axis.set_ylim(0, None if measure == "loss" else 1.02)
+        for axis in axes[:, 1]:
+            axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        return _svg(figure)
+
+
+def _watched(record: Record) -> dict[str, dict[str, Any]]:
+    """Give the series of each measure: loss by split, gradient norms and dead units by layer, test accuracy."""
+    history, watched = record.history, record.card.get("watched", [])
+    splits = [split for split in COLOURS if history[f"{split}_loss"].notna().any()]
+    measures: dict[str, dict[str, Any]] = {"loss": {split: history[f"{split}_loss"] for split in splits}}
+    for measure, key in ((GRADIENTS, "gradient_norms"), ("dead units", "dead_units")):
+        layers = list(watched[0].get(key, {})) if watched else []
+        names = [f"hidden {number}" for number in range(1, len(layers) + 1)]
+        if key == "gradient_norms" and names:
+            names[-1] = "output"
+        if layers:
+            measures[measure] = {name: [row[key][layer] for row in watched] for name, layer in zip(names, layers, strict=True)}
+    if "test" in splits:
+        measures["accuracy"] = {"test": history["test_accuracy"]}
+    return measures
+
+
+def _scale_by_powers(axis: Axes, values: list[float]) -> None:
+    """Scale by powers of ten down to the smallest value above zero; below it, evenly to zero and a little further."""
+    lowest = 10.0 ** math.floor(math.log10(min((value for value in values if value > 0), default=1.0)))
+    axis.set_yscale("symlog", linthresh=lowest, linscale=0.5)
+    axis.set_ylim(bottom=-lowest / 2)
 
 
 def curve_points(records: list[Record]) -> pd.DataFrame:

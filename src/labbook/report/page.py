@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from labbook.core.files import read_bytes, write_text
 from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three, threshold
-from labbook.report.figures import learning_curves, overview, side_by_side, sweep_curve
-from labbook.report.records import Pending, PendingSweep, Record, SweepRecord, of_overview
+from labbook.report.figures import learning_curves, overview, pair_curves, side_by_side, sweep_curve
+from labbook.report.principles import count_seen, tell_boundary, tell_pair
+from labbook.report.records import PairRecord, Pending, PendingPair, PendingSweep, Record, SweepRecord, of_overview
 from labbook.report.tables import environment_of, results_table, sweep_table
 from labbook.report.verdict import TOLERANCE, tell_reported
 
@@ -33,7 +34,11 @@ FLIPS = ("cifar10_cnn", "cifar10_cnn_plus_flip")  # without and with augmentatio
 
 
 def write_page(
-    source: str, entries: Sequence[Record | Pending], sweeps: Sequence[SweepRecord | PendingSweep], path: Path
+    source: str,
+    entries: Sequence[Record | Pending],
+    sweeps: Sequence[SweepRecord | PendingSweep],
+    pairs: Sequence[PairRecord | PendingPair],
+    path: Path,
 ) -> None:
     """Write the page.
 
@@ -41,6 +46,7 @@ def write_page(
         source: of the data, `embedded` or `official`.
         entries: the experiments, in the order of `params.yaml`.
         sweeps: likewise.
+        pairs: likewise.
         path: where it goes.
 
     Raises:
@@ -57,6 +63,11 @@ def write_page(
     swept = [sweep for sweep in sweeps if isinstance(sweep, SweepRecord)]
     detail = best_of_last_three(records)
     watched = of_overview(records)
+    started = [pair for pair in pairs if isinstance(pair, PairRecord)]
+    paired = {
+        pair.name: [record for record in records if record.name in (pair.asked.first, pair.asked.second)] for pair in pairs
+    }
+    in_pairs = {record.name: record for members in paired.values() for record in members}
     flips = [record for record in records if record.name in FLIPS]
     html = environment.get_template("index.html").render(
         source=source,
@@ -69,13 +80,20 @@ def write_page(
                 "letter": letter,
                 "title": title,
                 "entries": [entry for entry in entries if entry.asked.assignment == letter],
-                "records": [record for record in records if record.asked.assignment == letter],
+                "records": [record for record in records if record.asked.assignment == letter and record.name not in in_pairs],
+                "pairs": [pair for pair in pairs if pair.asked.assignment == letter],
                 "sweeps": [sweep for sweep in sweeps if sweep.asked.assignment == letter],
             }
             for letter, title in ASSIGNMENTS.items()
         ],
         rows=_rows(results_table(source, entries)),
-        curves={record.name: Markup(learning_curves(record)) for record in records},
+        curves={record.name: Markup(learning_curves(record)) for record in records if record.name not in in_pairs},
+        paired=paired,
+        pair_curves={name: Markup(pair_curves(members)) for name, members in paired.items() if len(members) == 2},
+        told={pair.name: tell_pair(pair) for pair in started},
+        seen=count_seen(started),
+        boundaries={name: tell_boundary(record.card["metrics"]) for name, record in in_pairs.items()},
+        regions={name: _data_address(Path(record.card["metrics"]["samples"])) for name, record in in_pairs.items()},
         sweep_curves={sweep.name: Markup(sweep_curve(sweep)) for sweep in swept},
         sweep_tables={sweep.name: sweep_table(sweep) for sweep in swept},
         overview=Markup(overview(watched)) if watched else None,

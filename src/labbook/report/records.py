@@ -12,10 +12,13 @@ import pandas as pd
 
 from labbook.core.errors import DataError
 from labbook.core.files import read_json
-from labbook.params.project import Experiment, Project
+from labbook.params.project import Experiment, Pair, Project
 from labbook.params.sweep import Sweep
 
-__all__ = ["Pending", "PendingSweep", "Record", "SweepRecord", "gather", "gather_sweeps", "gather_timing", "of_overview"]
+__all__ = [
+    "PairRecord", "Pending", "PendingPair", "PendingSweep", "Record", "SweepRecord",
+    "gather", "gather_pairs", "gather_sweeps", "gather_timing", "of_overview",
+]  # fmt: skip
 
 CARD = (
     "source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes",
@@ -89,6 +92,31 @@ class PendingSweep:
     asked: Sweep
 
 
+@dataclass(frozen=True)
+class PairRecord:
+    """Two experiments that were trained from several random starts.
+
+    Attributes:
+        name: of the pair.
+        asked: its block in `params.yaml`.
+        titles: of both experiments, by their names.
+        starts: the figures of every start, by experiment and start.
+    """
+
+    name: str
+    asked: Pair
+    titles: dict[str, str]
+    starts: dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class PendingPair:
+    """One pair whose random starts were not yet run on this data source."""
+
+    name: str
+    asked: Pair
+
+
 def gather(project: Project, root: Path = Path()) -> list[Record | Pending]:
     """Read cards and histories, in the order of `params.yaml`.
 
@@ -134,6 +162,24 @@ def gather_sweeps(project: Project, root: Path = Path()) -> list[SweepRecord | P
             entries.append(PendingSweep(name, sweep))
         else:
             entries.append(SweepRecord(name, sweep, rows))
+    return entries
+
+
+def gather_pairs(project: Project, root: Path = Path()) -> list[PairRecord | PendingPair]:
+    """Read the random starts of every pair, in the order of `params.yaml`; without any of this data source it is pending.
+
+    Raises:
+        DataError: a file is damaged, or of other experiments.
+    """
+    entries: list[PairRecord | PendingPair] = []
+    for name, pair in project.pairs.items():
+        path, members = root / f"metrics/pairs/{name}.json", (pair.first, pair.second)
+        found = read_json(path, ("source", *members), f"Run `dvc repro pair@{name}`.") if path.is_file() else None
+        if found is None or found["source"] != project.data.source:
+            entries.append(PendingPair(name, pair))
+        else:
+            titles = {member: project.experiments[member].title for member in members}
+            entries.append(PairRecord(name, pair, titles, {member: found[member] for member in members}))
     return entries
 
 

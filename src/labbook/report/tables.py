@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from labbook.core.files import write_text
-from labbook.report.records import Pending, PendingSweep, Record, SweepRecord
+from labbook.report.principles import principles_table
+from labbook.report.records import PairRecord, Pending, PendingPair, PendingSweep, Record, SweepRecord
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
 __all__ = [
@@ -154,6 +155,7 @@ def write_results(
     source: str,
     entries: Sequence[Record | Pending],
     sweeps: Sequence[SweepRecord | PendingSweep],
+    pairs: Sequence[PairRecord | PendingPair],
     folder: Path = Path("results"),
 ) -> None:
     """Write the tables of one data source."""
@@ -180,4 +182,10 @@ def write_results(
     for sweep in sweeps:
         measured = markdown(sweep_table(sweep)) if isinstance(sweep, SweepRecord) else f"{NOT_RUN.capitalize()} on this data."
         parts += [f"## {sweep.asked.title}", measured]
+    started = [pair for pair in pairs if isinstance(pair, PairRecord)]
+    if started:
+        note = (
+            "Points in a plane, the same on either data source; where the weights begin at zero, only the order is drawn anew."
+        )
+        parts += ["## Random starts", note, markdown(principles_table(started))]
     write_text(folder / f"{source}.md", "\n\n".join(parts) + "\n")

@@ -1,0 +1,139 @@
+"""Figures of a classifier of points in a plane: those of any classifier, and what its boundary between the two classes is like.
+
+A point is an image of one pixel whose two channels are its place, so every place can be asked for. The boundary is where both
+logits are equal. Its turning is the sum of all its bends: 0° for a straight line, 360° for a circle, and for any convex
+polygon too; a polygon bends in few places, and a circle everywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from labbook.core.errors import ParamsError
+from labbook.evaluation import Ask, classifier_metrics, probabilities, saved, write_files
+
+__all__ = ["Evaluation", "boundary_metrics", "evaluate", "write"]
+
+SIDE = 256  # places along each axis: all that a byte can name
+STRIDE = 3  # bytes along the boundary from one place where its direction is taken to the next
+SHARPEST = 0.1  # of these places are looked at for corners
+COLOURS = ("#0072B2", "#D55E00")  # of the classes; Okabe and Ito's, told apart by colour-blind readers
+LEVELS = 12  # steps of the probability in the picture: few ones, to keep its file small
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on the test set and on the whole plane.
+
+    Attributes:
+        metrics: numbers for `metrics/<experiment>.json`.
+        confusion: (2, 2) counts, a row for each actual class.
+        mistakes: empty; single points are seen in the picture.
+        chances: (SIDE, SIDE) probability of the second class, y by row, x by column.
+        labels: (N,) actual classes of the test points.
+    """
+
+    metrics: dict[str, Any]
+    confusion: NDArray[np.int64]
+    mistakes: list[dict[str, Any]]
+    chances: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+
+def evaluate(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...], ask: Ask
+) -> Evaluation:
+    """Measure a classifier of points.
+
+    Args:
+        logits: (N, 2).
+        labels: (N,).
+        loss: mean test loss in nats.
+        classes: two names.
+        ask: gives the logits of every place.
+
+    Raises:
+        ParamsError: there are not two classes.
+    """
+    if len(classes) != 2:
+        raise ParamsError(f"task: plane is for two classes of points, and these are {len(classes)}. Choose another task.")
+    metrics, confusion = classifier_metrics(logits, labels, loss, classes)
+    everywhere = ask(_lattice())
+    boundary = boundary_metrics((everywhere[:, 1] - everywhere[:, 0]).reshape(SIDE, SIDE).astype(np.float64))
+    chances = probabilities(everywhere)[:, 1].reshape(SIDE, SIDE)
+    return Evaluation(metrics | boundary, confusion, [], chances, labels)
+
+
+def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:
+    """Measure the boundary where `margins`, (H, W), change their sign.
+
+    Its pieces; its turning in degrees; and its corners: the share of the turning in the sharpest tenth of its length, which is
+    0.1 for a circle and 1 for a polygon. Without a boundary there is neither.
+    """
+    pieces = _boundary(margins)
+    bends = np.concatenate([_bends(piece) for piece in pieces]) if pieces else np.empty(0)
+    turning = bends.sum()
+    sharpest = np.sort(bends)[::-1][: max(1, round(SHARPEST * len(bends)))].sum()
+    return {
+        "boundary_pieces": len(pieces),
+        "boundary_turning": round(float(turning), 2) if pieces else None,
+        "boundary_corners": round(float(sharpest / turning), 4) if turning else None,
+    }
+
+
+def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:
+    """Write the confusion counts and the picture of regions and test points; say where.
+
+    Args:
+        name: of the experiment.
+        evaluation: its figures.
+        images: (N, 2, 1, 1) of the test set.
+        classes: two names.
+    """
+    return write_files(name, evaluation.confusion, classes, saved(_draw(evaluation, images, classes)))
+
+
+def _lattice() -> NDArray[np.uint8]:
+    """Name every place: (SIDE², 2, 1, 1), row by row."""
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.uint8)
+    return np.stack([x.ravel(), y.ravel()], axis=1)[:, :, None, None]
+
+
+def _boundary(margins: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Trace the places where margins are zero: one (N, 2) a piece, whose ends meet if it is closed."""
+    if (margins > 0).all() or (margins <= 0).all():
+        return []  # both logits may be equal everywhere, and then the first class is said of every place
+    segments: list[NDArray[np.float64]] = Figure().subplots().contour(margins, levels=[0.0]).allsegs[0]
+    return [segment for segment in segments if len(segment) > 1]
+
+
+def _bends(piece: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the change of direction, in degrees, at places equally far from each other along a piece."""
+    along = np.concatenate([[0.0], np.linalg.norm(np.diff(piece, axis=0), axis=1).cumsum()])
+    places = np.linspace(0, along[-1], max(2, round(along[-1] / STRIDE)) + 1)
+    x, y = (np.interp(places, along, piece[:, axis]) for axis in (0, 1))
+    directions = np.arctan2(np.diff(y), np.diff(x))
+    if np.allclose(piece[0], piece[-1]):
+        directions = np.append(directions, directions[0])
+    turns = np.diff(directions)
+    bends: NDArray[np.float64] = np.degrees(np.abs((turns + np.pi) % (2 * np.pi) - np.pi))
+    return bends
+
+
+def _draw(evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
+    figure = Figure(figsize=(4.2, 4.5), layout="constrained")
+    axes = figure.subplots()
+    shades = LinearSegmentedColormap.from_list("classes", [COLOURS[0], "white", COLOURS[1]], LEVELS)
+    axes.imshow(evaluation.chances, cmap=shades, vmin=0, vmax=1, alpha=0.55, origin="lower", interpolation="nearest")
+    for piece in _boundary(evaluation.chances - 0.5):
+        axes.plot(*piece.T, color="black", linewidth=1.2)
+    for index, (name, colour) in enumerate(zip(classes, COLOURS, strict=True)):
+        x, y = images[evaluation.labels == index, :, 0, 0].T
+        axes.plot(x, y, "o^"[index], color=colour, markersize=2.5, markeredgewidth=0, label=name)
+    axes.set(xlim=(0, SIDE - 1), ylim=(0, SIDE - 1), xticks=[], yticks=[])
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9, markerscale=2.5)
+    return figure

@@ -1,0 +1,114 @@
+"""What is watched while a network learns."""
+
+import math
+
+import pytest
+import torch
+from toolbox import CPU, splits, toy_model, toy_plan
+from torch import nn
+from torch.nn import functional
+
+from labbook.augmentations.none import Scaled
+from labbook.core.inference import place
+from labbook.training.engine import fit
+from labbook.training.watch import dead_units, gradient_norms, watch
+
+
+def hooks(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_gradient_norms_are_those_of_weights_and_biases_together(tiny_packed):
+    model = toy_model(tiny_packed, hidden=[7, 5])
+    images, labels = torch.rand(20, 1, 6, 6), torch.arange(20) % 3
+    loss = functional.cross_entropy(model(images), labels)
+    loss.backward()
+    found = gradient_norms(model)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    assert list(found) == list(layers) == ["1", "3", "5"]
+    again = functional.cross_entropy(model(images), labels)
+    for name, layer in layers.items():
+        weight, bias = torch.autograd.grad(again, (layer.weight, layer.bias), retain_graph=True)
+        assert found[name] == pytest.approx(math.sqrt(float((weight**2).sum() + (bias**2).sum())), rel=1e-5)
+
+
+def test_layers_that_learn_nothing_have_no_gradient_norm(tiny_packed):
+    model = toy_model(tiny_packed)
+    model[1].requires_grad_(False)
+    functional.cross_entropy(model(torch.rand(3, 1, 6, 6)), torch.arange(3)).backward()
+    assert list(gradient_norms(model)) == ["3"]
+
+
+def planted() -> nn.Sequential:
+    """First layer: a unit that is alive for some inputs, one for all, two for none; second layer: one for all, one for none."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 3))
+    with torch.no_grad():
+        for layer in model[1::2]:
+            layer.weight.zero_()
+            layer.bias.fill_(-1.0)
+        model[1].weight[0] = 1.0
+        model[1].bias[0] = -12.5  # of a sum of 36 pixels, somewhere between the smallest and the largest
+        model[1].bias[1] = 0.5
+        model[3].bias[0] = 1e-6
+    return model
+
+
+def test_unit_is_dead_when_it_is_zero_for_every_input(tiny_packed):
+    train, _, _ = splits(tiny_packed)
+    model = planted()
+    sums = train.pixels.sum(dim=(1, 2, 3))
+    assert sums.min() < 12.5 < sums.max()
+    assert dead_units(model, train) == {"2": 0.5, "4": 0.5}
+
+
+def test_one_input_of_many_batches_keeps_a_unit_alive(tiny_packed, monkeypatch):
+    """Each batch is looked at alone, and a unit that is alive in any of them is alive."""
+    monkeypatch.setattr("labbook.core.inference.BATCH", 1)
+    train, _, _ = splits(tiny_packed)
+    assert len(list(train.batches())) > 1
+    assert dead_units(planted(), train) == {"2": 0.5, "4": 0.5}
+
+
+def test_channel_of_a_convolution_is_a_unit(tiny_packed):
+    train, _, _ = splits(tiny_packed)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0]))
+    assert dead_units(model, train) == {"1": 0.5}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_model_is_left_as_it_was(tiny_packed, training):
+    train, _, _ = splits(tiny_packed)
+    model = toy_model(tiny_packed, dropout=0.5).train(training)
+    assert dead_units(model, train) == dead_units(model, train), "dropout is off meanwhile"
+    assert (model.training, hooks(model)) == (training, 0)
+
+
+def test_model_is_left_as_it_was_after_an_error(tiny_packed):
+    wrong = place(tiny_packed.train, lambda images: Scaled().fixed(images)[:, :, :5], CPU)
+    model = toy_model(tiny_packed)
+    with pytest.raises(RuntimeError):
+        dead_units(model, wrong)
+    assert (model.training, hooks(model)) == (True, 0)
+
+
+def test_figures_have_six_significant_digits_and_only_those_that_are_asked_for(tiny_packed):
+    train, _, _ = splits(tiny_packed)
+    model = toy_model(tiny_packed)
+    functional.cross_entropy(model(torch.rand(3, 1, 6, 6)), torch.arange(3)).backward()
+    assert watch([], model, train) == {}
+    assert list(watch(["dead_units"], model, train)) == ["dead_units"]
+    figures = watch(["gradient_norms", "dead_units"], model, train)["gradient_norms"]
+    assert figures == {name: float(f"{norm:.6g}") for name, norm in gradient_norms(model).items()}
+
+
+def test_watching_gives_one_entry_a_row_and_changes_no_weight(tiny_packed):
+    train, _, _ = splits(tiny_packed)
+    plans = (toy_plan(validate_every=2, watch=watched) for watched in (("gradient_norms", "dead_units"), ()))
+    watched, unwatched = (fit(toy_model(tiny_packed), train, None, None, plan) for plan in plans)
+    assert len(watched.watched) == len(watched.rows) > 3
+    assert all(set(row) == {"gradient_norms", "dead_units"} for row in watched.watched)
+    assert watched.rows == unwatched.rows
+    assert all(torch.equal(tensor, unwatched.weights[name]) for name, tensor in watched.weights.items())
