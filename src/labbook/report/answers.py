@@ -7,6 +7,7 @@ from labbook.report.records import Record
 
 __all__ = ["Answer", "answer_b", "answer_c", "answer_d", "best_of_last_three", "threshold"]
 
+RESOLUTION = 1e-6  # of the history's figures
 BASE, BEST = "cifar10_cnn", "cifar10_cnn_best"
 LAST_THREE = ("mnist_resnet_bn_sgd", "mnist_cnn_adam_tuned", "mnist_resnet_bn_adam")
 
@@ -119,7 +120,8 @@ def _pytorch_and_numpy(pytorch: Record, numpy: Record) -> Answer:
     if pytorch.card["seed"] != numpy.card["seed"] or not _same_but(pytorch, numpy, "backend"):
         return Answer(question, f"{accuracies}, but the two runs differ in other settings too.", timed)
     first, last = ((pytorch.history["train_loss"] - numpy.history["train_loss"]).abs().iloc[row] for row in (0, -1))
-    curves = f"their train losses differ by {first:.1e} after the first epoch and by {last:.1e} after the last"
+    first, last = (f"{max(difference, RESOLUTION):.1e}" for difference in (first, last))
+    curves = f"their train losses differ by at most {first} after the first epoch and {last} after the last"
     return Answer(question, f"{accuracies}. From the same initial weights and in the same order, {curves}.", timed)
 
 
