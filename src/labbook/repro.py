@@ -1,7 +1,7 @@
 """`dvc repro`, quicker: python -m labbook.repro [arguments of dvc repro].
 
 DVC reads all of dvc.lock before it writes a stage's entry, by a parser that keeps comments. The file has none, and DVC's other
-parser gives the same mapping in a tenth of the time: 1 s less for each of a hundred stages (measured). All else is DVC's.
+parser gives the same mapping sooner: an entry in 9,500 lines takes 0.6 s instead of 1.3 (measured). All else is DVC's.
 """
 
 import sys
