@@ -17,7 +17,7 @@ PARAMS = Path("params.yaml")
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # ten times faster where PyYAML has libyaml
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml, where PyYAML has it: 0.01 s for 0.06
     """YAML 1.2, as DVC reads it: `1e-3` is a number, `010`, `1:30` and `on` are not; and no key stands twice."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
