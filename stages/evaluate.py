@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     name = arguments.experiment
     device = configure(arguments.device, arguments.threads, seed=0)

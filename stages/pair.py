@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     runtime = Runtime(seed=arguments.seed, device=arguments.device, threads=arguments.threads)
     packed = read_packed(Path("data/processed") / f"{arguments.dataset}.safetensors")

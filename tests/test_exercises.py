@@ -17,10 +17,13 @@ from torch.nn import functional
 
 from labbook.core.errors import ExerciseError, LabbookError
 from labbook.core.parts import load
+from labbook.exercises.assignment_b import MNIST_CNN_SMALL, MNIST_MLP_2X50
+from labbook.exercises.assignment_d import CIFAR10_CNN
+from labbook.exercises.exercise import Exercise, Result
 from labbook.exercises.gates import INPUTS, OR, XOR, Network, decide, hidden, output
 from labbook.exercises.layers import Conv, Linear, Pool, conv_parameters, linear_parameters, walk
 from labbook.exercises.page import metrics, write_page
-from labbook.exercises.sheet import CIFAR10_CNN, MNIST_CNN_SMALL, MNIST_MLP_2X50, Exercise, Result, exercises
+from labbook.exercises.sheet import exercises
 from labbook.exercises.steps import Formula, Table, number, sum_of, unit
 from labbook.exercises.windows import cross_correlate, kernel_for, output_size, pool, same_padding, windows
 from labbook.params.project import read_project

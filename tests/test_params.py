@@ -380,7 +380,7 @@ def test_sweep_gives_each_value_its_own_settings(edit_params):
     assert [value for value, _ in variants] == pytest.approx([index / 9 for index in range(10)])
     assert [train.model.model_dump()["dropout"] for _, train in variants] == [value for value, _ in variants]
     assert len({train.model_dump_json(exclude={"model"}) for _, train in variants}) == 1
-    assert runtime.threads == 2
+    assert runtime.threads == read_project().threads
 
 
 def test_sweep_of_a_key_that_is_otherwise_on_embedded_data_is_refused(edit_params):
@@ -388,6 +388,12 @@ def test_sweep_of_a_key_that_is_otherwise_on_embedded_data_is_refused(edit_param
     with pytest.raises(ParamsError, match=rf"^{SWEEP}\.train\.embedded\.model\.dropout: is what the sweep varies"):
         read_sweep("mnist_cnn_dropout")
     assert refusal().startswith(f"{SWEEP}.train.embedded.model.dropout: ")
+
+
+@pytest.mark.parametrize("stage", ["exercises", "gradcheck"])
+def test_experiment_with_the_name_of_a_stage_that_writes_metrics_is_refused(edit_params, stage):
+    edit_params(lambda values: values["experiments"].update({stage: values["experiments"]["mnist_cnn"]}))
+    assert refusal().startswith(f"experiments.{stage}: metrics/{stage}.json is the file of the stage {stage}.")
 
 
 def test_name_that_stands_for_two_things_is_refused(edit_params):

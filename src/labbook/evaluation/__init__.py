@@ -4,6 +4,7 @@ Expected calibration error: Guo et al. (2017), "On calibration of modern neural 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second that classification does not pay
 
 __all__ = [
-    "BINS", "Ask", "calibration_error", "classifier_metrics", "confusion_counts", "probabilities", "saved",
+    "BINS", "Ask", "Evaluation", "calibration_error", "classifier_metrics", "confusion_counts", "probabilities", "saved",
     "write_confusion", "write_files",
 ]  # fmt: skip
 
@@ -24,6 +25,21 @@ BINS = 15
 
 # What the evaluate stage hands to a task that looks beyond the test set: bytes (N, C, H, W) → logits (N, classes, ...).
 Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on the test set; a task adds what its pictures need.
+
+    Attributes:
+        metrics: numbers for `metrics/<experiment>.json`.
+        confusion: (classes, classes) counts, a row for each actual class.
+        mistakes: index, actual and predicted class, and confidence of the most confident mistakes, where a task shows any.
+    """
+
+    metrics: dict[str, Any]
+    confusion: NDArray[np.int64]
+    mistakes: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
 
 
 def classifier_metrics(

@@ -1,34 +1,18 @@
 """Figures of a classifier: loss, accuracy, per class, confusion counts, calibration, and its most confident mistakes."""
 
 import textwrap
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from labbook.evaluation import Ask, classifier_metrics, probabilities, write_files
+from labbook.evaluation import Ask, Evaluation, classifier_metrics, probabilities, write_files
 
-__all__ = ["MISTAKES", "Evaluation", "evaluate", "write"]
+__all__ = ["MISTAKES", "evaluate", "write"]
 
 MISTAKES = 10  # misclassified samples that are shown, as hand-in 2 asks
 COLUMNS, CELL, SIDE = 5, (140, 180), 128  # of their picture, in pixels; no sample is larger than SIDE
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is measured on the test set.
-
-    Attributes:
-        metrics: numbers for `metrics/<experiment>.json`.
-        confusion: (classes, classes) counts, a row for each actual class.
-        mistakes: index, actual and predicted class, and confidence of the most confident mistakes.
-    """
-
-    metrics: dict[str, Any]
-    confusion: NDArray[np.int64]
-    mistakes: list[dict[str, Any]]
 
 
 def evaluate(
@@ -56,7 +40,7 @@ def evaluate(
         }
         for index in worst
     ]
-    return Evaluation(metrics, confusion, mistakes)
+    return Evaluation(metrics, confusion, mistakes=mistakes)
 
 
 def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:

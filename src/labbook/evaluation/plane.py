@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from labbook.core.errors import ParamsError
-from labbook.evaluation import Ask, classifier_metrics, probabilities, saved, write_files
+from labbook.evaluation import Ask, Evaluation, classifier_metrics, probabilities, saved, write_files
 
-__all__ = ["Evaluation", "boundary_metrics", "evaluate", "write"]
+__all__ = ["PlaneEvaluation", "boundary_metrics", "evaluate", "write"]
 
 SIDE = 256  # places along each axis: all that a byte can name
 STRIDE = 3  # bytes along the boundary from one place where its direction is taken to the next
@@ -26,27 +26,21 @@ LEVELS = 12  # steps of the probability in the picture: few ones, to keep its fi
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PlaneEvaluation(Evaluation):
     """What is measured on the test set and on the whole plane.
 
     Attributes:
-        metrics: numbers for `metrics/<experiment>.json`.
-        confusion: (2, 2) counts, a row for each actual class.
-        mistakes: empty; single points are seen in the picture.
         chances: (SIDE, SIDE) probability of the second class, y by row, x by column.
         labels: (N,) actual classes of the test points.
     """
 
-    metrics: dict[str, Any]
-    confusion: NDArray[np.int64]
-    mistakes: list[dict[str, Any]]
     chances: NDArray[np.float64]
     labels: NDArray[np.int64]
 
 
 def evaluate(
     logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...], ask: Ask
-) -> Evaluation:
+) -> PlaneEvaluation:
     """Measure a classifier of points.
 
     Args:
@@ -65,7 +59,7 @@ def evaluate(
     everywhere = ask(_lattice())
     boundary = boundary_metrics((everywhere[:, 1] - everywhere[:, 0]).reshape(SIDE, SIDE).astype(np.float64))
     chances = probabilities(everywhere)[:, 1].reshape(SIDE, SIDE)
-    return Evaluation(metrics | boundary, confusion, [], chances, labels)
+    return PlaneEvaluation(metrics | boundary, confusion, chances, labels)
 
 
 def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:
@@ -85,7 +79,7 @@ def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:
+def write(name: str, evaluation: PlaneEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:
     """Write the confusion counts and the picture of regions and test points; say where.
 
     Args:
@@ -124,7 +118,7 @@ def _bends(piece: NDArray[np.float64]) -> NDArray[np.float64]:
     return bends
 
 
-def _draw(evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
+def _draw(evaluation: PlaneEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
     figure = Figure(figsize=(4.2, 4.5), layout="constrained")
     axes = figure.subplots()
     shades = LinearSegmentedColormap.from_list("classes", [COLOURS[0], "white", COLOURS[1]], LEVELS)

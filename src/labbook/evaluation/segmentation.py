@@ -13,35 +13,29 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from labbook.evaluation import Ask, confusion_counts, saved, write_files
+from labbook.evaluation import Ask, Evaluation, confusion_counts, saved, write_files
 
-__all__ = ["SHOWN", "Evaluation", "evaluate", "intersection_over_union", "write"]
+__all__ = ["SHOWN", "SegmentationEvaluation", "evaluate", "intersection_over_union", "write"]
 
 SHOWN = 8  # test images that are shown with truth and prediction: the first ones, not chosen
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What is measured on the test set.
+class SegmentationEvaluation(Evaluation):
+    """What is measured on the test set; counts are of pixels.
 
     Attributes:
-        metrics: numbers for `metrics/<experiment>.json`.
-        confusion: (classes, classes) counts of pixels, a row for each actual class.
-        mistakes: empty; single pixels are not shown.
         truth: (SHOWN, H, W) actual classes of the first images.
         predicted: (SHOWN, H, W) what the model says of them.
     """
 
-    metrics: dict[str, Any]
-    confusion: NDArray[np.int64]
-    mistakes: list[dict[str, Any]]
     truth: NDArray[np.uint8]
     predicted: NDArray[np.int64]
 
 
 def evaluate(
     logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float, classes: tuple[str, ...], ask: Ask
-) -> Evaluation:
+) -> SegmentationEvaluation:
     """Measure a segmenter.
 
     Args:
@@ -69,7 +63,7 @@ def evaluate(
             name: None if np.isnan(overlaps[index]) else round(float(overlaps[index]), 6) for index, name in enumerate(classes)
         },
     }
-    return Evaluation(metrics, confusion, [], labels[:SHOWN], predicted[:SHOWN])
+    return SegmentationEvaluation(metrics, confusion, labels[:SHOWN], predicted[:SHOWN])
 
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -80,7 +74,7 @@ def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]
     return overlaps
 
 
-def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:
+def write(name: str, evaluation: SegmentationEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:
     """Write the confusion counts and the picture of images, truth and predictions; say where.
 
     Args:
@@ -92,7 +86,7 @@ def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes:
     return write_files(name, evaluation.confusion, classes, saved(_draw(evaluation, images, classes)))
 
 
-def _draw(evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
+def _draw(evaluation: SegmentationEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
     count = len(evaluation.truth)
     colours = mpl.colormaps["tab20"].resampled(len(classes))
     figure = Figure(figsize=(9, 4.2), layout="constrained")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labbook.core.files import write_text
+from labbook.exercises.exercise import Exercise, Result
 from labbook.exercises.gates import INPUTS, Network, decide, output
-from labbook.exercises.sheet import Exercise, Result
 from labbook.exercises.steps import Grid, grid, number
 
 __all__ = ["metrics", "write_page"]

@@ -15,6 +15,8 @@ from labbook.params.sweep import Sweep, variants
 
 __all__ = ["Data", "Dataset", "Experiment", "Pair", "Project", "Reported", "Sweep", "read_project"]
 
+STAGES_WITH_METRICS = frozenset({"exercises", "gradcheck"})  # in files of their own names, beside the experiments'
+
 Fraction = Field(None, ge=0, le=1)
 
 
@@ -116,28 +118,37 @@ def read_project(path: Path = PARAMS) -> Project:
     for group in ("datasets", "composed", "pretrained", "experiments", "sweeps", "pairs"):
         _check_names(group, values.get(group))
     project = validate(values, Project)
+    _check_taken(project)
     trains = {f"experiments.{name}": experiment.train for name, experiment in project.experiments.items()}
     trains |= {f"sweeps.{name}": sweep.train for name, sweep in project.sweeps.items()}
     for key, train in trains.items():
         _check_choice(f"{key}.train.dataset", train.dataset, [*project.datasets, *project.composed], "datasets or composed")
         _check_choice(f"{key}.train.pretrained", train.pretrained, ["none", *project.pretrained], "pretrained")
     for name, composed in project.composed.items():
-        if name in project.datasets:
-            raise ParamsError(f"composed.{name}: a dataset has this name already. Rename one of them.")
         _check_choice(f"composed.{name}.made_from", composed.made_from, list(project.datasets), "datasets")
     for name, pretrained in project.pretrained.items():
-        if name == "none":
-            raise ParamsError("pretrained.none: `none` means weights drawn at random. Give it another name.")
         _check_choice(f"pretrained.{name}.train.dataset", pretrained.train.dataset, list(project.datasets), "datasets")
         _check_choice(f"pretrained.{name}.train.pretrained", pretrained.train.pretrained, ["none"], "what it may start from")
     for name, sweep in project.sweeps.items():
-        if name in project.experiments:
-            raise ParamsError(f"sweeps.{name}: an experiment has this name already. Rename one of them.")
         variants(values["sweeps"][name]["train"], sweep.vary, f"sweeps.{name}")
         _check_sweep(values, name, sweep)
     for name, pair in project.pairs.items():
         _check_pair(project, name, pair)
     return project
+
+
+def _check_taken(project: Project) -> None:
+    """Refuse names that stand for something else already."""
+    for name in project.composed.keys() & project.datasets.keys():
+        raise ParamsError(f"composed.{name}: a dataset has this name already. Rename one of them.")
+    if "none" in project.pretrained:
+        raise ParamsError("pretrained.none: `none` means weights drawn at random. Give it another name.")
+    for name in project.experiments.keys() & STAGES_WITH_METRICS:
+        raise ParamsError(f"experiments.{name}: metrics/{name}.json is the file of the stage {name}. Give it another name.")
+    for name in project.sweeps.keys() & project.experiments.keys():
+        raise ParamsError(f"sweeps.{name}: an experiment has this name already. Rename one of them.")
+    for name in project.pairs.keys() & (project.experiments.keys() | project.sweeps.keys()):
+        raise ParamsError(f"pairs.{name}: an experiment or a sweep has this name already. Rename one of them.")
 
 
 def _check_choice(key: str, found: str, known: list[str], where: str) -> None:
@@ -171,8 +182,6 @@ def _check_sweep(values: dict[str, Any], name: str, sweep: Sweep) -> None:
 
 
 def _check_pair(project: Project, name: str, pair: Pair) -> None:
-    if name in project.experiments or name in project.sweeps:
-        raise ParamsError(f"pairs.{name}: an experiment or a sweep has this name already. Rename one of them.")
     for key in ("first", "second"):
         member = getattr(pair, key)
         _check_choice(f"pairs.{name}.{key}", member, list(project.experiments), "experiments")

@@ -1,0 +1,73 @@
+"""`dvc repro` with stages side by side: python -m labbook.repro [--jobs N] [arguments of dvc repro]."""
+
+import argparse
+import os
+import shutil
+import sys
+from typing import Any
+
+import dvc.repo.reproduce
+from dvc.cli import main
+from dvc.dvcfile import ProjectFile
+from dvc.stage import PipelineStage
+from networkx import DiGraph
+
+from labbook.core.errors import LabbookError
+from labbook.core.reading import read
+from labbook.core.settings import read_runtime
+from labbook.repro.entries import LateEntries, sort_entries
+from labbook.repro.side_by_side import SideBySide
+
+MEMORY_OF_A_JOB = 4 << 30  # bytes: more than any experiment here takes
+
+
+def default_jobs() -> int:
+    """Give every job its threads, and memory enough; an accelerator takes one job at a time."""
+    try:
+        runtime = read_runtime(read())
+    except LabbookError:
+        return 1  # the check stage tells what is wrong
+    if runtime.device != "cpu" and (sys.platform == "darwin" or shutil.which("nvidia-smi")):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores // runtime.threads, memory // MEMORY_OF_A_JOB))
+
+
+def install(jobs: int) -> None:
+    """Let `dvc repro` in this process run `jobs` stages at a time, and write lock files now and then."""
+    entries = LateEntries(ProjectFile.dump_stages)
+    usual = dvc.repo.reproduce._reproduce
+    side_by_side = SideBySide(jobs)
+
+    def reproduce(steps: list[PipelineStage], graph: DiGraph | None = None, **options: Any) -> list[PipelineStage]:
+        new = [stage for stage in steps if not any(out.hash_info for out in stage.outs)]
+        in_order = jobs == 1 or graph is None or not steps or options.get("dry") or options.get("interactive")
+        ran: list[PipelineStage] = []
+        try:
+            ran = (usual if in_order else side_by_side.reproduce)(steps, graph=graph, **options)
+        finally:
+            entries.write()
+            if new and not in_order:
+                sort_entries(new)
+        return ran
+
+    def dump_stages(file: ProjectFile, stages: list[PipelineStage], **options: Any) -> None:
+        entries.add(file, stages, **options)
+
+    ProjectFile.dump_stages = dump_stages
+    dvc.repo.reproduce._reproduce = reproduce
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m labbook.repro", allow_abbrev=False, epilog="All other arguments are those of dvc repro."
+    )
+    parser.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="how many stages at a time; default: as many as the cores hold"
+    )
+    arguments, others = parser.parse_known_args()
+    if arguments.jobs is not None and arguments.jobs < 1:
+        parser.error(f"--jobs: {arguments.jobs} is less than 1")
+    install(arguments.jobs or default_jobs())
+    sys.exit(main(["--wait-for-lock", "repro", *others]))

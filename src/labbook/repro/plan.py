@@ -1,0 +1,73 @@
+"""Which stages may run: those whose upstream stages are done, and first those on which the longest work waits."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from dvc.repo.reproduce import handle_error
+from dvc.stage import PipelineStage
+from networkx import DiGraph
+
+__all__ = ["Plan"]
+
+
+class Plan:
+    """What is still to do of `steps`, which stand in an order that a sequential run could take.
+
+    The arguments are those of DVC's `_reproduce`; an edge of `graph` leads from a stage to what it depends on.
+    """
+
+    def __init__(
+        self, steps: list[PipelineStage], graph: DiGraph, *, force: bool, force_downstream: bool, on_error: str
+    ) -> None:
+        self._graph = graph
+        self._force_downstream = force_downstream
+        self._on_error = on_error
+        self._upstream = {stage: set(graph.successors(stage)) & set(steps) for stage in steps}  # of those that wait
+        self._seconds: dict[PipelineStage, float] = {}  # to the end of the run: of a stage and the longest way on from it
+        for stage in reversed(steps):
+            further = [self._seconds[other] for other in graph.predecessors(stage) if other in self._seconds]
+            self._seconds[stage] = _seconds_last_time(stage) + max(further, default=0.0)
+        self.forced = dict.fromkeys(steps, force)
+        self.ran: set[PipelineStage] = set()
+        self.failed: dict[PipelineStage, Exception] = {}
+
+    def take(self, count: int) -> list[PipelineStage]:
+        """Take up to `count` stages that can run now, those with the longest way to the end first."""
+        ready = sorted(
+            (stage for stage, upstream in self._upstream.items() if not upstream), key=lambda stage: -self._seconds[stage]
+        )
+        for stage in ready[:count]:
+            del self._upstream[stage]
+        return ready[:count]
+
+    def done(self, stage: PipelineStage, *, ran: bool) -> None:
+        """Let those go on that waited for `stage`."""
+        if ran:
+            self.ran.add(stage)
+        if self._force_downstream and (ran or self.forced[stage]):
+            self.forced.update(dict.fromkeys(self._graph.predecessors(stage), True))
+        for upstream in self._upstream.values():
+            upstream.discard(stage)
+
+    def fail(self, stage: PipelineStage, error: Exception) -> None:
+        """Give up what cannot run without `stage`: all, or with --keep-going what depends on it."""
+        self.failed[stage] = error
+        skipped: Collection[PipelineStage] = (
+            list(self._upstream) if self._on_error == "fail" else handle_error(self._graph, self._on_error, error, stage)
+        )
+        for other in skipped:
+            self._upstream.pop(other, None)
+        self.done(stage, ran=False)
+
+
+def _seconds_last_time(stage: PipelineStage) -> float:
+    """Read how long a stage took, where it left a file of it under metrics/timing/."""
+    for out in stage.outs:
+        path = Path(out.fs_path)
+        if path.parent.name == "timing" and path.is_file():
+            try:
+                return float(json.loads(path.read_text())["seconds"])
+            except (ValueError, KeyError, TypeError):
+                pass  # nothing depends on it but the order; the stage writes it anew
+    return 0.0
