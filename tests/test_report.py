@@ -150,7 +150,7 @@ def test_an_official_run_stands_beside_the_reported_figure(project, tmp_path):
     write_results("official", records, [], [], tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 | -0.0109 | below |" in text
-    assert "Device: cpu, 2 threads; seed 0; torch 2.0" in text
+    assert "Device: cpu, threads: 2; seed 0; torch 2.0" in text
 
 
 def test_a_missed_requirement_is_shown_as_missed(project):
@@ -373,7 +373,7 @@ def test_the_source_is_told_where_nothing_was_run(project, tmp_path, source):
     assert set(results_table(source, entries)["data"]) == {source}
     write_results(source, entries, [], [], tmp_path)
     text = (tmp_path / f"{source}.md").read_text()
-    assert f"Data: {source}. Device: –, – threads" in text
+    assert f"Data: {source}. Device: –, threads: –" in text
     assert ("0.9786" in text) is (source == "official")
 
 

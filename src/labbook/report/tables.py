@@ -163,7 +163,7 @@ def write_results(
     write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n"))
     run = environment_of([entry for entry in entries if isinstance(entry, Record)])
     about = (
-        f"Data: {source}. Device: {run['device']}, {run['threads']} threads; seed {run['seed']}; "
+        f"Data: {source}. Device: {run['device']}, threads: {run['threads']}; seed {run['seed']}; "
         f"torch {run['torch']}. Seconds, dates and the machine: [{source}-timing.csv]({source}-timing.csv)."
     )
     if source == "official":
