@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,13 @@ def test_everything_runs_once(pipeline):
 
 def test_a_second_run_does_nothing(pipeline):
     assert pipeline.repro() == set()
+
+
+def test_plots_open_without_a_network(pipeline):
+    pipeline.run("dvc", "plots", "show", "plots/history/mnist_mlp_100.tsv", "--out", "shown")
+    page = (pipeline.folder / "shown/index.html").read_text()
+    assert "vegaEmbed" in page
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=.?http", page)
 
 
 def test_metrics_hold_what_was_measured(pipeline):
