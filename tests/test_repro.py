@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from labbook.repro import __main__ as command
+from labbook.repro.entries import modify_whole
 
 ROOT = Path(__file__).parents[1]
 WAITING = "import pathlib, sys, time; p = pathlib.Path(sys.argv[1]); [time.sleep(0.02) for _ in range(1500) if not p.exists()]"
@@ -27,10 +28,9 @@ class Repository:
 
     def __init__(self, folder: Path, stages: dict[str, tuple[str, list[str]]]) -> None:
         self.folder = folder
-        folder.mkdir()
+        (folder / ".dvc").mkdir(parents=True)
+        (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
         self.write(stages)
-        for line in ("git init -q", f"{sys.executable} -m dvc init -q"):
-            self.run(line.split(), check=True)
 
     def write(self, stages: dict[str, tuple[str, list[str]]]) -> None:
         blocks = {name: {"cmd": cmd, "deps": deps, "outs": [name]} for name, (cmd, deps) in stages.items()}
@@ -166,6 +166,88 @@ def test_force_downstream_runs_what_follows(repository):
     assert (work.folder / "log").read_text() == "b\nb\n"
 
 
+def test_first_failure_of_a_new_repository_is_told(repository):
+    ended = repository(a=("false", [])).run(side_by_side())
+    assert ended.returncode != 0
+    assert "failed to run: false, exited with 1" in ended.stderr
+
+
+def test_every_failure_is_told_with_its_cause(repository):
+    work = repository(
+        a=(f"touch began && {until('b.began')} && exit 3", []), b=(f"touch b.began && {until('began')} && exit 4", [])
+    )
+    ended = work.run(side_by_side())
+    assert "exited with 3" in ended.stderr
+    assert "exited with 4" in ended.stderr
+
+
+def test_what_a_command_leaves_behind_is_not_waited_for(repository):
+    work = repository(a=(f"({until('never')} &) && touch a", []), b=("touch b", []))
+    started = time.monotonic()
+    assert work.run(side_by_side()).returncode == 0
+    assert time.monotonic() < started + 25  # it would hold the pipe for 30
+    (work.folder / "never").touch()
+
+
+def test_stage_without_outputs_and_renamed_outputs_keep_their_places(repository):
+    work = repository(a=("echo a > a", []), b=("echo b > b", []))
+    blocks = yaml.safe_load((work.folder / "dvc.yaml").read_text())["stages"]
+    blocks = {"look": {"cmd": "cat seen", "deps": ["seen"]}} | blocks
+    (work.folder / "seen").write_text("1")
+    (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+    work.run(DVC, check=True)
+    (work.folder / "seen").write_text("2")
+    blocks["a"] = {"cmd": "echo a > renamed", "outs": ["renamed"]}
+    (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+    work.run(side_by_side(), check=True)
+    assert work.entries() == ["look", "a", "b"]
+
+
+def test_a_file_that_is_still_read_stays_locked(repository):
+    readers = {
+        "a": (f"{until('b.began')} && cat data > a", ["data"]),
+        "b": (f"touch b.began && {until('go')} && cat data > b", ["data"]),
+    }
+    work = repository(data=("echo 1 > data", []), **readers, after=("cat a > after && touch after.ran", ["a"]))
+    process = work.start(side_by_side())
+    work.await_file("after.ran")  # a has ended, b has not
+    refused = work.run([*DVC, "--force", "--single-item", "data"])
+    (work.folder / "go").touch()
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert "busy" in refused.stderr
+
+
+def test_lock_files_are_replaced_whole(tmp_path):
+    path = tmp_path / "dvc.lock"
+    path.write_text("stages: {a: 1}\n")
+    with pytest.raises(ZeroDivisionError), modify_whole(str(path)) as data:
+        data["stages"]["a"] = 1 / 0
+    assert path.read_text() == "stages: {a: 1}\n"
+    with modify_whole(str(path)) as data:
+        data["stages"]["a"] = 2
+    assert yaml.safe_load(path.read_text()) == {"stages": {"a": 2}}
+
+
+def test_entries_are_written_while_a_long_stage_runs(repository, tmp_path):
+    work = repository(a=("touch a", []), b=(f"{until('go')} && touch b", []))
+    hurried = "import runpy, labbook.repro.side_by_side as s, labbook.repro.entries as e; s.IDLE_SECONDS = e.SECONDS = 1; "
+    hurried += "runpy.run_module('labbook.repro', run_name='__main__')"
+    process = work.start([sys.executable, "-c", hurried, "--jobs", "2"])
+    work.await_file("dvc.lock")
+    assert work.entries() == ["a"]
+    (work.folder / "go").touch()
+    process.communicate(timeout=30)
+    assert work.entries() == ["a", "b"]
+
+
+def test_lock_of_files_that_a_killed_process_left_empty_is_forgotten(repository):
+    work = repository(a=("touch a", []))
+    (work.folder / ".dvc/tmp").mkdir(exist_ok=True)
+    (work.folder / ".dvc/tmp/rwlock").touch()
+    assert work.run(side_by_side()).returncode == 0
+
+
 def running(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # ended, and nobody has asked yet how
@@ -173,32 +255,52 @@ def running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_leaves_no_command_behind_and_goes_on_later(repository, number):
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, 2), (signal.SIGTERM, 2), (signal.SIGHUP, 2), (signal.SIGTERM, 1)])
+def test_interrupted_run_leaves_no_command_behind_and_goes_on_later(repository, number, jobs):
     sleeping = f'{sys.executable} -c \'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(50)\' && touch a'
-    work = repository(a=(sleeping, []), b=("touch b", []), c=("touch c", ["b"]))
-    process = work.start(side_by_side())
+    work = repository(b=("touch b", []), c=("touch c", ["b"]), a=(sleeping, []))
+    process = work.start(side_by_side(jobs=jobs))
     for name in ("pid", "c"):
         work.await_file(name)
     process.send_signal(number)
     output, _ = process.communicate(timeout=20)
     assert process.returncode != 0, output
     assert not running(int((work.folder / "pid").read_text()))
-    work.write({"a": ("touch a", []), "b": ("touch b", []), "c": ("touch c", ["b"])})
+    work.write({"b": ("touch b", []), "c": ("touch c", ["b"]), "a": ("touch a", [])})
     ended = work.run(side_by_side())
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Running stage 'b'" not in ended.stdout  # what was done is known
 
 
-def test_another_dvc_process_waits_for_its_turn(repository):
-    work = repository(a=(f"touch a.began && {until('go')} && touch a", []), b=(f"{until('go')} && touch b", []))
+def test_a_second_signal_ends_what_does_not_listen_to_the_first(repository):
+    deaf = (
+        "import os, signal, time; signal.signal(15, signal.SIG_IGN); open('pid', 'w').write(str(os.getpid())); time.sleep(50)"
+    )
+    work = repository(a=(f'{sys.executable} -c "{deaf}" ; touch a', []), b=("touch b", []))
+    process = work.start(side_by_side())
+    for name in ("pid", "b"):
+        work.await_file(name)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode != 0, output
+    assert not running(int((work.folder / "pid").read_text()))
+    assert work.entries() == ["b"]
+
+
+def test_the_repository_is_free_while_commands_run(repository):
+    work = repository(
+        a=(f"touch a.began && {until('go')} && touch a", []), b=(f"{until('go')} && touch b", []), c=("touch c", [])
+    )
+    work.run([*DVC, "--single-item", "c"], check=True)
     process = work.start(side_by_side())
     work.await_file("a.began")
-    status = work.run([sys.executable, "-m", "dvc", "status"])  # while commands run, the repository is free
+    status = work.run([sys.executable, "-m", "dvc", "status", "c"])
     (work.folder / "go").touch()
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
-    assert "Unable to acquire lock" not in status.stderr
+    assert status.returncode == 0, status.stderr
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two"])

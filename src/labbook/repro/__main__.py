@@ -1,24 +1,27 @@
 """`dvc repro` with stages side by side: python -m labbook.repro [--jobs N] [arguments of dvc repro]."""
 
 import argparse
+import io
 import os
 import shutil
 import sys
 from typing import Any
 
+import dvc.dvcfile
 import dvc.repo.reproduce
 from dvc.cli import main
 from dvc.dvcfile import ProjectFile
-from dvc.stage import PipelineStage
+from dvc.stage import PipelineStage, Stage
 from networkx import DiGraph
 
 from labbook.core.errors import LabbookError
 from labbook.core.reading import read
 from labbook.core.settings import read_runtime
-from labbook.repro.entries import LateEntries, sort_entries
+from labbook.repro.entries import LateEntries, has_entry, modify_whole, sort_entries
+from labbook.repro.readers import count_readers
 from labbook.repro.side_by_side import SideBySide
 
-MEMORY_OF_A_JOB = 4 << 30  # bytes: more than any experiment here takes
+MEMORY_OF_A_JOB = 4 << 30  # bytes
 
 
 def default_jobs() -> int:
@@ -35,26 +38,25 @@ def default_jobs() -> int:
 
 
 def install(jobs: int) -> None:
-    """Let `dvc repro` in this process run `jobs` stages at a time, and write lock files now and then."""
+    """Let `dvc repro` in this process run `jobs` stages at a time, and write lock files now and then, and whole."""
     entries = LateEntries(ProjectFile.dump_stages)
-    usual = dvc.repo.reproduce._reproduce
-    side_by_side = SideBySide(jobs)
+    side_by_side = SideBySide(jobs, entries.write)
+    in_order = dvc.repo.reproduce._reproduce
 
-    def reproduce(steps: list[PipelineStage], graph: DiGraph | None = None, **options: Any) -> list[PipelineStage]:
-        new = [stage for stage in steps if not any(out.hash_info for out in stage.outs)]
-        in_order = jobs == 1 or graph is None or not steps or options.get("dry") or options.get("interactive")
-        ran: list[PipelineStage] = []
+    def reproduce(steps: list[Stage], graph: DiGraph | None = None, **options: Any) -> list[Stage]:
+        alone = graph is None or not steps or options.get("dry") or options.get("interactive")  # nothing to run side by side
+        new = [] if alone else [stage for stage in steps if isinstance(stage, PipelineStage) and not has_entry(stage)]
         try:
-            ran = (usual if in_order else side_by_side.reproduce)(steps, graph=graph, **options)
+            return (in_order if alone else side_by_side.reproduce)(steps, graph=graph, **options)
         finally:
             entries.write()
-            if new and not in_order:
-                sort_entries(new)
-        return ran
+            sort_entries(new)
 
     def dump_stages(file: ProjectFile, stages: list[PipelineStage], **options: Any) -> None:
         entries.add(file, stages, **options)
 
+    count_readers()
+    dvc.dvcfile.modify_yaml = modify_whole
     ProjectFile.dump_stages = dump_stages
     dvc.repo.reproduce._reproduce = reproduce
 
@@ -69,5 +71,7 @@ if __name__ == "__main__":
     arguments, others = parser.parse_known_args()
     if arguments.jobs is not None and arguments.jobs < 1:
         parser.error(f"--jobs: {arguments.jobs} is less than 1")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # whatever a command prints
     install(arguments.jobs or default_jobs())
     sys.exit(main(["--wait-for-lock", "repro", *others]))

@@ -1,26 +1,31 @@
 """Entries of dvc.lock, written together: DVC reads and writes the whole file, 9,500 lines, for each of them."""
 
+import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dvc.dvcfile import ProjectFile
 from dvc.stage import PipelineStage
 from dvc.utils.serialize import modify_yaml
 
-__all__ = ["LateEntries", "sort_entries"]
+__all__ = ["LateEntries", "has_entry", "modify_whole", "sort_entries"]
+
+
+SECONDS = 30  # at least, from one time of writing to the next
 
 
 class LateEntries:
-    """What stages that ran have to say in lock files, written once `seconds` have passed since the last time.
+    """What stages that ran have to say in lock files, written when a stage ends, or none does for long.
 
-    A process that is killed loses the entries of its last seconds: what those stages made comes back from DVC's run cache, or
+    A process that is killed loses the entries of its last minute: what those stages made comes back from DVC's run cache, or
     is made again.
     """
 
-    def __init__(self, write_now: Callable[..., None], seconds: float = 30) -> None:
+    def __init__(self, write_now: Callable[..., None]) -> None:
         self._write_now = write_now  # DVC's, of a project file and its stages
-        self._seconds = seconds
         self._written = time.monotonic()
         self._waiting: dict[str, tuple[ProjectFile, dict[str, PipelineStage]]] = {}
 
@@ -31,7 +36,7 @@ class LateEntries:
             return
         _, waiting = self._waiting.setdefault(file.path, (file, {}))
         waiting.update((stage.name, stage) for stage in stages)
-        if time.monotonic() > self._written + self._seconds:
+        if time.monotonic() > self._written + SECONDS:
             self.write()
 
     def write(self) -> None:
@@ -42,12 +47,30 @@ class LateEntries:
         self._written = time.monotonic()
 
 
+def has_entry(stage: PipelineStage) -> bool:
+    """Tell whether a stage stands in its lock file."""
+    return stage.name in stage.dvcfile.lockfile_contents.get("stages", {})
+
+
 def sort_entries(stages: Iterable[PipelineStage]) -> None:
     """Move the entries of `stages` to the end of their lock files, in the order given."""
     names: dict[str, list[str]] = {}
     for stage in stages:
         names.setdefault(stage.dvcfile._lockfile.path, []).append(stage.name)
     for path, moved in names.items():
-        with modify_yaml(path) as data:
+        if not Path(path).exists():  # none of them has run
+            continue
+        with modify_whole(path) as data:
             entries = data["stages"]
             entries.update({name: entries.pop(name) for name in moved if name in entries})
+
+
+@contextmanager
+def modify_whole(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
+    """Change a YAML file as DVC's `modify_yaml` does, but aside: whoever is killed meanwhile leaves the file as it was."""
+    new = f"{path}.new"
+    if Path(path).exists():
+        shutil.copy(path, new)
+    with modify_yaml(new, fs=fs) as data:
+        yield data
+    Path(new).replace(path)

@@ -1,11 +1,10 @@
 """Which stages may run: those whose upstream stages are done, and first those on which the longest work waits."""
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 
 from dvc.repo.reproduce import handle_error
-from dvc.stage import PipelineStage
+from dvc.stage import Stage
 from networkx import DiGraph
 
 __all__ = ["Plan"]
@@ -17,22 +16,20 @@ class Plan:
     The arguments are those of DVC's `_reproduce`; an edge of `graph` leads from a stage to what it depends on.
     """
 
-    def __init__(
-        self, steps: list[PipelineStage], graph: DiGraph, *, force: bool, force_downstream: bool, on_error: str
-    ) -> None:
+    def __init__(self, steps: list[Stage], graph: DiGraph, *, force: bool, force_downstream: bool, on_error: str) -> None:
         self._graph = graph
         self._force_downstream = force_downstream
         self._on_error = on_error
         self._upstream = {stage: set(graph.successors(stage)) & set(steps) for stage in steps}  # of those that wait
-        self._seconds: dict[PipelineStage, float] = {}  # to the end of the run: of a stage and the longest way on from it
+        self._seconds: dict[Stage, float] = {}  # to the end of the run: of a stage and the longest way on from it
         for stage in reversed(steps):
             further = [self._seconds[other] for other in graph.predecessors(stage) if other in self._seconds]
             self._seconds[stage] = _seconds_last_time(stage) + max(further, default=0.0)
         self.forced = dict.fromkeys(steps, force)
-        self.ran: set[PipelineStage] = set()
-        self.failed: dict[PipelineStage, Exception] = {}
+        self.ran: set[Stage] = set()
+        self.failed: dict[Stage, Exception] = {}
 
-    def take(self, count: int) -> list[PipelineStage]:
+    def take(self, count: int) -> list[Stage]:
         """Take up to `count` stages that can run now, those with the longest way to the end first."""
         ready = sorted(
             (stage for stage, upstream in self._upstream.items() if not upstream), key=lambda stage: -self._seconds[stage]
@@ -41,7 +38,7 @@ class Plan:
             del self._upstream[stage]
         return ready[:count]
 
-    def done(self, stage: PipelineStage, *, ran: bool) -> None:
+    def done(self, stage: Stage, *, ran: bool) -> None:
         """Let those go on that waited for `stage`."""
         if ran:
             self.ran.add(stage)
@@ -50,18 +47,17 @@ class Plan:
         for upstream in self._upstream.values():
             upstream.discard(stage)
 
-    def fail(self, stage: PipelineStage, error: Exception) -> None:
+    def fail(self, stage: Stage, error: Exception) -> None:
         """Give up what cannot run without `stage`: all, or with --keep-going what depends on it."""
         self.failed[stage] = error
-        skipped: Collection[PipelineStage] = (
-            list(self._upstream) if self._on_error == "fail" else handle_error(self._graph, self._on_error, error, stage)
-        )
-        for other in skipped:
+        dependents = handle_error(self._graph, self._on_error, error, stage)  # tells of it at once
+        for other in list(self._upstream) if self._on_error == "fail" else dependents:
             self._upstream.pop(other, None)
-        self.done(stage, ran=False)
+        for upstream in self._upstream.values():
+            upstream.discard(stage)
 
 
-def _seconds_last_time(stage: PipelineStage) -> float:
+def _seconds_last_time(stage: Stage) -> float:
     """Read how long a stage took, where it left a file of it under metrics/timing/."""
     for out in stage.outs:
         path = Path(out.fs_path)
