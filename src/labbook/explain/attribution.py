@@ -1,6 +1,8 @@
 """Attribution by Captum: how much each pixel of an image counts for what a model says of it.
 
-Captum hooks modules and sets gradients, so it is only ever given a copy of the model. The baseline is a black image.
+Captum hooks modules and sets gradients, so it is only ever given a copy of the model. The baseline is a black image. Grad-CAM
+looks at the last activation that still has rows and columns: what a norm or bias takes away from a convolution's output would
+decide there which of its maps count.
 
 Saliency: Simonyan et al. (2014), "Deep inside convolutional networks". Integrated gradients: Sundararajan et al. (2017),
 "Axiomatic attribution for deep networks". Grad-CAM and guided Grad-CAM: Selvaraju et al. (2017), "Grad-CAM". Occlusion:
@@ -14,6 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from captum.attr import GuidedGradCam, IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion, Saliency
@@ -90,8 +93,8 @@ def integrated_gradients(asked: Question) -> Tensor:
 
 
 def layer_gradcam(asked: Question) -> Tensor:
-    """Give the last convolution's maps, weighted by their mean gradients, what is positive of it, on the image's pixels."""
-    method = LayerGradCam(asked.score, _last_conv(asked.score.model)[1])
+    """Give the maps of the last activation, weighted by their mean gradients; what is positive of the sum, on the pixels."""
+    method = LayerGradCam(asked.score, _last_maps(asked))
     maps = method.attribute(_leaf(asked.images), additional_forward_args=asked.chosen, relu_attributions=True)
     _, channels, *size = asked.images.shape
     enlarged: Tensor = LayerAttribution.interpolate(maps, tuple(size), "bilinear")
@@ -100,7 +103,7 @@ def layer_gradcam(asked: Question) -> Tensor:
 
 def guided_gradcam(asked: Question) -> Tensor:
     """Give Grad-CAM times the gradient that passes only positive parts back through each ReLU."""
-    method = GuidedGradCam(asked.score, _last_conv(asked.score.model)[1])
+    method = GuidedGradCam(asked.score, _last_maps(asked))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # of a copy
         found: Tensor = method.attribute(_leaf(asked.images), additional_forward_args=asked.chosen)
@@ -146,10 +149,10 @@ def check_fit(asked: Question, methods: Iterable[str]) -> None:
     """Refuse methods that would go wrong silently on this model.
 
     Raises:
-        ParamsError: there is no convolution, an activation works in place, a ReLU is used twice, or there is none.
+        ParamsError: no activation has rows and columns, one works in place, a ReLU is used twice, or there is none.
     """
     if "layer_gradcam" in methods or "guided_gradcam" in methods:
-        _last_conv(asked.score.model)
+        _last_maps(asked)
         for name, module in asked.score.model.named_modules():
             if getattr(module, "inplace", False):
                 raise ParamsError(
@@ -161,12 +164,7 @@ def check_fit(asked: Question, methods: Iterable[str]) -> None:
 
 
 def _check_relus(asked: Question) -> None:
-    uses: Counter[str] = Counter()
-    with contextlib.ExitStack() as hooks, torch.no_grad():
-        for name, module in asked.score.model.named_modules():
-            if isinstance(module, nn.ReLU):
-                hooks.enter_context(module.register_forward_hook(lambda *_, name=name: uses.update([name])))
-        asked.score(asked.images[:1], asked.chosen[:1])
+    uses = Counter(name for name, module, _ in _activated(asked) if isinstance(module, nn.ReLU))
     if not uses:
         raise ParamsError("attributions: guided_gradcam guides gradients through ReLUs, and this model has none. Leave it out.")
     for name, count in uses.items():
@@ -177,16 +175,28 @@ def _check_relus(asked: Question) -> None:
             )
 
 
-def _last_conv(model: nn.Module) -> tuple[str, nn.Module]:
-    """Find the last convolution, with its name.
-
-    Raises:
-        ParamsError: there is none.
-    """
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+def _last_maps(asked: Question) -> nn.Module:
+    found = [module for _, module, dimensions in _activated(asked) if dimensions == 4]
     if not found:
-        raise ParamsError("attributions: Grad-CAM weighs the maps of a convolution, and this model has none. Leave it out.")
+        raise ParamsError(
+            "attributions: Grad-CAM weighs the maps of an activation, and no activation of this model gives any. Leave it out."
+        )
     return found[-1]
+
+
+def _activated(asked: Question) -> list[tuple[str, nn.Module, int]]:
+    """List activations in the order in which an image passes them, a module as often as it is used, and their dimensions."""
+    passed: list[tuple[str, nn.Module, int]] = []
+
+    def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda module, _, output: passed.append((name, module, output.ndim))
+
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        for name, module in asked.score.model.named_modules():
+            if type(module).__module__ == nn.ReLU.__module__:
+                hooks.enter_context(module.register_forward_hook(note(name)))
+        asked.score(asked.images[:1], asked.chosen[:1])
+    return passed
 
 
 def _leaf(images: Tensor) -> Tensor:
