@@ -33,6 +33,7 @@ KEPT = {
     "experiments": ("mnist_mlp_100", "mnist_cnn", "mnist_resnet_sgd", "rings_relu_random", "rings_relu_zero"),
     "sweeps": ("mnist_cnn_dropout",),
     "pairs": ("rings_relu",),
+    "explain": ("mnist_cnn",),
 }
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML has the fast ones where libyaml is there
 FastDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -226,7 +226,7 @@ def test_unknown_device_name_is_refused(edit_params, device):
     assert refusal().startswith(f"device: {device!r} will not do: ")
 
 
-@pytest.mark.parametrize("group", ["experiments", "datasets", "sweeps", "pairs"])
+@pytest.mark.parametrize("group", ["experiments", "datasets", "sweeps", "pairs", "explain"])
 @pytest.mark.parametrize("name", [7, "7", "a.b", "Mnist", "mnistCNN", "", "_a", "a b", "é", "a/b", None, True])
 def test_name_that_dvc_cannot_take_is_refused(edit_params, group, name):
     edit_params(lambda values: values[group].update({name: next(iter(values[group].values()))}))
@@ -342,13 +342,55 @@ def test_pair_is_of_two_experiments_on_one_plane(edit_params, key, value, wanted
     assert wanted in message
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("dataset", "rings", "explain.mnist_cnn.dataset: is rings, and experiments.mnist_cnn has mnist. Make them the same."),
+        ("model", "mlp", "explain.mnist_cnn.model: is mlp, and experiments.mnist_cnn has cnn. Make them the same."),
+        ("augmentation", "transforms", "explain.mnist_cnn.augmentation: is transforms, and experiments.mnist_cnn has none. "),
+        ("look.region", "3", "explain.mnist_cnn.look.region: goes with task: segmentation, and that of mnist_cnn is classif"),
+        ("look.image", -1, "explain.mnist_cnn.look.image"),
+        ("look.layer", 1.5, "explain.mnist_cnn.look.layer: 1.5 will not do: "),
+        ("look.channels", [], "explain.mnist_cnn.look.channels: [] will not do: "),
+        ("look.channels", [1, 1], "explain.mnist_cnn.look: channels names something twice."),
+        (
+            "look.attributions",
+            ["grad"],
+            "explain.mnist_cnn.look.attributions.0: 'grad' will not do: input should be 'saliency', ",
+        ),
+        ("look.chanels", [1], "explain.mnist_cnn.look.chanels: unknown key; did you mean 'channels'?"),
+    ],
+)
+def test_what_is_explained_fits_its_experiment(edit_params, key, value, message):
+    edit_params(put(f"explain.mnist_cnn.{key}", value))
+    assert refusal().startswith(message)
+
+
+def test_explaining_no_image_is_refused(edit_params):
+    edit_params(lambda values: values["explain"]["mnist_cnn"]["look"].update(correct=0, wrong=0))
+    assert refusal() == "explain.mnist_cnn.look: correct and wrong are both 0; ask for one image at least."
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnist_cn", "explain.mnist_cn: 'mnist_cn' does not stand under experiments; did you mean 'mnist_cnn'?"),
+        ("rings_relu_zero", "explain.rings_relu_zero: points in a plane have no pixels to attribute. Leave it out."),
+    ],
+)
+def test_only_experiments_on_images_are_explained(edit_params, name, message):
+    parts = {"dataset": "rings", "model": "mlp", "augmentation": "transforms"}
+    edit_params(lambda values: values["explain"].update({name: values["explain"]["mnist_cnn"] | parts}))
+    assert refusal().startswith(message)
+
+
 @pytest.mark.parametrize("keys", [{"init": "normal"}, {"init_std": 0.1}])
 def test_normal_weights_of_an_mlp_and_their_spread_go_together(edit_params, keys):
     edit_params(lambda values: values["experiments"]["mnist_mlp_100"]["train"]["model"].update(keys))
     assert refusal().splitlines()[0] == f"{KEY}.train.model: init: normal and init_std go together."
 
 
-@pytest.mark.parametrize("group", ["experiments", "sweeps", "pairs"])
+@pytest.mark.parametrize("group", ["experiments", "sweeps", "pairs", "explain"])
 def test_group_without_any_block_is_refused(edit_params, group):
     edit_params(put(group, {}))
     assert refusal().startswith(f"{group}: ")

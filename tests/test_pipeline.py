@@ -16,7 +16,8 @@ EXPERIMENTS = (
     "mnist_mlp_100", "mnist_mlp_2x50_numpy", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet", "rings_relu_random",
     "rings_relu_zero",
 )  # fmt: skip
-OF_A_BLOCK = ("fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep", "pair")
+EXPLAINED = ("mnist_mlp_100", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet")
+OF_A_BLOCK = ("fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep", "pair", "explain")
 TIMING_STAGES = {"timing"}
 
 
@@ -88,6 +89,8 @@ def small_params() -> dict:
     values["device"] = "cpu"
     values["experiments"] = {name: values["experiments"][name] for name in EXPERIMENTS}
     values["pairs"] = {"rings_relu": values["pairs"]["rings_relu"] | {"starts": 2}}
+    values["explain"] = {name: values["explain"][name] for name in EXPLAINED}
+    values["explain"]["scenes_unet"]["look"]["region"] = "background"  # which hardly trained weights predict too
     for block in (*values["experiments"].values(), *values["pretrained"].values()):
         block["train"]["embedded"] = block["train"].get("embedded", {}) | {"epochs": 1}
     values["experiments"]["mnist_mlp_100"]["train"]["embedded"]["epochs"] = 2
@@ -123,6 +126,7 @@ def test_everything_runs_once(pipeline):
     expected |= {f"{stage}@{name}" for stage in ("fetch", "prepare") for name in datasets}
     expected |= {f"{stage}@resnet18" for stage in ("fetch_pretrained", "pretrain")}
     expected |= {f"{stage}@{name}" for stage in ("train", "evaluate") for name in EXPERIMENTS}
+    expected |= {f"explain@{name}" for name in EXPLAINED}
     assert pipeline.first_run == expected
 
 
@@ -205,12 +209,14 @@ def test_changing_one_value_reruns_that_experiment_alone_and_undoing_it_restores
     original, values = weights.read_bytes(), pipeline.params()
     values["experiments"]["mnist_mlp_100"]["train"]["optimizer"]["lr"] = 0.05
     pipeline.write_params(values)
-    assert pipeline.repro() == {"check", "train@mnist_mlp_100", "evaluate@mnist_mlp_100", "report", "timing"}
+    assert pipeline.repro() == {
+        "check", "train@mnist_mlp_100", "evaluate@mnist_mlp_100", "explain@mnist_mlp_100", "report", "timing"
+    }  # fmt: skip
     assert weights.read_bytes() != original
 
     pipeline.write_params(small_params())
     reran = pipeline.repro()
-    assert not {stage for stage in reran if stage.startswith(("train", "evaluate"))}
+    assert not {stage for stage in reran if stage.startswith(("train", "evaluate", "explain"))}
     assert weights.read_bytes() == original
 
 
