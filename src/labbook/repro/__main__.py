@@ -17,7 +17,8 @@ from networkx import DiGraph
 from labbook.core.errors import LabbookError
 from labbook.core.reading import read
 from labbook.core.settings import read_runtime
-from labbook.repro.entries import LateEntries, has_entry, modify_whole, sort_entries
+from labbook.repro.entries import LateEntries, modify_whole
+from labbook.repro.parameters import keep_parsed_files
 from labbook.repro.readers import count_readers
 from labbook.repro.side_by_side import SideBySide
 
@@ -45,17 +46,17 @@ def install(jobs: int) -> None:
 
     def reproduce(steps: list[Stage], graph: DiGraph | None = None, **options: Any) -> list[Stage]:
         alone = graph is None or not steps or options.get("dry") or options.get("interactive")  # nothing to run side by side
-        new = [] if alone else [stage for stage in steps if isinstance(stage, PipelineStage) and not has_entry(stage)]
         try:
             return (in_order if alone else side_by_side.reproduce)(steps, graph=graph, **options)
         finally:
             entries.write()
-            sort_entries(new)
+            entries.sort(steps)
 
     def dump_stages(file: ProjectFile, stages: list[PipelineStage], **options: Any) -> None:
         entries.add(file, stages, **options)
 
     count_readers()
+    keep_parsed_files()
     dvc.dvcfile.modify_yaml = modify_whole
     ProjectFile.dump_stages = dump_stages
     dvc.repo.reproduce._reproduce = reproduce

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dvc.dvcfile import ProjectFile
-from dvc.stage import PipelineStage
+from dvc.stage import PipelineStage, Stage
 from dvc.utils.serialize import modify_yaml
 
-__all__ = ["LateEntries", "has_entry", "modify_whole", "sort_entries"]
+__all__ = ["LateEntries", "modify_whole"]
 
 
 SECONDS = 30  # at least, from one time of writing to the next
@@ -28,6 +28,7 @@ class LateEntries:
         self._write_now = write_now  # DVC's, of a project file and its stages
         self._written = time.monotonic()
         self._waiting: dict[str, tuple[ProjectFile, dict[str, PipelineStage]]] = {}
+        self._known: dict[str, set[str]] = {}  # names that stood in the lock file of a project file before
 
     def add(self, file: ProjectFile, stages: Iterable[PipelineStage], **options: Any) -> None:
         """Keep the entries of stages for later; `options` other than those of `dvc repro` are written at once."""
@@ -41,28 +42,23 @@ class LateEntries:
 
     def write(self) -> None:
         """Write what waits. The caller holds DVC's lock on the repository."""
-        for file, stages in self._waiting.values():
+        for path, (file, stages) in self._waiting.items():
+            if path not in self._known:
+                self._known[path] = set(file.lockfile_contents.get("stages", {}))
             self._write_now(file, list(stages.values()), update_pipeline=False)
         self._waiting.clear()
         self._written = time.monotonic()
 
-
-def has_entry(stage: PipelineStage) -> bool:
-    """Tell whether a stage stands in its lock file."""
-    return stage.name in stage.dvcfile.lockfile_contents.get("stages", {})
-
-
-def sort_entries(stages: Iterable[PipelineStage]) -> None:
-    """Move the entries of `stages` to the end of their lock files, in the order given."""
-    names: dict[str, list[str]] = {}
-    for stage in stages:
-        names.setdefault(stage.dvcfile._lockfile.path, []).append(stage.name)
-    for path, moved in names.items():
-        if not Path(path).exists():  # none of them has run
-            continue
-        with modify_whole(path) as data:
-            entries = data["stages"]
-            entries.update({name: entries.pop(name) for name in moved if name in entries})
+    def sort(self, steps: Iterable[Stage]) -> None:
+        """Let entries that were added stand in the order of `steps`, as a sequential run adds them."""
+        added: dict[str, list[PipelineStage]] = {}
+        for stage in steps:
+            if isinstance(stage, PipelineStage) and stage.name not in self._known.get(stage.path, {stage.name}):
+                added.setdefault(stage.path, []).append(stage)
+        for stages in added.values():
+            with modify_whole(stages[0].dvcfile._lockfile.path) as data:
+                entries = data["stages"]
+                entries.update({stage.name: entries.pop(stage.name) for stage in stages if stage.name in entries})
 
 
 @contextmanager
