@@ -28,6 +28,7 @@ class Repository:
 
     def __init__(self, folder: Path, stages: dict[str, tuple[str, list[str]]]) -> None:
         self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
         (folder / ".dvc").mkdir(parents=True)
         (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
         self.write(stages)
@@ -45,7 +46,15 @@ class Repository:
         return subprocess.run(line, capture_output=True, check=check, timeout=60, **self.options)  # type: ignore[call-overload, no-any-return]
 
     def start(self, line: list[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **self.options)  # type: ignore[call-overload, no-any-return]
+        process = subprocess.Popen(
+            line,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=listen,  # noqa: PLW1509 - no other thread here
+            **self.options,  # type: ignore[call-overload]
+        )
+        self.started.append(process)
+        return process
 
     def await_file(self, name: str) -> None:
         deadline = time.monotonic() + 30
@@ -61,12 +70,24 @@ class Repository:
         return list(yaml.safe_load(self.lock)["stages"])
 
 
+def listen() -> None:
+    """Let a process hear all signals: one that runs in the background of a shell inherits that some are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def repository(tmp_path):
-    def make(name: str = "work", **stages: tuple[str, list[str]]) -> Repository:
-        return Repository(tmp_path / name, stages)
+    made: list[Repository] = []
 
-    return make
+    def make(name: str = "work", **stages: tuple[str, list[str]]) -> Repository:
+        made.append(Repository(tmp_path / name, stages))
+        return made[-1]
+
+    yield make
+    for process in (process for work in made for process in work.started):
+        process.kill()
+        process.communicate()
 
 
 def until(name: str) -> str:

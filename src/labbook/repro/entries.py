@@ -1,4 +1,4 @@
-"""Entries of dvc.lock, written together: DVC reads and writes the whole file, 9,500 lines, for each of them."""
+"""Entries of dvc.lock, written together: DVC reads and writes the whole file, thousands of lines, for each of them."""
 
 import shutil
 import time

@@ -165,9 +165,8 @@ class SideBySide:
                 _end(process, number)
 
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        usual = {
-            one: signal.signal(one, end) for one in numbers if signal.getsignal(one) != signal.SIG_IGN
-        }  # nohup's is ignored
+        heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+        usual = {number: signal.signal(number, end) for number in heard}
         try:
             yield
         finally:
