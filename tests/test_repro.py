@@ -264,8 +264,9 @@ def test_entries_are_written_while_a_long_stage_runs(repository, tmp_path):
 
 def test_lock_of_files_that_a_killed_process_left_empty_is_forgotten(repository):
     work = repository(a=("touch a", []))
-    (work.folder / ".dvc/tmp").mkdir(exist_ok=True)
-    (work.folder / ".dvc/tmp/rwlock").touch()
+    inner = work.folder / ".dvc" / "tmp"
+    inner.mkdir(exist_ok=True)
+    (inner / "rwlock").touch()
     assert work.run(side_by_side()).returncode == 0
 
 

@@ -40,7 +40,11 @@ img { max-width: 100%; height: auto; }
 def main() -> None:
     """Read the libraries below the folder that is named, and write the page."""
     modules = Path(sys.argv[1]) / "node_modules"
-    licences = [f"{name}: {(modules / name / 'LICENSE').read_text(encoding='utf-8').strip()}" for name in LIBRARIES]
+    holders: dict[str, list[str]] = {}  # of one licence: its text is the same for all
+    for name in LIBRARIES:
+        holder, _, text = (modules / name / "LICENSE").read_text(encoding="utf-8").strip().partition("\n")
+        holders.setdefault(text.strip(), []).append(f"{name}: {holder}")
+    licences = ["\n".join([*names, text]) for text, names in holders.items()]
     scripts = [(modules / name / f"build/{name}.min.js").read_text(encoding="utf-8").strip() for name in LIBRARIES]
     if any("</script" in script for script in scripts):
         sys.exit("error: a library holds </script, which would end its element too early")
