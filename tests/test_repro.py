@@ -335,7 +335,7 @@ def test_wrong_number_of_jobs_is_told(jobs):
 
 @pytest.mark.parametrize(
     ("cores", "threads", "memory_gib", "device", "jobs"),
-    [(8, 2, 64, "cpu", 4), (2, 1, 24, "cpu", 2), (1, 4, 24, "cpu", 1), (64, 1, 16, "cpu", 4), (8, 1, 1, "cpu", 1)],
+    [(8, 2, 64, "cpu", 4), (2, 1, 24, "cpu", 2), (1, 4, 24, "cpu", 1), (64, 1, 16, "cpu", 2), (8, 1, 1, "cpu", 1)],
 )
 def test_jobs_fit_on_the_cores_and_in_memory(monkeypatch, cores, threads, memory_gib, device, jobs):
     monkeypatch.setattr(command, "read", lambda: {"seed": 0, "device": device, "threads": threads})
