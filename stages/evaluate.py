@@ -3,6 +3,9 @@
 import argparse
 from pathlib import Path
 
+import torch
+
+from labbook.architecture import list_layers
 from labbook.core.files import write_json
 from labbook.core.packed import read_packed
 from labbook.core.parts import find
@@ -30,7 +33,10 @@ def main() -> None:
     trained = {key: summary[key] for key in ("best_epoch", "epochs_trained", "parameters")}
     metrics = evaluation.metrics | summary["best"] | trained | files
     write_json(Path("metrics") / f"{name}.json", metrics)
-    write_json(Path("models/cards") / f"{name}.json", summary | {"metrics": metrics, "mistakes": evaluation.mistakes})
+    image = restored.convert(torch.from_numpy(packed.test.images[:1]).to(device))
+    seen = {"mistakes": evaluation.mistakes, "reliability": evaluation.reliability}
+    card = summary | {"metrics": metrics, **seen, "layers": list_layers(restored.model, image)}
+    write_json(Path("models/cards") / f"{name}.json", card)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from toolbox import never_asked
 from labbook.core.errors import DataError
 from labbook.core.packed import read_packed
 from labbook.core.runtime import configure
-from labbook.evaluation import BINS, calibration_error, classification, confusion_counts
+from labbook.evaluation import BINS, calibration_error, classification, confusion_counts, reliability
 from labbook.evaluation.classification import MISTAKES, write
 from labbook.trained import load_trained
 
@@ -72,6 +72,10 @@ def test_calibration_error_is_the_weighted_gap_of_every_bin(answers):
     confidences, correct = (np.array(values) for values in zip(*answers, strict=True))
     assert calibration_error(confidences, correct) == pytest.approx(expected, abs=1e-12)
     assert 0 <= calibration_error(confidences, correct) <= 1
+    shown = reliability(confidences, correct)
+    assert [line["samples"] for line in shown] == [len(bins[index]) for index in sorted(bins)]
+    weighted = sum(line["samples"] * abs(line["accuracy"] - line["confidence"]) for line in shown) / len(answers)
+    assert weighted == pytest.approx(expected, abs=1e-4), "the bins are those that the error averages"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +229,10 @@ def test_evaluate_stage_writes_figures_that_its_files_agree_with(prepared, run_s
     metrics = json.loads(Path(f"metrics/{EXPERIMENT}.json").read_text(encoding="utf-8"))
     card = json.loads(Path(f"models/cards/{EXPERIMENT}.json").read_text(encoding="utf-8"))
     summary = json.loads(Path(f"models/summaries/{EXPERIMENT}.json").read_text(encoding="utf-8"))
-    assert card == summary | {"metrics": metrics, "mistakes": card["mistakes"]}
+    assert card == summary | {"metrics": metrics, **{key: card[key] for key in ("mistakes", "reliability", "layers")}}
+    assert [layer["kind"] for layer in card["layers"]] == ["Flatten", "Linear", "ReLU", "Linear"]
+    assert sum(layer["parameters"] for layer in card["layers"]) == card["parameters"]
+    assert sum(line["samples"] for line in card["reliability"]) == card["samples"]["test"]
     assert {key: metrics[key] for key in summary["best"]} == summary["best"]
     assert metrics["epochs_trained"] == 2
     assert metrics["test_accuracy"] > 3 * metrics["chance_accuracy"]

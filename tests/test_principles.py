@@ -5,15 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_report import make_record
 
 from labbook.core.errors import DataError
 from labbook.core.files import write_json
 from labbook.params.project import Project, read_project
 from labbook.report.figures import pair_curves
-from labbook.report.page import write_page
 from labbook.report.principles import OUTCOMES, count_seen, principles_table, tell_boundary, tell_pair
-from labbook.report.records import PairRecord, PendingPair, Record, gather_pairs
+from labbook.report.records import Gathered, PairRecord, PendingPair, Record, gather_pairs
+from labbook.report.site import write_site
 from labbook.report.tables import write_results
 
 ROOT = Path(__file__).parents[1]
@@ -133,7 +134,7 @@ def make_member(project: Project, name: str) -> Record:
     record = make_record(project, name, [0.5, 0.7, 0.9])
     watched = [{"gradient_norms": {"1": 0.0, "3": 10.0**-row}, "dead_units": {"2": row / 4}} for row in range(3)]
     record.card["watched"] = watched
-    record.card["metrics"] |= EXAMPLES[name][0] | {"test_accuracy": 0.9}
+    record.card["metrics"] |= EXAMPLES[name][0] | {"test_accuracy": 0.9, "test_accuracy_per_class": {"disc": 0.8, "ring": 1.0}}
     return record
 
 
@@ -156,11 +157,12 @@ def test_curves_name_each_layer_and_show_a_gradient_of_zero(project):
 @pytest.fixture
 def write(project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mistakes.png").write_bytes(b"\x89PNG")
+    (tmp_path / "confusion.csv").write_text("actual,predicted,count\ndisc,disc,4\ndisc,ring,1\nring,disc,0\nring,ring,5\n")
+    Image.new("RGB", (7, 5)).save(tmp_path / "mistakes.png")
 
     def written(entries, pairs, source="official") -> str:
-        write_page(source, entries, [], pairs, tmp_path / "index.html")
-        return html.unescape((tmp_path / "index.html").read_text())
+        write_site(Gathered(source, entries, (), pairs), tmp_path / "reports")
+        return html.unescape((tmp_path / "reports/assignments/A.html").read_text())
 
     return written
 
@@ -170,14 +172,14 @@ def test_page_shows_pairs_side_by_side_and_in_how_many_starts_their_outcome_is_s
     members = [make_member(project, name) for name in EXAMPLES]
     page = write(members, pairs)
     for pair in pairs:
-        assert f"<h4>{pair.asked.title}</h4>\n<p>{tell_pair(pair)}</p>" in page
-        assert f'aria-label="Loss and gradient norms by step of {pair.asked.first}, left' in page
+        assert f"<h3>{pair.asked.title}</h3>\n<p>{tell_pair(pair)}</p>" in page
+        assert f'aria-label="Gradient norm of {pair.asked.first} by step and layer: hidden 1 from' in page
     for member in members:
-        assert page.count(f'id="{member.name}"') == 1
+        assert page.count(f'<img src="../pictures/samples/{member.name}.png"') == 1
     assert 'alt="Regions of both classes by rings_sigmoid_zero, with the test points: one straight line' in page
     assert "Seen in 4 of 5 random starts: a boundary with corners and an error of at most 0.1." in page
     assert "Reported: “never moves: error about 0.5, no boundary”. Seen in 5 of 5" in page
-    write_results("official", members, [], pairs, tmp_path)
+    write_results(Gathered("official", members, (), pairs), tmp_path)
     assert "## Random starts" in (tmp_path / "official.md").read_text()
 
 
@@ -189,6 +191,6 @@ def test_page_says_what_was_not_run(project, write, tmp_path):
     assert "Reported" not in page
     page = write([first], pending)
     assert page.count('<p class="pending">Not yet run on this data.</p>') == len(pending)
-    assert page.count('id="rings_relu_random"') == 1
-    write_results("official", [first], [], pending, tmp_path)
+    assert page.count('<img src="../pictures/samples/rings_relu_random.png"') == 1
+    write_results(Gathered("official", [first], (), pending), tmp_path)
     assert "Random starts" not in (tmp_path / "official.md").read_text()

@@ -10,15 +10,28 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from labbook.core.errors import DataError
 from labbook.core.files import write_json, write_tsv
 from labbook.params.project import Experiment, Project, Reported, read_project
 from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three
+from labbook.report.charts import errors, learning
 from labbook.report.figures import curve_points, learning_curves, overview, side_by_side, standalone, sweep_curve
-from labbook.report.page import write_page
 from labbook.report.readme import BEGIN, END, filled
-from labbook.report.records import Pending, PendingSweep, Record, SweepRecord, gather, gather_sweeps, gather_timing
+from labbook.report.records import (
+    Gathered,
+    Pending,
+    PendingSweep,
+    Record,
+    SweepRecord,
+    gather,
+    gather_explained,
+    gather_sweeps,
+    gather_timing,
+    read_confusion,
+)
+from labbook.report.site import write_site
 from labbook.report.tables import comparison, markdown, results_table, write_results
 from labbook.report.timing import write_timing
 from labbook.report.verdict import TOLERANCE, judge, print_reported
@@ -33,7 +46,8 @@ TIMING = {
     "cores": 2,
     "python": "3.11",
 }
-BESIDE = {("script", "timing.js"), ("a", "exercises.html")}  # what the page names, and does without where it is missing
+BESIDE = {"timing.js", "exercises.html"}  # pages of other stages
+CONFUSION = "actual,predicted,count\n4,4,970\n4,9,12\n9,4,3\n9,9,1006\n"
 ACCURACIES = st.floats(0, 1, allow_nan=False)
 
 
@@ -70,12 +84,18 @@ def make_record(project: Project, name: str, accuracies: list[float], source: st
         "last": figures,
         "best": figures,
         "parameters": 21578,
+        "dataset": "mnist",
+        "classes": ["4", "9"],
+        "image_shape": [1, 28, 28],
+        "layers": [{"name": "1", "kind": "Linear", "shape": [10], "parameters": 21578}],
+        "reliability": [{"from": 0.9333, "to": 1.0, "samples": 1991, "confidence": 0.99, "accuracy": 0.98}],
         "samples": {"train": 60000, "val": 0, "test": 10000},
         "metrics": {
             "test_accuracy": accuracies[-1],
             "test_loss": 0.1,
             "test_calibration_error": 0.01,
             "chance_accuracy": 0.1135,
+            "test_accuracy_per_class": {"4": 0.9878, "9": 0.997},
             "train_accuracy": accuracies[-1],
             "best_epoch": len(accuracies),
             "epochs_trained": len(accuracies),
@@ -141,13 +161,13 @@ def test_an_embedded_run_stands_beside_chance_alone(project, tmp_path):
     shown = comparison(results_table("embedded", records))
     assert "chance" in shown
     assert not {"reported", "reproduced", "gap", "verdict", "required"} & set(shown)
-    write_results("embedded", records, [], [], tmp_path)
+    write_results(Gathered("embedded", records), tmp_path)
     assert "0.9909" not in (tmp_path / "embedded.md").read_text() + (tmp_path / "embedded.csv").read_text()
 
 
 def test_an_official_run_stands_beside_the_reported_figure(project, tmp_path):
     records = [make_record(project, "mnist_cnn_adam", [0.97, 0.98])]
-    write_results("official", records, [], [], tmp_path)
+    write_results(Gathered("official", records), tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 | -0.0109 | below |" in text
     assert "Device: cpu, threads: 2; seed 0; torch 2.0" in text
@@ -180,16 +200,13 @@ def test_answers_tell_what_was_measured(project):
     assert "SGD needs 2 epochs and Adam 1 epoch;" in adam
 
 
-def test_pytorch_and_numpy_are_compared_with_their_seconds(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mistakes.png").write_bytes(b"\x89PNG")
+def test_pytorch_and_numpy_are_compared_with_their_seconds(project, write):
     pytorch, numpy = (make_record(project, name, [0.9, 0.971]) for name in ("mnist_mlp_2x50", "mnist_mlp_2x50_numpy"))
     numpy.history["train_loss"] += [0, 2e-3]
     (answer,) = answer_b([pytorch, numpy])
     assert "0.9710 in PyTorch and 0.9710 in NumPy" in answer.answer
     assert "differ by at most 1.0e-06 after the first epoch and 2.0e-03 after the last" in answer.answer
-    write_page("official", [pytorch, numpy], [], [], tmp_path / "index.html")
-    page = (tmp_path / "index.html").read_text()
+    page = write("official", [pytorch, numpy])["assignments/B.html"]
     assert page.count('data-ratio="mnist_mlp_2x50 mnist_mlp_2x50_numpy"') == 1
     numpy.card["seed"] = 1
     assert "differ in other settings too" in answer_b([pytorch, numpy])[0].answer
@@ -304,37 +321,133 @@ class Elements(html.parser.HTMLParser):
 
 
 @pytest.fixture
-def page(project, tmp_path, monkeypatch) -> str:
+def write(tmp_path, monkeypatch):
+    """Write a site and give its pages and scripts by address."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "confusion.csv").write_text("actual,predicted,count\n4,4,970\n4,9,12\n9,4,3\n9,9,1006\n")
-    (tmp_path / "mistakes.png").write_bytes(b"\x89PNG")
+    (tmp_path / "confusion.csv").write_text(CONFUSION)
+    Image.new("RGB", (7, 5)).save(tmp_path / "mistakes.png")
+
+    def written(source: str, *gathered, **explained) -> dict[str, str]:
+        write_site(Gathered(source, *gathered, **explained), tmp_path / "reports")
+        files = [file for file in (tmp_path / "reports").rglob("*") if file.suffix in {".html", ".js", ".css"}]
+        return {file.relative_to(tmp_path / "reports").as_posix(): file.read_text() for file in files}
+
+    return written
+
+
+@pytest.fixture
+def site(project, write) -> dict[str, str]:
     names = ("mnist_mlp_100", "mnist_cnn_small", "mnist_plain_deep_sgd", "mnist_resnet_bn_sgd")
-    write_page("official", [make_record(project, name, [0.9, 0.985]) for name in names], [], [], tmp_path / "index.html")
-    return (tmp_path / "index.html").read_text()
+    return write("official", [make_record(project, name, [0.9, 0.985]) for name in names])
 
 
-def test_the_page_loads_nothing_from_elsewhere(page):
-    for tag, attributes in Elements(page).found:
-        for name in ("src", "href"):
-            address = attributes.get(name) or attributes.get(f"xlink:{name}") or ""
-            assert address.startswith(("#", "data:")) or (tag, address) in BESIDE or not address
-    assert "@import" not in page
+def test_pages_load_what_lies_beside_them_and_name_only_what_is_there(site, tmp_path):
+    for page, text in site.items():
+        elements = Elements(text).found if page.endswith(".html") else []
+        ids = {attributes.get("id") for _, attributes in elements}
+        for tag, attributes in elements:
+            if (address := attributes.get("src") or attributes.get("href")) is None or address == "data:,":
+                continue
+            file, _, anchor = address.partition("#")
+            target = (tmp_path / "reports" / page).parent / file
+            assert target.exists() or target.name in BESIDE, (page, tag, address)
+            assert not anchor or anchor in ids or file == "../compare.html", (page, address)
+        assert "@import" not in text
 
 
-def test_every_picture_has_words_and_every_link_a_target(page):
-    elements = Elements(page).found
-    ids = {attributes.get("id") for _, attributes in elements}
-    for tag, attributes in elements:
-        if tag == "img":
-            assert "4 taken for 9" in attributes["alt"]
-        if attributes.get("role") == "img":
-            assert attributes["aria-label"]
-        if tag == "a" and (tag, attributes["href"]) not in BESIDE:
-            assert attributes["href"][1:] in ids
+def test_every_picture_has_words(site):
+    for page, text in site.items():
+        for tag, attributes in Elements(text).found if page.endswith(".html") else []:
+            if tag == "img":
+                assert "4 taken for 9" in attributes["alt"]
+                assert (attributes["width"], attributes["height"]) == ("7", "5")
+            if attributes.get("role") == "img":
+                assert attributes["aria-label"]
 
 
-def test_the_page_holds_no_seconds_and_no_dates(page):
-    assert not re.search(r"20\d\d-\d\d-\d\d", page)
+def test_pages_hold_no_seconds_and_no_dates(site):
+    assert not any(re.search(r"20\d\d-\d\d-\d\d", text) for address, text in site.items() if "vendor" not in address)
+
+
+def test_a_site_is_the_same_bytes_twice_and_leaves_nothing_of_another_run(project, write, tmp_path):
+    records = [make_record(project, name, [0.9, 0.985]) for name in ("mnist_mlp_100", "mnist_cnn_small")]
+    first = write("official", records)
+    (tmp_path / "reports/exercises.html").write_text("of another stage")
+    assert write("official", records) == first | {"exercises.html": "of another stage"}
+    assert "experiments/mnist_mlp_100.html" not in write("official", records[1:])
+    assert not (tmp_path / "reports/pictures/samples/mnist_mlp_100.png").exists()
+
+
+def test_nothing_is_written_when_a_picture_is_missing(project, write, tmp_path):
+    (tmp_path / "mistakes.png").unlink()
+    with pytest.raises(DataError, match=r"mistakes\.png: not found\. Run `dvc repro evaluate@mnist_mlp_100`"):
+        write("official", [make_record(project, "mnist_mlp_100", [0.9])])
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_page_tells_everything_of_its_experiment(site):
+    page = site["experiments/mnist_mlp_100.html"]
+    assert "in its best epoch and 0.9776 in its last" in page
+    assert "0.975 reached" in page
+    assert re.search(r"<code>optimizer\.lr</code></th><td>0\.02<", page)
+    assert re.search(r"Linear</td><td>10</td><td class=\"number\">21,578<", page)
+    rows = re.findall(r'<th scope="row">(\d)</th><td>(\d)</td><td class="number">(\d+)</td><td class="number">([\d.]+) %', page)
+    assert rows == [("4", "9", "12", "1.2"), ("9", "4", "3", "0.3")], "the most frequent confusion comes first"
+    classes = re.findall(
+        r'<th scope="row">(\d)</th><td class="number">([\d,]+)</td><td[^>]*>([\d.]+)</td><td[^>]*>([\d.]+)</td>', page
+    )
+    precise = [f"{970 / 973:.4f}", f"{1006 / 1018:.4f}"]
+    assert classes == [("4", "982", "0.9878", precise[0]), ("9", "1,009", "0.9970", precise[1])]
+    assert "Inside the model" not in page
+
+
+def test_charts_hold_the_history_and_mark_the_kept_weights(project):
+    (loss, accuracy) = learning(watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6]))
+    assert (loss.x, loss.y, loss.mark) == ("step", "loss", 100)
+    assert [(line.name, line.x) for line in loss.series] == [(name, [100, 200]) for name in ("train", "validation", "test")]
+    assert [line.y for line in loss.series[:2]] == [pytest.approx([0.5, 0.2]), pytest.approx([0.4, 0.6])]
+    assert accuracy.label.startswith("Accuracy of cifar10_cnn by step: train from 0.5 to 0.8, validation from 0.6 to 0.4")
+    assert learning(make_record(project, "mnist_cnn_adam", [0.9, 0.95]))[0].mark is None
+
+
+def test_a_figure_that_was_not_measured_is_a_gap(project):
+    record = make_record(project, "mnist_cnn_adam", [0.9, 0.95])
+    (line, *_) = learning(dataclasses.replace(record, history=record.history.assign(train_loss=[float("nan"), 0.5])))[0].series
+    assert line.y == [None, 0.5]
+    assert errors([record]).series[0].y == [10, 5]
+
+
+def test_what_was_explained_is_shown_with_its_trust(project, write, tmp_path):
+    record = make_record(project, "mnist_cnn", [0.9], source="embedded")
+    figures = {"infidelity": 0.25, "sensitivity_max": 0.5, "deletion": 0.125, "insertion": 0.75}
+    figures["similarity_randomised_down_to"] = {"10": 0.5, "0": None}
+    for kind in ("filters", "activations", "attributions"):
+        (tmp_path / f"plots/{kind}").mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / f"plots/{kind}/mnist_cnn.png")
+    (tmp_path / "metrics/explain").mkdir(parents=True)
+    entry = {"source": "embedded", "samples": [], "methods": {"layer_gradcam": figures}}
+    write_json(tmp_path / "metrics/explain/mnist_cnn.json", entry)
+    pages = write("embedded", [record], explained=gather_explained(project, tmp_path))
+    page = pages["experiments/mnist_cnn.html"]
+    shown = re.findall(r'src="\.\./pictures/(\w+)/mnist_cnn\.png"', page)
+    assert shown == ["samples", "filters", "activations", "attributions"]
+    assert re.search(r"layer gradcam</th><td[^>]*>0\.25</td><td[^>]*>0\.5</td><td[^>]*>0\.125</td><td[^>]*>0\.75</td>", page)
+    assert "<code>10</code> 0.50, <code>0</code> –" in page
+    runs = json.loads(pages["assets/runs.js"].removeprefix("window.labbookRuns = ").removesuffix(";\n"))
+    assert runs["mnist_cnn"]["pictures"]["filters"]["address"] == "pictures/filters/mnist_cnn.png"
+    assert runs["mnist_cnn"]["trust"]["layer_gradcam"]["insertion"] == 0.75
+    official = project.model_copy(update={"data": project.data.model_copy(update={"source": "official"})})
+    assert gather_explained(official, tmp_path) == {}, "pictures of other data are not those of this run"
+
+
+def test_confusion_counts_are_read_by_class_and_a_torn_file_is_refused(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = make_record(project, "mnist_mlp_100", [0.9])
+    (tmp_path / "confusion.csv").write_text(CONFUSION)
+    assert read_confusion(record).loc["4", "9"] == 12
+    (tmp_path / "confusion.csv").write_text(CONFUSION[: CONFUSION.rindex("9,9")])
+    with pytest.raises(DataError, match=r"confusion\.csv: damaged.* Run `dvc repro evaluate@mnist_mlp_100`"):
+        read_confusion(record)
 
 
 def test_seconds_stand_beside_the_page(project, tmp_path):
@@ -347,8 +460,7 @@ def test_seconds_stand_beside_the_page(project, tmp_path):
     assert table["reported_seconds"].isna().all(), "embedded seconds are compared with no reported ones"
 
 
-def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, write):
     entries = gather(project, tmp_path)
     assert [entry.name for entry in entries] == list(project.experiments)
     assert all(isinstance(entry, Pending) for entry in entries)
@@ -356,60 +468,63 @@ def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, monkey
     assert sweeps == [PendingSweep(name, sweep) for name, sweep in project.sweeps.items()]
     assert gather_timing(project, tmp_path) == {}
     some = [make_record(project, "mnist_cnn_adam", [0.97, 0.98]), *entries[-2:]]
-    write_results("official", some, sweeps, [], tmp_path)
+    write_results(Gathered("official", some, sweeps), tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert "| `scenes_unet` | 0.7975 |  |  | not yet run |  |  |  |" in text
     assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 |" in text
     assert "## Dropout probability of mnist_cnn\n\nNot yet run on this data." in text
-    write_page("official", some, sweeps, [], tmp_path / "index.html")
-    page = (tmp_path / "index.html").read_text()
-    assert page.count("not yet run on this data") == 2
-    assert '<h3>Dropout probability of mnist_cnn</h3>\n<p class="pending">Not yet run on this data.</p>' in page
+    pages = write("official", some, sweeps)
+    assert pages["index.html"].count('class="pending">not yet run<') == 2
+    assert "experiments/scenes_unet.html" not in pages
+    assert (
+        '>Dropout probability of mnist_cnn</h2>\n<p class="pending">Not yet run on this data.</p>'
+        in pages["assignments/A.html"]
+    )
 
 
 @pytest.mark.parametrize("source", ["embedded", "official"])
 def test_the_source_is_told_where_nothing_was_run(project, tmp_path, source):
     entries = gather(project, tmp_path)
     assert set(results_table(source, entries)["data"]) == {source}
-    write_results(source, entries, [], [], tmp_path)
+    write_results(Gathered(source, entries), tmp_path)
     text = (tmp_path / f"{source}.md").read_text()
     assert f"Data: {source}. Device: –, threads: –" in text
     assert ("0.9786" in text) is (source == "official")
 
 
-def test_a_sweep_is_shown_with_its_figures(project, tmp_path):
+def test_a_sweep_is_shown_with_its_figures(project, tmp_path, write):
     ((name, sweep),) = project.sweeps.items()
     rows = pd.DataFrame({"value": [0.0, 0.5], "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": [0.97, 0.93]})
     record = SweepRecord(name, sweep, rows)
-    write_results("official", [], [record], [], tmp_path)
+    write_results(Gathered("official", [], [record]), tmp_path)
     assert "| 0.5000 | 0.9300 | 0.1000 | 0.9000 |" in (tmp_path / "official.md").read_text()
-    write_page("official", [], [record], [], tmp_path / "index.html")
-    page = (tmp_path / "index.html").read_text()
+    page = write("official", [], [record])["assignments/A.html"]
     assert '<td class="number">0.9300</td>' in page
+    assert '"y": [0.97, 0.93]' in page
     assert "Not yet run" not in page
     assert sweep_curve(record) == sweep_curve(record)
 
 
-def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mistakes.png").write_bytes(b"\x89PNG")
+def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(project, tmp_path, write):
+    (tmp_path / "confusion.csv").write_text(
+        "actual,predicted,count\nbackground,background,9\nbackground,9,1\n9,background,0\n9,9,0\n"
+    )
     record = make_record(project, "scenes_unet", [0.8, 0.85])
     record.card["metrics"] |= {
         "test_mean_iou": 0.2342,
         "chance_mean_iou": 0.0388,
-        "test_accuracy_per_class": {"background": 0.9941, "disc": 0.8072, "9": None},
-        "test_iou_per_class": {"background": 0.9565, "disc": 0.6893, "9": None},
+        "test_accuracy_per_class": {"background": 0.9, "9": None},
+        "test_iou_per_class": {"background": 0.8182, "9": None},
     }
     other = make_record(project, "mnist_cnn_adam", [0.97, 0.98])
-    write_results("official", [other, record], [], [], tmp_path)
+    write_results(Gathered("official", [other, record]), tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert text.endswith("| --- | --- | --- | --- | --- |\n| `scenes_unet` | 0.8500 | 0.1135 | 0.2342 | 0.0388 |\n")
-    write_page("official", [other, record], [], [], tmp_path / "index.html")
-    page = (tmp_path / "index.html").read_text()
-    assert page.count("mean intersection over union (IoU) 0.2342") == 1
-    cells = re.findall(r'<th scope="row">(\w+)</th><td[^>]*>(.*?)</td><td[^>]*>(.*?)</td></tr>', page)
-    assert cells == [("background", "0.9941", "0.9565"), ("disc", "0.8072", "0.6893"), ("9", "–", "–")]
-    write_results("official", [other], [], [], tmp_path)
+    page = write("official", [record])["experiments/scenes_unet.html"]
+    assert "<dd>0.2342, chance 0.0388</dd>" in page
+    cells = re.findall(r'<th scope="row">(\w+)</th>' + 4 * "<td[^>]*>(.*?)</td>" + "</tr>", page)
+    assert cells == [("background", "10", "0.9000", "1.0000", "0.8182"), ("9", "0", "–", "0.0000", "–")]
+    write_results(Gathered("official", [other]), tmp_path)
     assert "Segmentation" not in (tmp_path / "official.md").read_text()
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second that classification does not pay
 
 __all__ = [
-    "BINS", "Ask", "Evaluation", "calibration_error", "classifier_metrics", "confusion_counts", "probabilities", "saved",
-    "write_confusion", "write_files",
+    "BINS", "Ask", "Evaluation", "calibration_error", "classifier_metrics", "confusion_counts", "probabilities",
+    "reliability", "saved", "write_confusion", "write_files",
 ]  # fmt: skip
 
 BINS = 15
@@ -35,11 +35,13 @@ class Evaluation:
         metrics: numbers for `metrics/<experiment>.json`.
         confusion: (classes, classes) counts, a row for each actual class.
         mistakes: index, actual and predicted class, and confidence of the most confident mistakes, where a task shows any.
+        reliability: of each bin of confidence, where a task measures it.
     """
 
     metrics: dict[str, Any]
     confusion: NDArray[np.int64]
     mistakes: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
+    reliability: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
 
 
 def classifier_metrics(
@@ -83,9 +85,33 @@ def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_
         confidence: (N,) probability of the predicted class.
         correct: (N,) whether it is the actual one.
     """
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, correct - confidence, minlength=BINS)
+    gaps = np.bincount(_bins(confidence), correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Give what `calibration_error` averages: of each bin that is not empty its samples, mean confidence and accuracy.
+
+    Args:
+        confidence: (N,) probability of the predicted class.
+        correct: (N,) whether it is the actual one.
+    """
+    bins = _bins(confidence)
+    counts, confidences, hits = (np.bincount(bins, weights, minlength=BINS) for weights in (None, confidence, correct))
+    return [
+        {
+            "from": round(index / BINS, 4),
+            "to": round((index + 1) / BINS, 4),
+            "samples": int(counts[index]),
+            "confidence": round(float(confidences[index] / counts[index]), 4),
+            "accuracy": round(float(hits[index] / counts[index]), 4),
+        }
+        for index in np.flatnonzero(counts)
+    ]
+
+
+def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def confusion_counts(labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int) -> NDArray[np.int64]:

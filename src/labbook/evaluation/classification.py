@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from labbook.evaluation import Ask, Evaluation, classifier_metrics, probabilities, write_files
+from labbook.evaluation import Ask, Evaluation, classifier_metrics, probabilities, reliability, write_files
 
 __all__ = ["MISTAKES", "evaluate", "write"]
 
@@ -40,7 +40,7 @@ def evaluate(
         }
         for index in worst
     ]
-    return Evaluation(metrics, confusion, mistakes=mistakes)
+    return Evaluation(metrics, confusion, mistakes=mistakes, reliability=reliability(confidence, predicted == labels))
 
 
 def write(name: str, evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The page of the exercises: one self-contained HTML file beside the report, in its style."""
+"""The page of the exercises: a page of the site that needs no other file, as it is written before the others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from labbook.core.files import write_text
 from labbook.exercises.exercise import Exercise, Result
 from labbook.exercises.gates import INPUTS, Network, decide, output
 from labbook.exercises.steps import Grid, grid, number
+from labbook.report.assignments import ASSIGNMENTS
 
 __all__ = ["metrics", "write_page"]
 
@@ -44,7 +45,13 @@ def metrics(exercises: Sequence[Exercise]) -> dict[str, object]:
 def write_page(exercises: Sequence[Exercise], path: Path) -> None:
     """Write the page."""
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("labbook.exercises"), jinja2.PackageLoader("labbook.report")]),
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader("labbook.exercises"),
+                jinja2.PackageLoader("labbook.report"),
+                jinja2.PackageLoader("labbook.report", "static"),
+            ]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -52,6 +59,9 @@ def write_page(exercises: Sequence[Exercise], path: Path) -> None:
     )
     results = [result for exercise in exercises for result in exercise.results]
     html = environment.get_template("exercises.html").render(
+        root="",
+        page="exercises.html",
+        assignments=ASSIGNMENTS,
         exercises=exercises,
         letters=sorted({exercise.assignment for exercise in exercises}),
         count=len(results),

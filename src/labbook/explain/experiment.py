@@ -70,7 +70,7 @@ def explain(restored: Restored, packed: Packed, look: Look, device: torch.device
     for name, found in randomised(asked, {name: METHODS[name] for name in answers}, answers, seed).items():
         figures[name]["similarity_randomised_down_to"] = {layer: _rounded(value) for layer, value in found.items()}
     return Explanation(
-        metrics={"samples": [vars(sample) for sample in samples.about], "methods": figures},
+        metrics={"source": packed.source, "samples": [vars(sample) for sample in samples.about], "methods": figures},
         filters=filters,
         activations=shown,
         attributions=draw_attributions(samples.pixels, [sample.caption for sample in samples.about], maps, SIGNED),

@@ -3,8 +3,8 @@
 The walk goes over `params.yaml` and never over folders: what a removed experiment left behind stays out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,18 @@ from labbook.params.project import Experiment, Pair, Project
 from labbook.params.sweep import Sweep
 
 __all__ = [
-    "PairRecord", "Pending", "PendingPair", "PendingSweep", "Record", "SweepRecord",
-    "gather", "gather_pairs", "gather_sweeps", "gather_timing", "of_overview",
+    "Gathered", "PairRecord", "Pending", "PendingPair", "PendingSweep", "Record", "SweepRecord",
+    "gather", "gather_all", "gather_explained", "gather_pairs", "gather_sweeps", "gather_timing", "of_overview",
+    "read_confusion",
 ]  # fmt: skip
 
 CARD = (
-    "source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes",
-    "epochs_trained", "last", "best_epoch", "best",
+    "source", "device", "threads", "seed", "torch", "kept", "settings", "samples", "metrics", "mistakes", "layers",
+    "reliability", "epochs_trained", "last", "best_epoch", "best",
 )  # fmt: skip
 HISTORY = ("epoch", "step", *(f"{split}_{figure}" for split in ("train", "val", "test") for figure in ("loss", "accuracy")))
 SWEEP = ("source", "value", "train_accuracy", "test_loss", "test_accuracy")
+EXPLAINED = ("source", "samples", "methods")
 TIMING = ("source", "seconds", "seconds_per_epoch", "finished", "processor", "cores", "python")
 
 
@@ -117,6 +119,45 @@ class PendingPair:
     asked: Pair
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Everything that was measured on one data source, in the order of `params.yaml`.
+
+    Attributes:
+        source: of the data, `embedded` or `official`.
+        entries: the experiments.
+        sweeps: likewise.
+        pairs: likewise.
+        explained: how far attributions can be trusted, by experiment.
+    """
+
+    source: str
+    entries: Sequence[Record | Pending]
+    sweeps: Sequence[SweepRecord | PendingSweep] = ()
+    pairs: Sequence[PairRecord | PendingPair] = ()
+    explained: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def records(self) -> list[Record]:
+        """Give the experiments that were run."""
+        return [entry for entry in self.entries if isinstance(entry, Record)]
+
+
+def gather_all(project: Project, root: Path = Path()) -> Gathered:
+    """Read what the other stages measured.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    return Gathered(
+        project.data.source,
+        gather(project, root),
+        gather_sweeps(project, root),
+        gather_pairs(project, root),
+        gather_explained(project, root),
+    )
+
+
 def gather(project: Project, root: Path = Path()) -> list[Record | Pending]:
     """Read cards and histories, in the order of `params.yaml`.
 
@@ -183,6 +224,35 @@ def gather_pairs(project: Project, root: Path = Path()) -> list[PairRecord | Pen
     return entries
 
 
+def gather_explained(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
+    """Read how far the attributions of each experiment can be trusted, where it was explained on this data source.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    found = {}
+    for name in project.explain:
+        path = root / f"metrics/explain/{name}.json"
+        entry = read_json(path, EXPLAINED, f"Run `dvc repro explain@{name}`.") if path.is_file() else None
+        if entry and entry["source"] == project.data.source:
+            found[name] = entry
+    return found
+
+
+def read_confusion(record: Record, root: Path = Path()) -> pd.DataFrame:
+    """Read an experiment's confusion counts: a row for each actual class, a column for each predicted one.
+
+    Raises:
+        DataError: the file is missing, damaged or of other classes than the card.
+    """
+    path, mend = root / record.card["metrics"]["confusion"], f"Run `dvc repro evaluate@{record.name}`."
+    counts = _read_table(path, ("actual", "predicted", "count"), mend, separator=",")
+    classes = list(record.card["metrics"]["test_accuracy_per_class"])
+    if list(dict.fromkeys(counts["actual"])) != classes or len(counts) != len(classes) ** 2:
+        raise DataError(f"{path}: damaged, or of another run than its card, which has {len(classes)} classes. {mend}")
+    return pd.DataFrame(counts["count"].to_numpy().reshape(len(classes), -1), index=classes, columns=classes)
+
+
 def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
     """Read seconds, date and machine of every experiment and sweep that was run on this data source.
 
@@ -204,9 +274,10 @@ def of_overview(records: list[Record]) -> list[Record]:
     return [record for record in records if record.asked.assignment == "B" and record.history["test_accuracy"].notna().any()]
 
 
-def _read_table(path: Path, columns: Sequence[str], mend: str) -> pd.DataFrame:
+def _read_table(path: Path, columns: Sequence[str], mend: str, separator: str = "\t") -> pd.DataFrame:
+    text = dict.fromkeys(("actual", "predicted"), "str")  # classes, also where their names are digits
     try:
-        table = pd.read_csv(path, sep="\t")
+        table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=separator == "\t")
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found. {mend}") from error
     except (ValueError, OSError) as error:

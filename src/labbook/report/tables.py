@@ -10,7 +10,7 @@ import pandas as pd
 
 from labbook.core.files import write_text
 from labbook.report.principles import principles_table
-from labbook.report.records import PairRecord, Pending, PendingPair, PendingSweep, Record, SweepRecord
+from labbook.report.records import Gathered, PairRecord, Pending, Record, SweepRecord
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
 __all__ = [
@@ -151,17 +151,12 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def write_results(
-    source: str,
-    entries: Sequence[Record | Pending],
-    sweeps: Sequence[SweepRecord | PendingSweep],
-    pairs: Sequence[PairRecord | PendingPair],
-    folder: Path = Path("results"),
-) -> None:
+def write_results(gathered: Gathered, folder: Path = Path("results")) -> None:
     """Write the tables of one data source."""
-    table = results_table(source, entries)
+    source = gathered.source
+    table = results_table(source, gathered.entries)
     write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n"))
-    run = environment_of([entry for entry in entries if isinstance(entry, Record)])
+    run = environment_of(gathered.records)
     about = (
         f"Data: {source}. Device: {run['device']}, threads: {run['threads']}; seed {run['seed']}; "
         f"torch {run['torch']}. Seconds, dates and the machine: [{source}-timing.csv]({source}-timing.csv)."
@@ -179,10 +174,10 @@ def write_results(
     if not segmentation.empty:
         note = "Mean IoU: intersection over union of the pixels of a class, averaged over the classes; chance: one class alone."
         parts += ["## Segmentation", note, markdown(segmentation)]
-    for sweep in sweeps:
+    for sweep in gathered.sweeps:
         measured = markdown(sweep_table(sweep)) if isinstance(sweep, SweepRecord) else f"{NOT_RUN.capitalize()} on this data."
         parts += [f"## {sweep.asked.title}", measured]
-    started = [pair for pair in pairs if isinstance(pair, PairRecord)]
+    started = [pair for pair in gathered.pairs if isinstance(pair, PairRecord)]
     if started:
         note = (
             "Points in a plane, the same on either data source; where the weights begin at zero, only the order is drawn anew."

@@ -1,0 +1,45 @@
+"""A model's layers, as a table of what an image passes."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["list_layers"]
+
+
+@torch.no_grad()
+def list_layers(model: nn.Module, image: Tensor) -> list[dict[str, Any]]:
+    """List the layers in the order in which one image passes them: name, kind, output's shape without N, parameters.
+
+    A layer is a module without others inside. One that is used twice stands there twice, its parameters once. What lies in
+    modules that hold others closes the list, so that the parameters add up.
+
+    Args:
+        model: in evaluation mode.
+        image: (1, C, H, W), float32.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, _: Any, output: Tensor) -> None:
+            count = 0 if any(row["name"] == name for row in rows) else _count(module)
+            rows.append({"name": name, "kind": type(module).__name__, "shape": list(output.shape[1:]), "parameters": count})
+
+        return hook
+
+    with contextlib.ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if not [*module.children()]:
+                hooks.enter_context(module.register_forward_hook(note(name)))
+        output = model(image)
+    rest = _count(model) - sum(row["parameters"] for row in rows)
+    if rest:
+        rows.append({"name": "", "kind": type(model).__name__, "shape": list(output.shape[1:]), "parameters": rest})
+    return rows
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,195 @@
+"""Charts as plain data: what the site's pages draw in the browser, where they can be pointed at."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from labbook.report.answers import threshold
+from labbook.report.records import Record, SweepRecord
+
+__all__ = [
+    "Lines", "Series", "errors", "flipped", "learning", "reliability", "sparkline", "swept", "together", "watched",
+]  # fmt: skip
+
+SPLITS = {"train": "train", "val": "validation", "test": "test"}  # columns of a history begin with them; and their words
+MEASURES = ("loss", "accuracy")
+COLOURS = 8  # that the page has
+SPARK = (96, 24)  # width and height of a small curve, in pixels
+SPARK_POINTS = 48
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart.
+
+    Attributes:
+        name: in the legend.
+        colour: which of the page's colours.
+        x: where its points are.
+        y: how high; `None` leaves a gap.
+        dashed: to tell it from another one of the same colour.
+    """
+
+    name: str
+    colour: int
+    x: list[float]
+    y: list[float | None]
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines over one axis.
+
+    Attributes:
+        label: what is seen, for readers who do not see it.
+        x: name of the horizontal axis.
+        y: name of the vertical axis.
+        series: the lines.
+        scale: of the vertical axis; `symlog` is even around zero.
+        mark: of the kept weights, on the horizontal axis.
+        level: that the lines are to reach, on the vertical axis.
+        ends: of the vertical axis, where it has the same ones as another chart.
+        dots: whether the points are few, and drawn.
+    """
+
+    label: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    scale: Literal["linear", "log", "symlog"] = "linear"
+    mark: float | None = None
+    level: float | None = None
+    ends: tuple[float, float] | None = None
+    dots: bool = False
+
+
+def learning(record: Record) -> list[Lines]:
+    """Give loss and accuracy by epoch, for each split that was watched."""
+    history, x = record.history, record.progress
+    charts = []
+    for measure in MEASURES:
+        series = [
+            Series(word, colour, _numbers(history[x]), _figures(history[f"{split}_{measure}"]))
+            for colour, (split, word) in enumerate(SPLITS.items())
+            if history[f"{split}_{measure}"].notna().any()
+        ]
+        mark = None if record.card["kept"] == "last" else float(record.kept[x])
+        label = f"{measure.capitalize()} of {record.name} by {x}: " + ", ".join(_ends(line) for line in series)
+        charts.append(Lines(label, x, measure, tuple(series), mark=mark))
+    return charts
+
+
+def watched(record: Record) -> list[Lines]:
+    """Give by step what else was watched: gradient norms and dead units by layer, where they were."""
+    rows = record.card.get("watched", [])
+    steps = _numbers(record.history["step"])
+    charts = []
+    for key, y in (("gradient_norms", "gradient norm"), ("dead_units", "dead units")):
+        layers = list(rows[0].get(key, {})) if rows else []
+        names = [f"hidden {number}" for number in range(1, len(layers) + 1)]
+        if key == "gradient_norms" and names:
+            names[-1] = "output"
+        series = tuple(
+            Series(name, colour + 3, steps, [row[key][layer] for row in rows])
+            for colour, (name, layer) in enumerate(zip(names, layers, strict=True))
+        )
+        if series:
+            label = f"{y.capitalize()} of {record.name} by step and layer: " + ", ".join(_ends(line) for line in series)
+            charts.append(Lines(label, "step", y, series, scale="symlog" if key == "gradient_norms" else "linear"))
+    return charts
+
+
+def together(first: Sequence[Lines], second: Sequence[Lines]) -> list[tuple[Lines, Lines]]:
+    """Pair the charts of two experiments that show the same, to the same scale."""
+    pairs = []
+    for one in first:
+        for two in second:
+            if one.y == two.y:
+                values = [value for chart in (one, two) for line in chart.series for value in line.y if value is not None]
+                ends = (min(values), max(values))
+                pairs.append((replace(one, ends=ends), replace(two, ends=ends)))
+    return pairs
+
+
+def errors(records: Sequence[Record]) -> Lines:
+    """Give the test error of each record by epoch, in per cent, on a logarithmic scale."""
+    series = [
+        Series(
+            record.name,
+            place,
+            _numbers(record.history["epoch"]),
+            [None if math.isnan(accuracy) else round(100 * (1 - accuracy), 4) for accuracy in record.history["test_accuracy"]],
+            dashed=(place + place // COLOURS) % 2 == 0,  # so that two that agree in every figure are both seen
+        )
+        for place, record in enumerate(records)
+    ]
+    level = 100 * (1 - threshold(records[0].card["source"]))
+    label = "Test error by epoch, logarithmic scale: " + ", ".join(_ends(line) for line in series)
+    return Lines(label, "epoch", "test error, %", tuple(series), scale="log", level=round(level, 4))
+
+
+def flipped(records: Sequence[Record]) -> list[Lines]:
+    """Give train (dashed) and validation figures of several records by step, to see what one change did."""
+    charts = []
+    for measure in MEASURES:
+        series = [
+            Series(
+                f"{record.name}, {SPLITS[split]}",
+                place,
+                _numbers(record.history["step"]),
+                _figures(record.history[f"{split}_{measure}"]),
+                dashed=split == "train",
+            )
+            for place, record in enumerate(records)
+            for split in ("train", "val")
+        ]
+        label = f"{measure.capitalize()} by step: " + ", ".join(_ends(line) for line in series)
+        charts.append(Lines(label, "step", measure, tuple(series)))
+    return charts
+
+
+def swept(sweep: SweepRecord) -> Lines:
+    """Give test accuracy against the swept value."""
+    line = Series("test", 2, _numbers(sweep.rows["value"]), _figures(sweep.rows["test_accuracy"]))
+    label = f"Test accuracy against {sweep.asked.vary.key}; the table has the values"
+    return Lines(label, sweep.asked.vary.key, "test accuracy", (line,), ends=(0, 1), dots=True)
+
+
+def reliability(record: Record) -> dict[str, Any] | None:
+    """Give accuracy by confidence, where it was measured."""
+    bins = record.card.get("reliability")
+    if not bins:
+        return None
+    error = record.card["metrics"]["test_calibration_error"]
+    return {"label": f"Accuracy by confidence of {record.name}; expected calibration error {error:.4f}", "bins": bins}
+
+
+def sparkline(record: Record) -> dict[str, str]:
+    """Give the points of a small curve of accuracy, and what it shows in words."""
+    history = record.history
+    split = next(split for split in ("test", "val", "train") if history[f"{split}_accuracy"].notna().any())
+    curve = history[f"{split}_accuracy"].dropna()
+    shown = list(curve.iloc[:: max(1, len(curve) // SPARK_POINTS)])
+    width, height = SPARK
+    step = (width - 4) / max(1, len(shown) - 1)
+    points = " ".join(f"{2 + step * place:.1f},{height - 2 - (height - 4) * value:.1f}" for place, value in enumerate(shown))
+    words = f"{SPLITS[split]} accuracy from {curve.iloc[0]:.2f} to {curve.iloc[-1]:.2f}, at most {curve.max():.2f}"
+    return {"points": points, "words": words}
+
+
+def _numbers(column: "pd.Series[float]") -> list[float]:
+    return [value.item() if hasattr(value, "item") else value for value in column]
+
+
+def _figures(column: "pd.Series[float]") -> list[float | None]:
+    return [None if math.isnan(value) else float(value) for value in column]
+
+
+def _ends(line: Series) -> str:
+    """Say in words where a line begins and ends."""
+    known = [value for value in line.y if value is not None]
+    return f"{line.name} from {known[0]:.4g} to {known[-1]:.4g}" if known else line.name

@@ -1,0 +1,159 @@
+// Charts of a page, drawn by Observable Plot from the data that stand beside them; pointing at one tells its figures.
+window.labbookCharts = (() => {
+  const COLOURS = 8; // --series-0 to --series-7 in the style sheet
+  const HEIGHT = 260;
+  const FEW = 20; // classes up to which a confusion matrix has names and counts in it
+
+  const colour = (series) => `var(--series-${series.colour % COLOURS})`;
+  const figure = (value) => (value === 0 || Math.abs(value) >= 1e-3 ? Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 6 }) : value.toExponential(2));
+  const share = (value) => `${(100 * value).toFixed(1)} %`;
+
+  const legend = (series) => {
+    const list = document.createElement("ul");
+    list.className = "legend";
+    for (const line of series) {
+      const item = document.createElement("li");
+      const swatch = document.createElement("span");
+      swatch.style.borderTop = `3px ${line.dashed ? "dashed" : "solid"} ${colour(line)}`;
+      item.append(swatch, line.name);
+      list.append(item);
+    }
+    return list;
+  };
+
+  const lines = (chart, width) => {
+    const points = chart.series.flatMap((line) => line.x.map((x, index) => ({ x, y: line.y[index], line: line.name })));
+    const known = points.filter((point) => point.y !== null && (chart.scale !== "log" || point.y > 0));
+    const above = known.map((point) => point.y).filter((y) => y > 0);
+    const columns = [...d3.group(known, (point) => point.x)].map(([x, found]) => ({
+      x,
+      y: d3.max(found, (point) => point.y),
+      text: [`${chart.x} ${figure(x)}`, ...found.map((point) => `${point.line}: ${figure(point.y)}`)].join("\n"),
+    }));
+    const whole = chart.x === "epoch" && d3.max(points, (point) => point.x) < 10;
+    return Plot.plot({
+      width,
+      height: HEIGHT,
+      marginLeft: 56,
+      x: { label: chart.x, ...(whole ? { interval: 1 } : {}) },
+      y: {
+        label: chart.y,
+        grid: true,
+        type: chart.scale,
+        ...(chart.scale === "symlog" && above.length ? { constant: d3.min(above) } : {}),
+        ...(chart.ends ? { domain: chart.ends } : {}),
+        ...(chart.scale === "linear" ? { nice: true } : { ticks: 5, tickFormat: "~g" }),
+      },
+      marks: [
+        chart.level === null ? null : Plot.ruleY([chart.level], { strokeDasharray: "2 3" }),
+        chart.mark === null ? null : Plot.ruleX([chart.mark], { strokeDasharray: "2 3" }),
+        ...chart.series.map((line) => {
+          const own = known.filter((point) => point.line === line.name);
+          const few = chart.dots || own.length < 2;
+          return [
+            Plot.lineY(own, { x: "x", y: "y", stroke: colour(line), strokeDasharray: line.dashed ? "5 4" : null }),
+            few ? Plot.dot(own, { x: "x", y: "y", fill: colour(line), r: 3 }) : null,
+          ];
+        }),
+        Plot.ruleX(columns, Plot.pointerX({ x: "x", strokeOpacity: 0.4 })),
+        Plot.tip(columns, Plot.pointerX({ x: "x", y: "y", title: "text", maxRadius: Infinity })),
+      ],
+    });
+  };
+
+  const confusion = (matrix, width) => {
+    const cells = matrix.counts.flatMap((row, actual) => {
+      const total = d3.sum(row);
+      return row.map((count, predicted) => ({
+        actual: matrix.classes[actual],
+        predicted: matrix.classes[predicted],
+        count,
+        share: total ? count / total : 0,
+        right: actual === predicted,
+      }));
+    });
+    const few = matrix.classes.length <= FEW;
+    const shown = few ? cells : cells.filter((cell) => cell.count);
+    const margin = few ? 8 + 6.5 * d3.max(matrix.classes, (name) => name.length) : 20;
+    const side = Math.min(width, 560);
+    const names = few ? { tickSize: 0 } : { ticks: [] };
+    return Plot.plot({
+      width: side,
+      height: side - (few ? 0 : 20),
+      marginLeft: margin + 18,
+      marginBottom: margin + 18,
+      marginTop: 4,
+      x: { domain: matrix.classes, label: "predicted", tickRotate: few && matrix.classes.some((name) => name.length > 2) ? -90 : 0, ...names },
+      y: { domain: matrix.classes, label: "actual", ...names },
+      opacity: { domain: [0, 1], range: [0.04, 0.9] },
+      marks: [
+        Plot.cell(shown, {
+          x: "predicted",
+          y: "actual",
+          fill: (cell) => (cell.right ? "var(--series-0)" : "var(--series-2)"),
+          fillOpacity: (cell) => (cell.right ? cell.share : Math.min(1, 3 * cell.share)), // slips are few, and to be seen
+          inset: few ? 0.5 : 0,
+        }),
+        few ? Plot.text(shown, { x: "predicted", y: "actual", text: (cell) => cell.count.toLocaleString("en"), fill: (cell) => (cell.right && cell.share > 0.5 ? "var(--paper)" : "var(--ink)") }) : null,
+        Plot.tip(
+          shown,
+          Plot.pointer({
+            x: "predicted",
+            y: "actual",
+            title: (cell) =>
+              `${cell.actual}${cell.right ? " recognised" : ` taken for ${cell.predicted}`}\n${cell.count.toLocaleString("en")} ${matrix.unit}, ${share(cell.share)} of the class`,
+          }),
+        ),
+      ],
+    });
+  };
+
+  const reliability = ({ bins }, width) =>
+    Plot.plot({
+      width: Math.min(width, 480),
+      height: 320,
+      x: { domain: [0, 1], label: "confidence" },
+      y: { domain: [0, 1], label: "accuracy", grid: true },
+      marks: [
+        Plot.rect(bins, { x1: "from", x2: "to", y1: 0, y2: "accuracy", fill: "var(--series-0)", fillOpacity: 0.35, inset: 0.5 }),
+        Plot.line([[0, 0], [1, 1]], { strokeDasharray: "2 3" }),
+        Plot.dot(bins, { x: "confidence", y: "accuracy", fill: "var(--series-0)", r: 3.5 }),
+        Plot.tip(
+          bins,
+          Plot.pointerX({
+            x: "confidence",
+            y: "accuracy",
+            title: (bin) => `${bin.samples.toLocaleString("en")} of confidence ${bin.from.toFixed(2)} to ${bin.to.toFixed(2)}\nmean confidence ${bin.confidence}\naccuracy ${bin.accuracy}`,
+            maxRadius: Infinity,
+          }),
+        ),
+      ],
+    });
+
+  const kinds = { lines, confusion, reliability };
+
+  // Draws a chart into its place, and again when the place gets another width.
+  const draw = (place, kind, data) => {
+    let width = 0;
+    const redraw = () => {
+      if (place.clientWidth === width || !place.clientWidth) return;
+      width = place.clientWidth;
+      const svg = kinds[kind](data, width);
+      svg.setAttribute("role", "img");
+      svg.setAttribute("aria-label", data.label);
+      const drawn = document.createElement("div");
+      drawn.className = "drawn";
+      if (kind === "lines") drawn.append(legend(data.series));
+      drawn.append(svg);
+      place.querySelector(".drawn")?.remove();
+      place.append(drawn);
+    };
+    new ResizeObserver(redraw).observe(place);
+    redraw();
+  };
+
+  for (const place of document.querySelectorAll("[data-chart]")) {
+    draw(place, place.dataset.chart, JSON.parse(place.querySelector("script").textContent));
+  }
+  return { draw, colour };
+})();

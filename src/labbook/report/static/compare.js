@@ -1,0 +1,123 @@
+// Two experiments side by side. The address names them, so that a comparison can be linked to.
+(() => {
+  const runs = window.labbookRuns;
+  const names = Object.keys(runs);
+  const [first, second, swap, place] = ["first", "second", "swap", "comparison"].map((id) => document.getElementById(id));
+
+  const element = (tag, options = {}, ...children) => {
+    const made = Object.assign(document.createElement(tag), options);
+    made.append(...children);
+    return made;
+  };
+
+  const COUNTS = ["Parameters", "Epochs"];
+
+  const printed = (value, key) => {
+    if (value === null || value === undefined) return "–";
+    if (typeof value !== "number") return value;
+    return COUNTS.includes(key) ? value.toLocaleString("en") : value.toFixed(4);
+  };
+
+  // A row for each key that either one has; the difference where both are numbers.
+  const table = (title, one, other, [left, right]) => {
+    const keys = [...new Set([...Object.keys(one), ...Object.keys(other)])];
+    const rows = keys
+      .filter((key) => (one[key] ?? null) !== null || (other[key] ?? null) !== null)
+      .map((key) => {
+        const [a, b] = [one[key], other[key]];
+        const both = typeof a === "number" && typeof b === "number";
+        const cells = [a, b].map((value) => element("td", { className: both ? "number" : "" }, printed(value, key)));
+        if (both) {
+          const gap = a === b ? "" : (b > a ? "+" : "−") + printed(Math.abs(b - a), key);
+          cells.push(element("td", { className: "number" }, gap));
+        }
+        return element("tr", { className: a === b ? "" : "changed" }, element("th", { scope: "row" }, key), ...cells);
+      });
+    if (!rows.length) return "";
+    const heads = [left, right, ...(rows.some((row) => row.cells.length > 3) ? ["Second − first"] : [])];
+    const head = element("tr", {}, element("td"), ...heads.map((text) => element("th", { scope: "col" }, text)));
+    const made = element("table", { className: "settings" }, element("thead", {}, head), element("tbody", {}, ...rows));
+    const region = element("div", { className: "scroll", role: "region", tabIndex: 0, ariaLabel: title }, made);
+    return element("section", {}, element("h2", {}, title), region);
+  };
+
+  // The lines of both runs in one chart: the first solid, the second dashed, a colour a split.
+  const together = (one, other, [left, right]) =>
+    one.learning.map((chart, index) => {
+      const rival = other.learning[index];
+      const same = chart.x === rival.x;
+      const series = [
+        ...chart.series.map((line) => ({ ...line, name: `${left}, ${line.name}` })),
+        ...(left === right ? [] : rival.series.map((line) => ({ ...line, name: `${right}, ${line.name}`, dashed: true }))),
+      ];
+      const x = same ? chart.x : `${chart.x} or ${rival.x}`;
+      return { ...chart, x, series, mark: null, label: `${chart.y} of ${left}, solid, and ${right}, dashed, by ${x}` };
+    });
+
+  const pictures = (one, other, pair) =>
+    Object.entries({ samples: "Test samples", filters: "Filters", activations: "Activations", attributions: "Attributions" })
+      .filter(([kind]) => one.pictures[kind] || other.pictures[kind])
+      .map(([kind, title]) => {
+        const shown = [one, other].map((run, index) => {
+          const found = run.pictures[kind];
+          const caption = element("figcaption", {}, element("code", {}, pair[index]), found ? "" : ": none");
+          const image = found ? element("img", { src: found.address, width: found.width, height: found.height, alt: found.words }) : "";
+          return element("figure", { className: "picture" }, image, caption);
+        });
+        return element("section", {}, element("h2", {}, title), element("div", { className: "charts" }, ...shown));
+      });
+
+  const seconds = (name) => window.labbookTiming?.runs[name]?.seconds ?? null;
+  const flat = (trust) =>
+    Object.fromEntries(
+      Object.entries(trust).flatMap(([method, figures]) =>
+        Object.entries(figures)
+          .filter(([, value]) => typeof value === "number")
+          .map(([key, value]) => [`${method}, ${key}`.replaceAll("_", " "), value]),
+      ),
+    );
+
+  const show = () => {
+    const pair = [first.value, second.value];
+    const [one, other] = pair.map((name) => runs[name]);
+    history.replaceState(null, "", `#first=${pair[0]}&second=${pair[1]}`);
+    const heads = pair.map((name, index) =>
+      element("p", {}, element("a", { href: `experiments/${name}.html` }, element("code", {}, name)), ` ${[one, other][index].title}`),
+    );
+    const figures = pair.map((name, index) => ({ ...[one, other][index].figures, "Seconds of training": seconds(name) }));
+    const charts = together(one, other, pair).map((chart) => [element("div", { className: "chart", role: "group", ariaLabel: chart.label }), chart]);
+    place.replaceChildren(
+      element("div", { className: "charts" }, ...heads),
+      table("Figures", ...figures, pair),
+      element("section", {}, element("h2", {}, "Learning curves"), element("div", { className: "charts" }, ...charts.map(([node]) => node))),
+      table("Settings", one.settings, other.settings, pair),
+      table("Test accuracy by class", one.classes, other.classes, pair),
+      ...pictures(one, other, pair),
+      table("Trust in attributions", flat(one.trust), flat(other.trust), pair),
+    );
+    for (const [node, chart] of charts) window.labbookCharts.draw(node, "lines", chart);
+  };
+
+  const choose = () => {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    first.value = names.includes(asked.get("first")) ? asked.get("first") : names[0];
+    const near = names[(names.indexOf(first.value) + 1) % names.length];
+    second.value = names.includes(asked.get("second")) ? asked.get("second") : near;
+    show();
+  };
+
+  if (!names.length) {
+    place.append(element("p", { className: "pending" }, "No experiment was run on this data yet."));
+    return;
+  }
+  for (const select of [first, second]) {
+    select.append(...names.map((name) => element("option", { value: name }, `${runs[name].assignment}: ${name}`)));
+    select.addEventListener("change", show);
+  }
+  swap.addEventListener("click", () => {
+    [first.value, second.value] = [second.value, first.value];
+    show();
+  });
+  window.addEventListener("hashchange", choose);
+  choose();
+})();

@@ -1,0 +1,61 @@
+// Tables that are sorted by a click on a column's name, and the front page's filters.
+(() => {
+  const order = new Intl.Collator("en", { numeric: true });
+
+  // A cell's number where it begins with one ("0.9786", "1,024", "+0.01", "over 0.97"), else its text.
+  const value = (row, column) => {
+    const text = row.cells[column].textContent.trim();
+    const number = /^(?:about |almost |over )?([+\-−]?[\d,]*\.?\d+)\b/.exec(text);
+    return number ? Number(number[1].replaceAll(",", "").replace("−", "-")) : text;
+  };
+
+  const compare = (first, second) => {
+    if (first === "" || second === "") return (first === "") - (second === ""); // what is missing comes last, either way
+    if (typeof first === "number" && typeof second === "number") return first - second;
+    return order.compare(String(first), String(second));
+  };
+
+  const sort = (table, heading) => {
+    const down = heading.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = [...table.tBodies[0].rows].map((row) => [value(row, heading.cellIndex), row]);
+    const known = rows.filter(([key]) => key !== "" && key !== "–");
+    const missing = rows.filter(([key]) => key === "" || key === "–");
+    known.sort(([first], [second]) => (down ? -1 : 1) * compare(first, second));
+    table.tBodies[0].append(...[...known, ...missing].map(([, row]) => row));
+  };
+
+  for (const table of document.querySelectorAll("table[data-sortable]")) {
+    for (const heading of table.tHead.rows[0].cells) {
+      if ("fixed" in heading.dataset) continue;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...heading.childNodes);
+      button.addEventListener("click", () => sort(table, heading));
+      heading.append(button);
+    }
+  }
+
+  const form = document.querySelector("[data-filters]");
+  if (!form) return;
+  const [search, assignment, verdict, count] = ["filter", "assignment", "verdict", "count"].map((id) => document.getElementById(id));
+  const rows = [...document.querySelector("table.results").tBodies[0].rows];
+  const filter = () => {
+    const words = search.value.toLowerCase().split(/\s+/);
+    for (const row of rows) {
+      const text = row.cells[0].textContent.toLowerCase();
+      row.hidden = !(
+        words.every((word) => text.includes(word)) &&
+        (!assignment.value || row.dataset.assignment === assignment.value) &&
+        (!verdict?.value || row.dataset.verdict === verdict.value)
+      );
+    }
+    const shown = rows.filter((row) => !row.hidden).length;
+    count.textContent = shown === rows.length ? `${shown} experiments` : `${shown} of ${rows.length} experiments`;
+  };
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = false;
+  filter(); // a browser may have kept what was typed
+})();

@@ -1,0 +1,25 @@
+// Light or dark: as the system says, unless the reader chose. Runs before the page is drawn, so that it does not flash.
+(() => {
+  const themes = { automatic: "", light: "light", dark: "dark" };
+  let chosen = "automatic";
+  try {
+    chosen = localStorage.getItem("labbook-theme") ?? chosen;
+  } catch {} // storage may be switched off; the choice then holds for this page
+  const apply = () => { document.documentElement.style.colorScheme = themes[chosen] ?? ""; };
+  apply();
+  document.addEventListener("DOMContentLoaded", () => {
+    const button = document.getElementById("theme");
+    const name = () => { button.textContent = `Theme: ${chosen}`; };
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const names = Object.keys(themes);
+      chosen = names[(names.indexOf(chosen) + 1) % names.length];
+      try {
+        localStorage.setItem("labbook-theme", chosen);
+      } catch {}
+      apply();
+      name();
+    });
+    name();
+  });
+})();
