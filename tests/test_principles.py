@@ -173,7 +173,7 @@ def test_page_shows_pairs_side_by_side_and_in_how_many_starts_their_outcome_is_s
     page = write(members, pairs)
     for pair in pairs:
         assert f"<h3>{pair.asked.title}</h3>\n<p>{tell_pair(pair)}</p>" in page
-        assert f'aria-label="Gradient norm of {pair.asked.first} by step and layer: hidden 1 from' in page
+        assert f'"label": "Gradient norm of {pair.asked.first} by step and layer: hidden 1 from' in page
     for member in members:
         assert page.count(f'<img src="../pictures/samples/{member.name}.png"') == 1
     assert 'alt="Regions of both classes by rings_sigmoid_zero, with the test points: one straight line' in page

@@ -85,7 +85,7 @@ def assignment_page(gathered: Gathered, letter: str) -> dict[str, Any]:
         "entries": [(entry, _rows(gathered)[entry.name]) for entry in gathered.entries if entry.asked.assignment == letter],
         "sparklines": {record.name: charts.sparkline(record) for record in own},
         "detail": detail,
-        "confusion": _confusion(read_confusion(detail)) if detail else None,
+        "confusion": read_confusion(detail) if detail else None,
         "tolerance": TOLERANCE,
     }
 
@@ -110,7 +110,7 @@ def experiment_page(gathered: Gathered, record: Record, shown: Mapping[str, Pict
         "learning": charts.learning(record),
         "watched": charts.watched(record),
         "history": _printable(record.history),
-        "confusion": _confusion(counts),
+        "confusion": counts,
         "confused": _confused(counts),
         "unit": "points" if record.asked.task == "plane" else "pixels" if record.asked.task == "segmentation" else "images",
         "classes": _classes(counts, metrics, record.asked.reported.test_accuracy_per_class if _official(gathered) else None),
@@ -231,10 +231,6 @@ def _pair(pair: PairRecord | PendingPair, by_name: Mapping[str, Record]) -> dict
         "members": members,
         "charts": charts.together(*shown) if len(shown) == 2 else [],
     }
-
-
-def _confusion(counts: pd.DataFrame) -> dict[str, Any]:
-    return {"classes": list(counts.index), "counts": counts.to_numpy().tolist()}
 
 
 def _confused(counts: pd.DataFrame) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@
       element("p", {}, element("a", { href: `experiments/${name}.html` }, element("code", {}, name)), ` ${[one, other][index].title}`),
     );
     const figures = pair.map((name, index) => ({ ...[one, other][index].figures, "Seconds of training": seconds(name) }));
-    const charts = together(one, other, pair).map((chart) => [element("div", { className: "chart", role: "group", ariaLabel: chart.label }), chart]);
+    const charts = together(one, other, pair).map((chart) => [element("div", { className: "chart" }), chart]);
     place.replaceChildren(
       element("div", { className: "charts" }, ...heads),
       table("Figures", ...figures, pair),

@@ -2,15 +2,15 @@
 (() => {
   const order = new Intl.Collator("en", { numeric: true });
 
-  // A cell's number where it begins with one ("0.9786", "1,024", "+0.01", "over 0.97"), else its text.
+  // A cell's number where it begins with one ("0.9786", "1,024", "+0.01", "over 0.97"), else its text; "" is missing.
   const value = (row, column) => {
-    const text = row.cells[column].textContent.trim();
+    const cell = row.cells[column];
+    const text = cell.classList.contains("pending") ? "" : cell.textContent.trim().replace(/^–$/, "");
     const number = /^(?:about |almost |over )?([+\-−]?[\d,]*\.?\d+)\b/.exec(text);
     return number ? Number(number[1].replaceAll(",", "").replace("−", "-")) : text;
   };
 
   const compare = (first, second) => {
-    if (first === "" || second === "") return (first === "") - (second === ""); // what is missing comes last, either way
     if (typeof first === "number" && typeof second === "number") return first - second;
     return order.compare(String(first), String(second));
   };
@@ -20,8 +20,8 @@
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", down ? "descending" : "ascending");
     const rows = [...table.tBodies[0].rows].map((row) => [value(row, heading.cellIndex), row]);
-    const known = rows.filter(([key]) => key !== "" && key !== "–");
-    const missing = rows.filter(([key]) => key === "" || key === "–");
+    const known = rows.filter(([key]) => key !== "");
+    const missing = rows.filter(([key]) => key === ""); // last, either way
     known.sort(([first], [second]) => (down ? -1 : 1) * compare(first, second));
     table.tBodies[0].append(...[...known, ...missing].map(([, row]) => row));
   };
