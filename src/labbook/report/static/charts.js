@@ -8,6 +8,12 @@ window.labbookCharts = (() => {
   const figure = (value) => (value === 0 || Math.abs(value) >= 1e-3 ? Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 6 }) : value.toExponential(2));
   const share = (value) => `${(100 * value).toFixed(1)} %`;
 
+  // At most six powers of ten between the ends of values above zero.
+  const powers = (values) => {
+    const [low, high] = d3.extent(values, Math.log10).map(Math.floor);
+    return d3.range(high, low - 1, -Math.max(1, Math.ceil((high - low + 1) / 6))).map((exponent) => 10 ** exponent);
+  };
+
   const legend = (series) => {
     const list = document.createElement("ul");
     list.className = "legend";
@@ -42,7 +48,7 @@ window.labbookCharts = (() => {
         type: chart.scale,
         ...(chart.scale === "symlog" && above.length ? { constant: d3.min(above) } : {}),
         ...(chart.ends ? { domain: chart.ends } : {}),
-        ...(chart.scale === "linear" ? { nice: true } : { ticks: 5, tickFormat: "~g" }),
+        ...{ linear: { nice: true }, log: { ticks: 5, tickFormat: "~g" }, symlog: { ticks: [0, ...powers(above)], tickFormat: "~g" } }[chart.scale],
       },
       marks: [
         chart.level === null ? null : Plot.ruleY([chart.level], { strokeDasharray: "2 3" }),
@@ -75,7 +81,9 @@ window.labbookCharts = (() => {
     const few = matrix.classes.length <= FEW;
     const shown = few ? cells : cells.filter((cell) => cell.count);
     const margin = few ? 8 + 6.5 * d3.max(matrix.classes, (name) => name.length) : 20;
-    const side = Math.min(width, 560);
+    const side = Math.min(width, 560, few ? margin + 60 + 44 * matrix.classes.length : Infinity);
+    const room = (side - margin - 18) / matrix.classes.length; // for a count, of 6 pixels a digit
+    const printed = few && 6 * d3.max(cells, (cell) => String(cell.count).length) < room;
     const names = few ? { tickSize: 0 } : { ticks: [] };
     return Plot.plot({
       width: side,
@@ -94,7 +102,7 @@ window.labbookCharts = (() => {
           fillOpacity: (cell) => (cell.right ? cell.share : Math.min(1, 3 * cell.share)), // slips are few, and to be seen
           inset: few ? 0.5 : 0,
         }),
-        few ? Plot.text(shown, { x: "predicted", y: "actual", text: (cell) => cell.count.toLocaleString("en"), fill: (cell) => (cell.right && cell.share > 0.5 ? "var(--paper)" : "var(--ink)") }) : null,
+        printed ? Plot.text(shown, { x: "predicted", y: "actual", text: (cell) => cell.count.toLocaleString("en"), fill: (cell) => (cell.right && cell.share > 0.5 ? "var(--paper)" : "var(--ink)") }) : null,
         Plot.tip(
           shown,
           Plot.pointer({
