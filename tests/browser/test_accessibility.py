@@ -4,7 +4,6 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-COLOURS = ["color-contrast", "link-in-text-block"]  # the rules of axe whose outcome depends on the theme
 AXE = Axe()
 UNFOLD = "() => document.querySelectorAll('details').forEach(folded => { folded.open = true })"
 PICTURES_WITHOUT_WORDS = """() => {
@@ -31,18 +30,18 @@ OUTLINE = """() => {
 }"""
 FOCUSED = """() => {
     const link = document.activeElement, box = link.getBoundingClientRect();
-    if (!link.hash || !document.getElementById(link.hash.slice(1))) return [`Tab first reaches ${link.outerHTML.slice(0, 200)}`];
-    return Math.min(box.left, box.top, box.width, box.height) < 0 ? ['the link is not shown when it has the focus'] : [];
+    if (!link.hash || !document.querySelector(link.hash)) return [`Tab first reaches ${link.outerHTML.slice(0, 200)}`];
+    return box.left < 0 || box.top < 0 ? ['the link is not shown when it has the focus'] : [];
 }"""
 
 
-@pytest.mark.parametrize(("theme", "rules"), [("light", None), ("dark", COLOURS)])
-def test_axe_finds_nothing_serious(on_every_page, theme, rules):
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])  # in a narrow window tables scroll
+def test_axe_finds_nothing_serious(on_every_page, theme, width):
     def look(page: Page) -> list[str]:
         page.evaluate(UNFOLD)
-        return serious_violations(page, rules)
+        return serious_violations(page)
 
-    on_every_page(look, color_scheme=theme)
+    on_every_page(look, color_scheme=theme, viewport={"width": width, "height": 800})
 
 
 def test_every_picture_has_words(on_every_page):
@@ -61,13 +60,12 @@ def test_the_first_tab_reaches_a_link_past_the_header(on_every_page):
     on_every_page(look)
 
 
-def serious_violations(page: Page, rules: list[str] | None = None) -> list[str]:
-    """Describe what axe finds, by these of its rules or by all: rule, element and what to mend."""
-    options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
+def serious_violations(page: Page) -> list[str]:
+    """Describe what axe finds: rule, element and what to mend."""
     return [
         f"{violation['id']} ({violation['impact']}) at {' '.join(map(str, node['target']))}\n"
         f"    {node['html'][:200]}\n    {node['failureSummary']}"
-        for violation in AXE.run(page, options=options).response["violations"]
+        for violation in AXE.run(page).response["violations"]
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     ]

@@ -21,7 +21,7 @@ TOO_WIDE = """() => {
     const scrolls = element => element && (getComputedStyle(element).overflowX !== 'visible' || scrolls(element.parentElement));
     const wide = [...document.body.querySelectorAll('*')]
         .filter(element => element.getBoundingClientRect().right > clientWidth && !scrolls(element.parentElement))
-        .map(element => element.cloneNode().outerHTML.slice(0, 100));
+        .map(element => element.outerHTML.slice(0, 100));
     return [`${scrollWidth} px on a screen of ${clientWidth}, by ${wide.slice(0, 5).join(' ')}`];
 }"""
 SHOWN = """() => [...document.querySelectorAll('h1, main :is(h2, h3, table, figure, img)')]
