@@ -147,12 +147,15 @@ window.labbookCharts = (() => {
       if (place.clientWidth === width || !place.clientWidth) return;
       width = place.clientWidth;
       const svg = kinds[kind](data, width);
-      svg.setAttribute("role", "img");
-      svg.setAttribute("aria-label", data.label);
+      svg.setAttribute("aria-hidden", "true"); // its marks have labels of their own, which say nothing of these data
+      const picture = document.createElement("div");
+      picture.setAttribute("role", "img");
+      picture.setAttribute("aria-label", data.label);
+      picture.append(svg);
       const drawn = document.createElement("div");
       drawn.className = "drawn";
       if (kind === "lines") drawn.append(legend(data.series));
-      drawn.append(svg);
+      drawn.append(picture);
       place.querySelector(".drawn")?.remove();
       place.append(drawn);
     };
