@@ -38,4 +38,4 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	touch $@
 
 clean:  # what the pipeline made, but for DVC's cache; `dvc checkout` brings it back
-	rm -rf data/raw data/processed data/pretrained/resnet18.safetensors data/params.ok models reports .checkpoints .downloads
+	rm -rf data/raw data/processed data/pretrained/resnet18.safetensors data/params.ok models reports figures .checkpoints .downloads

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from labbook.core.files import replace, write_json
+from labbook.core.files import write_json
 from labbook.core.packed import read_packed
 from labbook.core.reading import validate
 from labbook.core.runtime import configure
 from labbook.core.stage import run
-from labbook.evaluation import saved
 from labbook.explain.experiment import explain
+from labbook.figures import save, style
 from labbook.params.explain import Look
 from labbook.trained import load_trained
 
@@ -37,9 +37,11 @@ def main() -> None:
     place = configure(device, threads, seed)
     packed = read_packed(Path("data/processed") / f"{dataset}.safetensors")
     _, restored = load_trained(name, packed, place)
-    found = explain(restored, packed, look, place, seed)
-    for kind in ("filters", "activations", "attributions"):
-        replace(Path("plots") / kind / f"{name}.png", saved(getattr(found, kind)))
+    with style():
+        found = explain(restored, packed, look, place, seed)
+        for kind in ("filters", "activations", "attributions"):
+            save(getattr(found, kind), Path("plots") / kind / f"{name}.png")
+            save(getattr(found, kind), Path("figures") / kind / f"{name}.pdf")
     write_json(Path("metrics/explain") / f"{name}.json", found.metrics)
 
 

@@ -195,7 +195,7 @@ def test_picture_is_drawn_for_few_mistakes_and_for_none(tmp_path, monkeypatch, c
     images = np.full((8, 3, 5, 5), 128, np.uint8)
     file = write("x", evaluate(one_hot(predicted), labels, 1.0, NAMES), images, NAMES)["samples"]
     with Image.open(file) as picture:
-        assert picture.size == (700, 360)
+        assert picture.size == (1080, 488)
         grey = np.count_nonzero(np.asarray(picture.convert("L")) == 128)
     assert (grey > 1000) == (count > 0)
 

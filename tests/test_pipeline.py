@@ -121,7 +121,7 @@ def without_timing(lock: dict) -> dict:
 
 def test_everything_runs_once(pipeline):
     expected = {"check", "gradcheck", "compose@scenes", "sweep@mnist_cnn_dropout", "pair@rings_relu"}
-    expected |= {"exercises", "report", "timing"}
+    expected |= {"exercises", "figures", "report", "timing"}
     datasets = ("mnist", "cifar10", "tiny_imagenet", "rings", "points")
     expected |= {f"{stage}@{name}" for stage in ("fetch", "prepare") for name in datasets}
     expected |= {f"{stage}@resnet18" for stage in ("fetch_pretrained", "pretrain")}
@@ -139,6 +139,23 @@ def test_plots_open_without_a_network(pipeline):
     page = (pipeline.folder / "shown/index.html").read_text()
     assert "vegaEmbed" in page
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=.?http", page)
+
+
+def test_every_figure_is_there_for_print(pipeline):
+    of_each = {"samples": EXPERIMENTS, "confusion": EXPERIMENTS, "curves": EXPERIMENTS, "overview": ("assignment_b",)}
+    of_each |= dict.fromkeys(("filters", "activations", "attributions"), EXPLAINED)
+    of_each |= {"sweeps": ("mnist_cnn_dropout",), "pairs": ("rings_relu",), "comparisons": ()}
+    files = {f"{kind}/{name}.pdf" for kind, names in of_each.items() for name in names}
+    folder = pipeline.folder / "figures"
+    assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == files
+    for file in files:
+        content = (folder / file).read_bytes()
+        assert content.startswith(b"%PDF-"), file
+        assert f"/Title ({Path(file).stem})".encode() in content
+        assert b"/FontFile2" in content, file
+        assert not re.search(rb"/Type3|Date|20\d\d-\d\d", content), file
+    assert (folder / "samples/mnist_cnn.pdf").read_bytes().count(b"/Width 28 /Height 28") >= 1
+    assert pipeline.run("git", "status", "--porcelain", "figures").stdout == ""
 
 
 def test_metrics_hold_what_was_measured(pipeline):
@@ -210,7 +227,7 @@ def test_changing_one_value_reruns_that_experiment_alone_and_undoing_it_restores
     values["experiments"]["mnist_mlp_100"]["train"]["optimizer"]["lr"] = 0.05
     pipeline.write_params(values)
     assert pipeline.repro() == {
-        "check", "train@mnist_mlp_100", "evaluate@mnist_mlp_100", "explain@mnist_mlp_100", "report", "timing"
+        "check", "train@mnist_mlp_100", "evaluate@mnist_mlp_100", "explain@mnist_mlp_100", "figures", "report", "timing"
     }  # fmt: skip
     assert weights.read_bytes() != original
 

@@ -6,19 +6,17 @@ Expected calibration error: Guo et al. (2017), "On calibration of modern neural 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from labbook.core.files import replace, write_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # half a second that classification does not pay
+from labbook.core.files import write_text
 
 __all__ = [
     "BINS", "Ask", "Evaluation", "calibration_error", "classifier_metrics", "confusion_counts", "probabilities",
-    "reliability", "saved", "write_confusion", "write_files",
+    "reliability", "write_confusion", "write_files",
 ]  # fmt: skip
 
 BINS = 15
@@ -132,26 +130,27 @@ def write_confusion(path: Path, counts: NDArray[np.int64], classes: tuple[str, .
     write_text(path, "\n".join(["actual,predicted,count", *rows]) + "\n")
 
 
-def saved(figure: "Figure") -> Callable[[Path], object]:
-    """Give what writes a figure as PNG, without name and version of the software: the same pixels give the same bytes."""
-    return lambda path: figure.savefig(path, format="png", dpi=100, metadata={"Software": None})
-
-
-def write_files(
-    name: str, counts: NDArray[np.int64], classes: tuple[str, ...], draw: Callable[[Path], object]
-) -> dict[str, str]:
-    """Write what every task leaves for the report, and say where.
+def write_files(name: str, counts: NDArray[np.int64], classes: tuple[str, ...], draw: Callable[[], Figure]) -> dict[str, str]:
+    """Write what every task leaves for the report, and the same as figures for print; say where the report finds it.
 
     Args:
         name: of the experiment.
         counts: (classes, classes), a row for each actual class.
         classes: names.
-        draw: writes the picture of test samples, a PNG.
+        draw: gives the picture of test samples.
 
     Raises:
         LabbookError: the disk is full or a folder cannot be written.
     """
+    # Not above: the stages that measure and draw nothing do not depend on how figures look.
+    from labbook.figures import save, style
+    from labbook.figures.confusion import draw_confusion
+
     confusion, samples = Path(f"plots/confusion/{name}.csv"), Path(f"plots/samples/{name}.png")
     write_confusion(confusion, counts, classes)
-    replace(samples, draw)
+    with style():
+        save(draw_confusion(counts, classes), Path(f"figures/confusion/{name}.pdf"))
+        picture = draw()
+        save(picture, samples)
+        save(picture, Path(f"figures/samples/{name}.pdf"))
     return {"confusion": str(confusion), "samples": str(samples)}

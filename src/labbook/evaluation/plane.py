@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from labbook.core.errors import ParamsError
-from labbook.evaluation import Ask, Evaluation, classifier_metrics, probabilities, saved, write_files
+from labbook.evaluation import Ask, Evaluation, classifier_metrics, probabilities, write_files
 
 __all__ = ["PlaneEvaluation", "boundary_metrics", "evaluate", "write"]
 
 SIDE = 256  # places along each axis: all that a byte can name
 STRIDE = 3  # bytes along the boundary from one place where its direction is taken to the next
 SHARPEST = 0.1  # of these places are looked at for corners
-COLOURS = ("#0072B2", "#D55E00")  # of the classes; Okabe and Ito's, told apart by colour-blind readers
+COLOURS = ("C0", "C1")  # of the classes
 LEVELS = 12  # steps of the probability in the picture: few ones, to keep its file small
+TINT = 0.55  # of its strongest colours
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def write(name: str, evaluation: PlaneEvaluation, images: NDArray[np.uint8], cla
         images: (N, 2, 1, 1) of the test set.
         classes: two names.
     """
-    return write_files(name, evaluation.confusion, classes, saved(_draw(evaluation, images, classes)))
+    return write_files(name, evaluation.confusion, classes, lambda: _draw(evaluation, images, classes))
 
 
 def _lattice() -> NDArray[np.uint8]:
@@ -119,15 +120,17 @@ def _bends(piece: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _draw(evaluation: PlaneEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
-    figure = Figure(figsize=(4.2, 4.5), layout="constrained")
-    axes = figure.subplots()
-    shades = LinearSegmentedColormap.from_list("classes", [COLOURS[0], "white", COLOURS[1]], LEVELS)
-    axes.imshow(evaluation.chances, cmap=shades, vmin=0, vmax=1, alpha=0.55, origin="lower", interpolation="nearest")
+    figure = Figure(figsize=(3.5, 3.75))
+    axes = figure.add_axes((0.02, 0.02, 0.96, 0.9))
+    first, second = (TINT * np.array(to_rgb(colour)) + 1 - TINT for colour in COLOURS)
+    shades = LinearSegmentedColormap.from_list("classes", [first, np.ones(3), second], LEVELS)
+    axes.imshow(evaluation.chances, cmap=shades, vmin=0, vmax=1, origin="lower")
     for piece in _boundary(evaluation.chances - 0.5):
-        axes.plot(*piece.T, color="black", linewidth=1.2)
+        axes.plot(*piece.T, color="black")
     for index, (name, colour) in enumerate(zip(classes, COLOURS, strict=True)):
         x, y = images[evaluation.labels == index, :, 0, 0].T
         axes.plot(x, y, "o^"[index], color=colour, markersize=2.5, markeredgewidth=0, label=name)
     axes.set(xlim=(0, SIDE - 1), ylim=(0, SIDE - 1), xticks=[], yticks=[])
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9, markerscale=2.5)
+    axes.spines[:].set_visible(True)
+    figure.legend(loc="upper center", ncols=2, markerscale=2.5)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from labbook.evaluation import Ask, Evaluation, confusion_counts, saved, write_files
+from labbook.evaluation import Ask, Evaluation, confusion_counts, write_files
 
 __all__ = ["SHOWN", "SegmentationEvaluation", "evaluate", "intersection_over_union", "write"]
 
@@ -83,14 +83,15 @@ def write(name: str, evaluation: SegmentationEvaluation, images: NDArray[np.uint
         images: (N, C, H, W) of the test set.
         classes: names.
     """
-    return write_files(name, evaluation.confusion, classes, saved(_draw(evaluation, images, classes)))
+    return write_files(name, evaluation.confusion, classes, lambda: _draw(evaluation, images, classes))
 
 
 def _draw(evaluation: SegmentationEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
     count = len(evaluation.truth)
     colours = mpl.colormaps["tab20"].resampled(len(classes))
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 3.1))
     axes = figure.subplots(3, count, squeeze=False)
+    figure.subplots_adjust(left=0.03, right=0.995, top=0.99, bottom=0.16, wspace=0.08, hspace=0.06)
     rows: dict[str, NDArray[Any]] = {
         "image": images[:count].transpose(0, 2, 3, 1),
         "truth": evaluation.truth,
@@ -98,9 +99,10 @@ def _draw(evaluation: SegmentationEvaluation, images: NDArray[np.uint8], classes
     }
     for row, (title, pictures) in enumerate(rows.items()):
         for axis, picture in zip(axes[row], pictures, strict=True):
-            axis.imshow(picture, cmap=colours, vmin=-0.5, vmax=len(classes) - 0.5, interpolation="nearest")
+            axis.imshow(picture, cmap=colours, vmin=-0.5, vmax=len(classes) - 0.5)
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(True)
         axes[row, 0].set_ylabel(title)
     patches = [Patch(color=colours(index), label=name) for index, name in enumerate(classes)]
-    figure.legend(handles=patches, loc="outside lower center", ncols=10, fontsize=8, frameon=False)
+    figure.legend(handles=patches, loc="lower center", ncols=10)
     return figure

@@ -1,6 +1,7 @@
 """Pictures of filters, activations and attributions.
 
 What is compared lies on one axes and has one colour scale. (An axes for each image would also take most of the stage's time.)
+Draw and write within `labbook.figures.style`.
 """
 
 import math
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from labbook.figures import PAGE
+
 __all__ = ["Panel", "draw_activations", "draw_attributions", "draw_filters"]
 
 Floats = NDArray[np.float32]
@@ -25,18 +28,17 @@ DIVERGING, RISING = "RdBu_r", "magma"  # of what has two signs, with white for 0
 EXTREME = 99  # percentile where a colour scale ends: a few pixels would otherwise leave all others pale
 ACROSS = 16  # filters in a row
 FILLED = 0.94  # of the place that a tile has in its row
-SMALL = 8  # font size, in points
 
 
 def draw_filters(title: str, pictures: Floats) -> Figure:
     """Draw all filters, (N, 1 or 3, h, w), on one scale."""
     across = min(len(pictures), ACROSS)
     down = math.ceil(len(pictures) / across)
-    figure = Figure(figsize=(9, 0.6 + 0.5 * down * ACROSS / across))
+    figure = Figure(figsize=(PAGE, 0.4 + 0.4 * down * ACROSS / across))
     axes, bar = figure.subplots(1, 2, width_ratios=(60, 1))
     _show(axes, bar, pictures, across, signed=True)
-    figure.suptitle(title, fontsize=SMALL + 1)
-    figure.subplots_adjust(left=0.02, right=0.93, top=1 - 0.35 / figure.get_figheight(), bottom=0.02, wspace=0.02)
+    figure.suptitle(title, y=1 - 0.08 / figure.get_figheight())
+    figure.subplots_adjust(left=0.02, right=0.93, top=1 - 0.3 / figure.get_figheight(), bottom=0.02, wspace=0.02)
     return figure
 
 
@@ -48,21 +50,20 @@ def draw_activations(caption: str, image: NDArray[np.uint8], panels: Sequence[Pa
         image: bytes.
         panels: pictures (N, 1 or 3, h, w), maps (N, h, w) or units (N,).
     """
-    figure = Figure(figsize=(10, 1.6 * len(panels) + 0.3))
-    grid = figure.add_gridspec(len(panels), 3, width_ratios=(12, 60, 1), hspace=0.45, wspace=0.08)
+    figure = Figure(figsize=(PAGE, 1.2 * len(panels) + 0.3))
+    grid = figure.add_gridspec(len(panels), 3, width_ratios=(12, 60, 1), hspace=0.6, wspace=0.14)
     axes = figure.add_subplot(grid[: min(2, len(panels)), 0])
-    axes.imshow(_natural(image[None])[0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(caption, fontsize=SMALL)
+    axes.imshow(_natural(image[None])[0], cmap="gray", vmin=0, vmax=255)
+    axes.set(xticks=[], yticks=[], xlabel=caption)
     for row, (title, values, channels) in enumerate(panels):
         axes = figure.add_subplot(grid[row, 1])
-        axes.set_title(title, fontsize=SMALL + 1)
+        axes.set_title(title)
         if values.ndim == 1:
             _bars(axes, values, channels)
         else:
             pictures = values[:, None] if values.ndim == 3 else values
             _show(axes, figure.add_subplot(grid[row, 2]), pictures, len(values), signed=bool(values.min() < 0))
-            axes.set_xticks(np.arange(len(values)) + FILLED / 2, [str(channel) for channel in channels], fontsize=SMALL)
+            axes.set_xticks(np.arange(len(values)) + FILLED / 2, [str(channel) for channel in channels])
     figure.subplots_adjust(left=0.02, right=0.93, top=1 - 0.3 / figure.get_figheight(), bottom=0.3 / figure.get_figheight())
     return figure
 
@@ -78,19 +79,20 @@ def draw_attributions(
         maps: relevance by method.
         signed: methods whose relevance has two signs.
     """
-    height = 1.75 * len(pixels) + 0.7
-    figure = Figure(figsize=(1.3 + 1.85 * (1 + len(maps)), height))
-    axes, bars = figure.subplots(2, 1 + len(maps), height_ratios=(height - 0.7, 0.1))
+    side = min((PAGE - 0.95) / (1 + len(maps)), 1.2)  # inches of an image; few would otherwise be large
+    width, height = 0.95 + side * (1 + len(maps)), 0.95 * side * len(pixels) + 0.7
+    figure = Figure(figsize=(width, height))
+    axes, bars = figure.subplots(2, 1 + len(maps), height_ratios=(height - 0.7, 0.08))
     _tile(axes[0], _natural(pixels), 1, "gray", (0, 255))
-    axes[0].set_title("image", fontsize=SMALL + 1)
+    axes[0].set_title("image")
     lines = [caption.replace(" taken", "\ntaken").replace(", ", ",\n") for caption in captions]
-    axes[0].set_yticks(np.arange(len(pixels)) + FILLED / 2, lines, fontsize=SMALL)
+    axes[0].set_yticks(np.arange(len(pixels)) + FILLED / 2, lines)
     axes[0].tick_params(length=0)
     bars[0].axis("off")
     for column, (method, relevance) in enumerate(maps.items(), start=1):
         _show(axes[column], bars[column], relevance[:, None], 1, signed=method in signed, orientation="horizontal")
-        axes[column].set_title(method.replace("_", " "), fontsize=SMALL + 1)
-    left, top, bottom = 1.2 / figure.get_figwidth(), 1 - 0.3 / height, 0.25 / height
+        axes[column].set_title(method.replace("_", "\n"))
+    left, top, bottom = 0.9 / width, 1 - 0.4 / height, 0.22 / height
     figure.subplots_adjust(left=left, right=0.99, top=top, bottom=bottom, hspace=0.04, wspace=0.06)
     return figure
 
@@ -114,8 +116,10 @@ def _show(
     ticks = [-end, 0.0, end] if signed else [0.0, end]
     shown = _tile(axes, pictures[:, 0], across, DIVERGING if signed else RISING, (ticks[0], end))
     scale = Colorbar(bar, shown, orientation=orientation, extend="both" if signed else "max", ticks=ticks)
-    scale.ax.tick_params(labelsize=SMALL - 1)
-    scale.set_ticklabels([f"{tick:.2g}" for tick in ticks])
+    labels = [f"{tick:.2g}" for tick in ticks]
+    if orientation == "horizontal" and signed:
+        labels[1] = ""  # there is room for both ends alone, and white says 0
+    scale.set_ticklabels(labels)
     if orientation == "horizontal":  # neighbours stand close
         scale.ax.get_xticklabels()[0].set_horizontalalignment("left")
         scale.ax.get_xticklabels()[-1].set_horizontalalignment("right")
@@ -127,7 +131,7 @@ def _tile(axes: Axes, pictures: NDArray[Any], across: int, colours: str, ends: t
     for index, picture in enumerate(pictures):
         left, top = index % across, index // across * tall
         extent = (left, left + FILLED, top + FILLED * tall, top)
-        shown = axes.imshow(picture, cmap=colours, vmin=ends[0], vmax=ends[1], interpolation="nearest", extent=extent)
+        shown = axes.imshow(picture, cmap=colours, vmin=ends[0], vmax=ends[1], extent=extent)
     axes.set(xticks=[], yticks=[], xlim=(0, across), ylim=(math.ceil(len(pictures) / across) * tall, 0))
     axes.spines[:].set_visible(False)
     return shown
@@ -139,8 +143,7 @@ def _natural(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _bars(axes: Axes, values: Floats, channels: Sequence[int]) -> None:
-    axes.bar(np.arange(len(values)), values, color="#0072B2")
+    axes.bar(np.arange(len(values)), values)
     axes.axhline(0, color="black", linewidth=0.5)
-    axes.tick_params(labelsize=SMALL)
     if len(values) <= ACROSS:
         axes.set_xticks(np.arange(len(values)), [str(channel) for channel in channels])

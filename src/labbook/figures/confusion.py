@@ -1,0 +1,48 @@
+"""Confusion counts as a picture. Draw and write within `labbook.figures.style`."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+__all__ = ["draw_confusion"]
+
+LEGIBLE = 20  # classes whose names and counts can be read on a page
+DIGITS = 4  # of a count that fits into a cell; scenes count pixels, and have longer ones
+CELL, SIDE, LEAST = 0.26, 5.2, 1.3  # inches: of a cell with a count, of the picture of more classes, of any picture
+LETTER, MARGIN, BAR = 0.055, 0.3, 0.5  # inches: of a name's letters, of what is beside it, of a colour bar
+
+
+def draw_confusion(counts: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
+    """Draw a row for each actual class, shaded by the share of it that is predicted as each class.
+
+    Args:
+        counts: (classes, classes), a row for each actual class.
+        classes: names.
+    """
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    legible = len(classes) <= LEGIBLE
+    side = max(CELL * len(classes), LEAST) if legible else SIDE
+    names = MARGIN + (LETTER * max(map(len, classes)) if legible else 0)
+    width, height = names + side + (0.05 if legible else BAR), names + side + 0.05
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((names / width, names / height, side / width, side / height))
+    if legible:
+        # Areas, not pixels: some readers smooth pixels.
+        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
+        axes.invert_yaxis()
+        places = np.arange(len(classes)) + 0.5
+        axes.set_xticks(places, classes, rotation=90 if names > 2 * MARGIN else 0)
+        axes.set_yticks(places, classes)
+        for row, column in zip(*counts.nonzero(), strict=True):
+            text = str(counts[row, column]) if counts.max() < 10**DIGITS else f"{shares[row, column]:.0%}"
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column + 0.5, row + 0.5, text, color=colour, size="x-small", ha="center", va="center_baseline")
+    else:
+        shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[])
+        bar = figure.add_axes(((names + side + 0.1) / width, names / height, 0.1 / width, side / height))
+        figure.colorbar(shown, bar)
+    axes.set(xlabel="predicted", ylabel="actual")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
