@@ -1,12 +1,12 @@
-"""Figures stage: learning curves, sweeps, pairs and comparisons, each as PDF for print."""
+"""Figures stage: learning curves, sweeps, pairs and comparisons, each as PDF for print, and the picture beside the results."""
 
 from pathlib import Path
 
 from labbook.core.stage import run
 from labbook.figures import save, style
-from labbook.figures.curves import KINDS, draw_all
+from labbook.figures.curves import KINDS, draw_all, draw_overview
 from labbook.params.project import read_project
-from labbook.report.records import Record, SweepRecord, gather, gather_sweeps
+from labbook.report.records import Record, SweepRecord, gather, gather_sweeps, of_overview
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     with style():
         for kind, name, figure in draw_all(project, records, sweeps):
             save(figure, folder / kind / f"{name}.pdf")
+        save(draw_overview(of_overview(records)), Path("results") / f"{project.data.source}.svg")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,15 @@ from pathlib import Path
 from labbook.core.files import write_text
 from labbook.core.stage import run
 from labbook.params.project import read_project
-from labbook.report.figures import curve_points, overview, standalone
-from labbook.report.records import gather_all, of_overview
+from labbook.report.records import gather_all
 from labbook.report.site import write_site
-from labbook.report.tables import write_results
+from labbook.report.tables import curve_points, write_results
 
 
 def main() -> None:
     gathered = gather_all(read_project())
     write_site(gathered)
     write_results(gathered)
-    write_text(Path("results") / f"{gathered.source}.svg", standalone(overview(of_overview(gathered.records))))
     curves = curve_points(gathered.records).to_csv(sep="\t", index=False, lineterminator="\n")
     write_text(Path("plots/all/history.tsv"), curves)
 

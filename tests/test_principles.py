@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_report import make_record
+from test_report import make_record, svg
 
 from labbook.core.errors import DataError
 from labbook.core.files import write_json
+from labbook.figures.curves import draw_pair
 from labbook.params.project import Project, read_project
-from labbook.report.figures import pair_curves
 from labbook.report.principles import OUTCOMES, count_seen, principles_table, tell_boundary, tell_pair
 from labbook.report.records import Gathered, PairRecord, PendingPair, Record, gather_pairs
 from labbook.report.site import write_site
@@ -140,8 +140,8 @@ def make_member(project: Project, name: str) -> Record:
 
 def test_curves_name_each_layer_and_show_a_gradient_of_zero(project):
     members = [make_member(project, name) for name in ("dying_relu_sorted", "dying_relu_shuffled")]
-    drawn = pair_curves(members)
-    assert drawn == pair_curves(members)
+    drawn = svg(draw_pair, members)
+    assert drawn == svg(draw_pair, members)
     titles = ("dying_relu_sorted", "dying_relu_shuffled", "gradient norm", "dead units", "accuracy", "loss")
     for text in (*titles, "hidden 1", "output"):
         assert f">{text}</text>" in drawn
@@ -149,7 +149,7 @@ def test_curves_name_each_layer_and_show_a_gradient_of_zero(project):
     for member in members:
         del member.card["watched"]
         member.history["test_loss"] = member.history["test_accuracy"] = float("nan")
-    plain = pair_curves(members)
+    plain = svg(draw_pair, members)
     assert "gradient norm" not in plain
     assert "accuracy" not in plain
 

@@ -4,20 +4,23 @@ import dataclasses
 import html.parser
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 from labbook.core.errors import DataError
 from labbook.core.files import write_json, write_tsv
+from labbook.figures import render, style
+from labbook.figures.curves import draw_comparison, draw_learning_curves, draw_overview, draw_sweep
 from labbook.params.project import Experiment, Project, Reported, read_project
 from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three
 from labbook.report.charts import errors, learning
-from labbook.report.figures import curve_points, learning_curves, overview, side_by_side, standalone, sweep_curve
 from labbook.report.readme import BEGIN, END, filled
 from labbook.report.records import (
     Gathered,
@@ -32,7 +35,7 @@ from labbook.report.records import (
     read_confusion,
 )
 from labbook.report.site import write_site
-from labbook.report.tables import comparison, markdown, results_table, write_results
+from labbook.report.tables import comparison, curve_points, markdown, results_table, write_results
 from labbook.report.timing import write_timing
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
@@ -263,28 +266,33 @@ def test_curve_of_several_rows_an_epoch_is_drawn_by_step(project):
     record = watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6])
     assert (record.progress, record.kept["step"]) == ("step", 100)
     assert make_record(project, "mnist_cnn_adam", [0.9, 0.95]).progress == "epoch"
-    assert learning_curves(record) == learning_curves(record)
-    assert side_by_side([record]) == side_by_side([record])
+    assert svg(draw_learning_curves, record) == svg(draw_learning_curves, record)
+    assert svg(draw_comparison, [record]) == svg(draw_comparison, [record])
 
 
-def texts(svg: str) -> list[tuple[str, float]]:
+def svg(draw: Callable[..., Figure], shown: object) -> str:
+    with style():
+        return render(draw(shown), "svg").decode()
+
+
+def texts(draw: Callable[..., Figure], record: Record) -> list[tuple[str, float]]:
     """Give each text of a figure with its height from the top."""
-    placed = re.findall(r"<text [^>]*?(?:translate\([-.\d]+ |\by=\")([-.\d]+)[^>]*>([^<]+)</text>", svg)
+    placed = re.findall(r"<text [^>]*?(?:translate\([-.\d]+ |\by=\")([-.\d]+)[^>]*>([^<]+)</text>", svg(draw, record))
     return [(text, float(height)) for height, text in placed]
 
 
 def test_the_legend_stands_above_the_curves_and_names_the_kept_row(project):
-    kept = texts(learning_curves(watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6])))
+    kept = texts(draw_learning_curves, watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6]))
     (legend,) = {height for text, height in kept if text in {"train", "val", "test", "kept"}}
     assert [text for text, height in kept if height == legend] == ["train", "val", "test", "kept"]
     assert all(height > legend for text, height in kept if height != legend)
-    assert "kept" not in dict(texts(learning_curves(make_record(project, "mnist_cnn_adam", [0.9, 0.95]))))
+    assert "kept" not in dict(texts(draw_learning_curves, make_record(project, "mnist_cnn_adam", [0.9, 0.95])))
 
 
 def test_epochs_are_whole_and_a_loss_that_hardly_moves_is_printed_in_full(project):
     record = make_record(project, "mnist_cnn_adam", [0.9, 0.95, 0.96])
     flat = dataclasses.replace(record, history=record.history.assign(train_loss=[2.3029, 2.3027, 2.3026], test_loss=2.3026))
-    labels = [text for text, _ in texts(learning_curves(flat))]
+    labels = [text for text, _ in texts(draw_learning_curves, flat)]
     assert {"1", "2", "3"} <= set(labels)
     assert any(label.startswith("2.302") for label in labels)
     assert not {"1.5", "2.5"} & set(labels)
@@ -298,9 +306,9 @@ def test_questions_without_their_experiments_are_left_out(project):
 
 def test_figures_are_the_same_bytes_twice_and_name_no_date(project):
     record = make_record(project, "mnist_cnn_adam", [0.9, 0.95])
-    assert learning_curves(record) == learning_curves(record)
-    assert overview([record]) == overview([record])
-    assert not re.search(r"20\d\d-\d\d-\d\d", standalone(overview([record])))
+    assert svg(draw_learning_curves, record) == svg(draw_learning_curves, record)
+    assert svg(draw_overview, [record]) == svg(draw_overview, [record])
+    assert not re.search(r"20\d\d-\d\d-\d\d", svg(draw_overview, [record]))
 
 
 def test_all_curves_stand_in_one_table_by_experiment(project):
@@ -502,7 +510,7 @@ def test_a_sweep_is_shown_with_its_figures(project, tmp_path, write):
     assert '<td class="number">0.9300</td>' in page
     assert '"y": [0.97, 0.93]' in page
     assert "Not yet run" not in page
-    assert sweep_curve(record) == sweep_curve(record)
+    assert svg(draw_sweep, record) == svg(draw_sweep, record)
 
 
 def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(project, tmp_path, write):

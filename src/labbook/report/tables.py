@@ -14,7 +14,8 @@ from labbook.report.records import Gathered, PairRecord, Pending, Record, SweepR
 from labbook.report.verdict import TOLERANCE, judge, print_reported
 
 __all__ = [
-    "comparison", "environment_of", "markdown", "results_table", "segmentation_table", "sweep_table", "write_results",
+    "comparison", "curve_points", "environment_of", "markdown", "results_table", "segmentation_table", "sweep_table",
+    "write_results",
 ]  # fmt: skip
 
 COLUMNS = (
@@ -143,6 +144,13 @@ def sweep_table(sweep: SweepRecord) -> pd.DataFrame:
             "train accuracy": rows["train_accuracy"].map("{:.4f}".format),
         }
     )
+
+
+def curve_points(records: Sequence[Record]) -> pd.DataFrame:
+    """Put all histories below each other, an experiment's name in each row: one table for DVC's plots."""
+    if not records:
+        return pd.DataFrame(columns=["epoch", "train_accuracy", "experiment"])
+    return pd.concat([record.history.assign(experiment=record.name) for record in records], ignore_index=True)
 
 
 def markdown(table: pd.DataFrame) -> str:
