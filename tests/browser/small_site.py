@@ -71,7 +71,7 @@ def _write_params(folder: Path, values: dict[str, object]) -> None:
 
 
 def _python(folder: Path, script: str) -> None:
-    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -5,6 +5,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 AXE = Axe()
+AS_LOADED = {"preload": False}  # axe would ask for the style sheet once more, which a page from disk may not
 UNFOLD = "() => document.querySelectorAll('details').forEach(folded => { folded.open = true })"
 PICTURES_WITHOUT_WORDS = """() => {
     const text = id => document.getElementById(id)?.textContent.trim();
@@ -65,7 +66,7 @@ def serious_violations(page: Page) -> list[str]:
     return [
         f"{violation['id']} ({violation['impact']}) at {' '.join(map(str, node['target']))}\n"
         f"    {node['html'][:200]}\n    {node['failureSummary']}"
-        for violation in AXE.run(page).response["violations"]
+        for violation in AXE.run(page, options=AS_LOADED).response["violations"]
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     ]

@@ -107,7 +107,7 @@
   };
 
   if (!names.length) {
-    place.append(element("p", { className: "pending" }, "No experiment was run on this data yet."));
+    place.replaceChildren(element("p", { className: "pending" }, "No experiment was run on this data yet."));
     return;
   }
   for (const select of [first, second]) {
