@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 
 from labbook.core.errors import LabbookError
@@ -16,7 +15,7 @@ from labbook.doctor import configuration, environment, locks
 from labbook.doctor.finding import Finding
 from labbook.doctor.objects import Objects
 from labbook.team.repository import open_repository
-from labbook.team.store import cache_of
+from labbook.team.store import cache_of, speaking_to
 
 
 def main() -> None:
@@ -40,12 +39,9 @@ def main() -> None:
         raise LabbookError(f"stages run here (process {', '.join(map(str, busy))}). Mend when they have ended.")
     remote, found = configuration.reach(repo, given.remote)
     wrong += _tell(found, mend=False)
-    try:
-        with lock_repo(repo) if given.mend else nullcontext():
-            objects = Objects(repo, remote, hash_remote=given.remote is not None)
-            wrong += _tell(objects.findings(), mend=given.mend)
-    except DvcException as error:
-        raise LabbookError(str(error)) from error
+    with speaking_to(remote.name if remote else "DVC"), lock_repo(repo) if given.mend else nullcontext():
+        objects = Objects(repo, remote, hash_remote=given.remote is not None)
+        wrong += _tell(objects.findings(), mend=given.mend)
     print(f"hashed: {objects.told}, in {time.monotonic() - started:.1f} s")
     if wrong:
         sys.exit(f"{wrong} findings are left" if given.mend else f"{wrong} findings; `make doctor MEND=1` mends what it can")

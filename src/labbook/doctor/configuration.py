@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from labbook.core.errors import LabbookError
 from labbook.doctor.finding import Finding
 from labbook.team.store import Store, remote_of
 
@@ -72,14 +72,9 @@ def reach(repo: Repo, name: str | None) -> tuple[Store | None, list[Finding]]:
             Finding("no remote", "docs/teams.md: one line shares what you train, and keeps a second copy.", wrong=False)
         ]
     try:
-        store = remote_of(repo, name)
-        store.files.exists(store.objects.path)
-    except DvcException as error:
-        return None, [Finding(f"remote {name or ''}: {error}".rstrip("."))]
-    except Exception as error:  # whatever a library of a server raises
-        told = f"{type(error).__name__}: {error}"
-        return None, [Finding(f"remote {store.label}: cannot be reached ({told})", "docs/teams.md, When something goes wrong.")]
-    return store, []
+        return remote_of(repo, name), []
+    except LabbookError as error:
+        return None, [Finding(str(error).rstrip("."))]
 
 
 def _is_shared(folder: Path) -> bool:

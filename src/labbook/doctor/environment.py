@@ -62,7 +62,7 @@ def find_params() -> Iterator[Finding]:
         runtime = read_runtime(read())
         check_project()
     except LabbookError as error:
-        yield Finding(str(error), f"Correct {PARAMS}.")
+        yield Finding(str(error).rstrip("."), f"Correct {PARAMS}.")
         return
     try:
         device = choose_device(runtime.device)

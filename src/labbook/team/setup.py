@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from labbook.core.errors import LabbookError
 from labbook.core.files import explain
+from labbook.team.store import speaking_to
 
 __all__ = ["set_cache", "set_folder", "set_s3", "set_ssh"]
 
@@ -86,16 +86,9 @@ def _use(repo: Repo, name: str, settings: dict[str, Any], own: dict[str, Any]) -
     settings = {key: value for key, value in settings.items() if value is not None}
     own = {key: value for key, value in own.items() if value is not None}
     repo.config["remote"][name] = settings | own
-    try:
+    with speaking_to(settings["url"]):
         remote = repo.cloud.get_remote(name)
         remote.fs.makedirs(remote.path)
-        remote.fs.exists(remote.path)
-    except DvcException as error:
-        raise LabbookError(f"{settings['url']}: {error}") from error
-    except Exception as error:  # whatever a library of a server raises
-        raise LabbookError(
-            f"{settings['url']}: cannot be reached ({type(error).__name__}: {error}).{_what_would_do(error)}"
-        ) from error
     for level, values in (("repo", settings), ("local", own)):
         if values:
             with repo.config.edit(level) as config:
@@ -103,16 +96,6 @@ def _use(repo: Repo, name: str, settings: dict[str, Any], own: dict[str, Any]) -
     with repo.config.edit("repo") as config:
         config["core"]["remote"] = name
     return f"{name}: {settings['url']}. Commit .dvc/config; `make push` and `make pull` use it"
-
-
-def _what_would_do(error: Exception) -> str:
-    if type(error).__name__ == "HostKeyNotVerifiable":
-        return (
-            " The server's key is not in ~/.ssh/known_hosts: connect once by `ssh`, compare the fingerprint that it shows with "
-            "the one that the server's owner tells (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), and accept it. "
-            "If it was known and has changed, somebody may stand between: ask first."
-        )
-    return ""
 
 
 def _prepare(repo: Repo, folder: Path, group: str | None) -> bool:

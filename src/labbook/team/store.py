@@ -6,14 +6,15 @@ of its cache, a name in a listing and every entry of the run-cache; here what co
 
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from dvc.exceptions import DvcException
 from dvc.fs import LocalFileSystem
 from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA
@@ -26,7 +27,9 @@ from dvc_objects.fs import generic
 from dvc_objects.fs.base import FileSystem
 from voluptuous import Invalid
 
-__all__ = ["Store", "cache_of", "digests", "needed", "parse", "remote_of", "tree"]
+from labbook.core.errors import LabbookError
+
+__all__ = ["Store", "cache_of", "digests", "needed", "parse", "remote_of", "speaking_to", "tree"]
 
 CACHE = "cache"
 UNREADABLE = "unreadable"  # instead of an MD5
@@ -146,13 +149,41 @@ def cache_of(repo: Repo) -> Store:
 
 
 def remote_of(repo: Repo, name: str | None) -> Store:
-    """Give a remote by its name, the default one for `None`.
+    """Reach a remote by its name, the default one for `None`.
 
     Raises:
-        dvc.exceptions.DvcException: there is none of that name, or it cannot be used.
+        LabbookError: there is none of that name, or it cannot be reached.
     """
-    remote = repo.cloud.get_remote(name)
+    with speaking_to(f"remote {name or repo.config['core'].get('remote', '')}".strip()):
+        remote = repo.cloud.get_remote(name)
+        remote.fs.exists(remote.path)
     return Store(remote.name, remote.odb, remote.fs.join(remote.path, "runs"))
+
+
+@contextmanager
+def speaking_to(name: str) -> Iterator[None]:
+    """Say in one message what went wrong with a server, whatever its library raises.
+
+    Raises:
+        LabbookError: something did.
+    """
+    try:
+        yield
+    except LabbookError:
+        raise
+    except DvcException as error:
+        raise LabbookError(f"{name}: {error}") from error
+    except Exception as error:
+        told = " ".join(str(error).split())
+        if type(error).__name__ == "HostKeyNotVerifiable":
+            told += (
+                ". Its key is not in ~/.ssh/known_hosts: connect once by `ssh`, compare the fingerprint that it shows with "
+                "the one that the server's owner tells (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), and accept it. "
+                "If it was known and has changed, somebody may stand between: ask first"
+            )
+        raise LabbookError(
+            f"{name} cannot be used ({type(error).__name__}): {told}. When it can, run the same again."
+        ) from error
 
 
 def digests(files: FileSystem, paths: Iterable[str], jobs: int) -> dict[str, str | None]:

@@ -10,7 +10,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 
 from labbook.core.errors import LabbookError
-from labbook.team.store import cache_of, needed, parse, remote_of
+from labbook.team.store import cache_of, needed, parse, remote_of, speaking_to
 
 __all__ = ["pull", "push"]
 
@@ -27,8 +27,8 @@ def push(repo: Repo, name: str | None) -> str:
     Raises:
         LabbookError: something is damaged here or could not be sent. The rest was sent, and stays.
     """
-    with lock_repo(repo):
-        cache, remote = cache_of(repo), remote_of(repo, name)
+    cache, remote = cache_of(repo), remote_of(repo, name)
+    with speaking_to(remote.name), lock_repo(repo):
         runs = cache.read_entries(cache.entries())
         entries = {name: entry for name, data in runs.items() if (entry := parse(name, data))}
         makers = needed(repo, entries.values(), cache)
@@ -64,8 +64,8 @@ def pull(repo: Repo, name: str | None) -> str:
     Raises:
         LabbookError: something is damaged, here or there, or could not be fetched. The rest was fetched.
     """
-    with lock_repo(repo):
-        cache, remote = cache_of(repo), remote_of(repo, name)
+    cache, remote = cache_of(repo), remote_of(repo, name)
+    with speaking_to(remote.name), lock_repo(repo):
         repo.config["remote"][remote.label]["verify"] = True  # hash what comes, whatever the configuration says
         here = cache.sizes()
         makers = needed(repo, (), cache, remote)
