@@ -112,21 +112,25 @@ def _prepare(repo: Repo, folder: Path, group: str | None) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
         if folder.stat().st_mode & stat.S_IWOTH:
             raise LabbookError(f"{folder}: everybody may write there. `chmod o-w {folder}` first, or take another folder.")
-        if group:
+        if group and not (_is_shared(folder) and folder.group() == group):
             shutil.chown(folder, group=group)
             folder.chmod(SHARED_MODE)
-        mode = folder.stat().st_mode
-        shared = bool(mode & stat.S_ISGID and mode & stat.S_IWGRP)
-        if shared:
-            for part in (folder / "files", folder / "files/md5", folder / "runs"):
-                _make_shared(part)
-                for prefix in PREFIXES if part.name != "files" else ():
-                    _make_shared(part / prefix)
+        if not _is_shared(folder):
+            return False
+        for part in (folder / "files", folder / "files/md5", folder / "runs"):
+            _make_shared(part)
+            for prefix in PREFIXES if part.name != "files" else ():
+                _make_shared(part / prefix)
     except LookupError as error:
         raise LabbookError(f"{group}: no such group on this machine. `groups` lists yours.") from error
     except OSError as error:
         raise LabbookError(explain(error, folder)) from error
-    return shared
+    return True
+
+
+def _is_shared(folder: Path) -> bool:
+    mode = folder.stat().st_mode
+    return bool(mode & stat.S_ISGID and mode & stat.S_IWGRP)
 
 
 def _make_shared(folder: Path) -> None:

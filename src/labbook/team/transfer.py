@@ -10,7 +10,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 
 from labbook.core.errors import LabbookError
-from labbook.team.store import cache_of, needed, parse, remote_of, speaking_to
+from labbook.team.store import Store, cache_of, needed, parse, remote_of, speaking_to, tree
 
 __all__ = ["pull", "push"]
 
@@ -36,14 +36,13 @@ def push(repo: Repo, name: str | None) -> str:
         missing = [oid for oid in makers if oid in here and there.get(oid) != here[oid]]
         damaged = cache.damaged(missing)
         problems = [f"{oid} of {makers[oid]}: damaged in the cache, not sent. {DOCTOR}" for oid in sorted(damaged)]
-        sent: list[str] = []
-        for group in _files_then_directories(oid for oid in missing if oid not in damaged):
+        whole = set(there) - set(missing)
+        for oids in ([oid for oid in missing if not oid.endswith(".dir")], [oid for oid in missing if oid.endswith(".dir")]):
+            # A directory that is there without one of its files would be taken for whole.
+            group = [oid for oid in oids if oid not in damaged and _files(oid, cache) <= whole]
             failed = remote.put(cache.files, {oid: cache.objects.oid_to_path(oid) for oid in group})
             problems += [f"{oid} of {makers[oid]}: not sent: {_reason(error)}" for oid, error in failed.items()]
-            sent += [oid for oid in group if oid not in failed]
-            if problems:  # a directory without one of its files would be taken for whole
-                break
-        whole = there.keys() | sent
+            whole |= set(group) - failed.keys()
         known = remote.entries()
         new = {
             name: runs[name]
@@ -52,8 +51,9 @@ def push(repo: Repo, name: str | None) -> str:
         }
         failed = remote.put_entries(new)
         problems += [f"{name} of the run-cache: not sent: {_reason(error)}" for name, error in failed.items()]
-    _raise(problems, f"{remote.name}: {len(sent)} objects were sent and stay there. Push again for the rest.")
-    return f"{remote.name}: {len(sent)} objects and {len(new)} runs sent{_lost(oid for oid in makers if oid not in whole)}"
+    sent = len(whole.intersection(missing))
+    _raise(problems, f"{remote.name}: {sent} objects were sent and stay there. Push again for the rest.")
+    return f"{remote.name}: {sent} objects and {len(new)} runs sent{_lost(oid for oid in makers if oid not in whole)}"
 
 
 def pull(repo: Repo, name: str | None) -> str:
@@ -97,10 +97,9 @@ def pull(repo: Repo, name: str | None) -> str:
     return f"{remote.name}: {came} objects and {len(good)} runs fetched{_lost(oid for oid in makers if oid not in now)}"
 
 
-def _files_then_directories(oids: Iterable[str]) -> Iterable[list[str]]:
-    oids = list(oids)
-    yield [oid for oid in oids if not oid.endswith(".dir")]
-    yield [oid for oid in oids if oid.endswith(".dir")]
+def _files(oid: str, cache: Store) -> set[str]:
+    """Name what a directory lists; nothing for a file."""
+    return {info.value for _, _, info in tree(oid, cache) or ()} if oid.endswith(".dir") else set()
 
 
 def _lost(oids: Iterable[str]) -> str:
