@@ -294,6 +294,29 @@ def test_a_workspace_file_that_is_somebodys_work_is_set_aside(make_team):
     assert a.outputs()["weights"] != b"trained by hand\n"
 
 
+def test_what_lies_beside_a_file_that_is_mended_stays(make_team):
+    a, _ = make_team("folder")
+    good = a.outputs()
+    for name in ("1", "2", "new"):
+        (a.folder / "drawn" / name).write_text(f"work {name}\n")
+    assert a.examine(mend=True, remote=False) == []
+    assert a.outputs() == good
+    assert {path.name: path.read_text() for path in (a.folder / ".set_aside/drawn").iterdir()} == {
+        "1": "work 1\n",
+        "2": "work 2\n",
+    }
+    assert (a.folder / "drawn/new").read_text() == "work new\n"
+
+
+def test_a_remote_can_move(make_team, tmp_path):
+    """To another kind, under the same name: nothing of the old one stays in either configuration."""
+    a, _ = make_team("ssh")
+    with a.open() as repo:
+        set_folder(repo, "team", tmp_path / "folder", None)
+    a.push()
+    assert "[" not in (a.folder / ".dvc/config.local").read_text()
+
+
 def test_without_a_good_copy_nothing_wrong_is_restored(make_team):
     a, _ = make_team("folder")
     good = a.outputs()
@@ -437,6 +460,23 @@ def test_a_lost_lock_holder(make_team):
                 assert not list(find_locks(repo))
             a.repro()
         other.kill()
+
+
+def test_a_lock_for_a_year_whose_holder_was_killed(make_team):
+    """On file systems without locks, such as some NFS, `core.hardlink_lock` is what DVC advises."""
+    a, _ = make_team("folder")
+    (a.folder / ".dvc/config.local").write_text("[core]\n    hardlink_lock = true\n")
+    hold = "from dvc.lock import HardlinkLock; import os; HardlinkLock('.dvc/tmp/lock', '.dvc/tmp').lock(); os._exit(9)"
+    locks = [a.folder / ".dvc/tmp" / name for name in ("lock", "rwlock.lock")]
+    for lock in locks:
+        lock.unlink()
+    subprocess.run([sys.executable, "-c", hold], cwd=a.folder, check=False)
+    with a.open() as repo:
+        (finding,) = find_locks(repo)
+    assert f"remove {locks[0]}" in str(finding)
+    assert finding.mend is None, "nobody knows whose it is"
+    locks[0].unlink()
+    a.repro()
 
 
 def test_the_lock_of_a_run_that_is_at_work_is_left_alone(make_team):

@@ -66,7 +66,7 @@ def _tell(findings: Iterator[Finding] | tuple[Finding, ...] | list[Finding], *, 
             try:
                 print(f"mended: {finding.mend()}", flush=True)
                 continue
-            except LabbookError as error:
+            except (LabbookError, OSError) as error:  # such as another user's file
                 print(f"not mended: {error}", flush=True)
         left += finding.wrong
     return left

@@ -6,14 +6,12 @@ stays for a year when its holder is killed. https://dvc.org/doc/user-guide/troub
 """
 
 import json
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import flufl.lock
 import psutil
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE
@@ -37,11 +35,10 @@ def find_locks(repo: Repo) -> Iterator[Finding]:
             "--mend forgets them.",
             lambda: _forget(path, set(gone)),
         )
-    hard = Path(repo.tmp_dir) / "lock"
-    if repo.config["core"].get("hardlink_lock") and hard.exists():
-        host, number, _ = flufl.lock.Lock(str(hard)).details
-        if host == socket.gethostname() and not _is_dvc(number):
-            yield Finding(f"{hard}: held by {number}, no process of DVC", "--mend removes it.", lambda: _remove(hard))
+    for name in ("lock", "rwlock.lock") if repo.config["core"].get("hardlink_lock") else ():
+        if (Path(repo.tmp_dir) / name).exists():
+            told = "a run of DVC is at work here, or was killed (core.hardlink_lock does not say which)"
+            yield Finding(told, f"When none runs on any machine, remove {Path(repo.tmp_dir) / name}.")
 
 
 def at_work(repo: Repo) -> set[int]:

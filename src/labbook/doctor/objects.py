@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
 
-from dvc.exceptions import DvcException
 from dvc.fs import localfs
 from dvc.output import Output
 from dvc.repo import Repo
@@ -20,10 +19,11 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.base import FileSystem
 
 from labbook.core.errors import DataError
+from labbook.core.files import replace, write_bytes
 from labbook.doctor.finding import Finding
 from labbook.team.store import Store, cache_of, digests, needed, parse, tree
 
-__all__ = ["ASIDE", "Objects"]
+__all__ = ["Objects"]
 
 ASIDE = Path(".set_aside")
 
@@ -126,7 +126,7 @@ class Objects:
             if not parse(name, data):
                 yield Finding(
                     f"{remote.name}: {name} of the run-cache is damaged",
-                    "--mend replaces it by that of the cache; `make pull` passes it over.",
+                    "--mend replaces it by that of the cache, or takes it away; `make pull` passes it over.",
                     partial(self._mend_remote_run, remote, name),
                 )
         unsent = [oid for oid in self._makers if oid in self._whole and oid not in self._there]
@@ -227,13 +227,8 @@ class Objects:
             git = "" if out.use_cache else f"`git checkout -- {_shown(path)}`, or "
             raise DataError(f"{_shown(path)}: the cache has no good copy. `make pull`, {git}{_again(out)}")
         aside = _set_aside(file, Path(_shown(path))) if file.exists() or file.is_symlink() else None
-        if out.use_cache:
-            try:
-                self._repo.checkout([out.fs_path], force=True)
-            except DvcException as error:
-                raise DataError(f"{_shown(path)}: {error}") from error
-        else:  # git tracks it
-            shutil.copyfile(self._cache.objects.oid_to_path(oid), path)
+        # This file alone: DVC's checkout would take its neighbours in a directory with it.
+        replace(file, lambda part: shutil.copyfile(self._cache.objects.oid_to_path(oid), part))
         if digests(localfs, [path], 1)[path] != oid:
             raise DataError(f"{_shown(path)}: could not be restored. {_again(out)}")
         return f"{_shown(path)} is as dvc.lock says" + (f"; what was there is {aside}" if aside else "")
@@ -249,7 +244,10 @@ class Objects:
     def _mend_remote_run(self, remote: Store, name: str) -> str:
         data = self._runs.get(name)
         if not data or name in self._damaged_runs:
-            raise DataError(f"{remote.name}: no good copy of {name} here. It does no harm: no stage is found by it")
+            aside = _free(Path("runs", name))
+            write_bytes(aside, remote.read_entries([name])[name])
+            remote.files.remove(remote.files.join(remote.runs, *name.split("/")))  # whoever has a good one sends it again
+            return f"{remote.name}: {name} of the run-cache has no good copy here, and is in {aside} now"
         failed = remote.put_entries({name: data})
         if failed:
             raise DataError(f"{remote.name}: {name} could not be replaced: {failed[name]}")
@@ -267,18 +265,23 @@ def _tree_of(folder: Path, oid: str) -> Tree | None:
 
 
 def _set_aside(file: Path, name: Path) -> Path:
-    """Move a file under the folder of what was set aside, by a name that is free there."""
-    place = ASIDE / name
+    """Move a file to the folder of what was set aside."""
+    place = _free(name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while place.exists():
-        number += 1
-        place = place.with_name(f"{name.name}.{number}")
     if file.is_symlink():  # into the cache: what counts is the bytes
         shutil.copyfile(file, place)
         file.unlink()
     else:
         shutil.move(file, place)
+    return place
+
+
+def _free(name: Path) -> Path:
+    """Give a path in the folder of what was set aside at which nothing is."""
+    place, number = ASIDE / name, 1
+    while place.exists():
+        number += 1
+        place = place.with_name(f"{name.name}.{number}")
     return place
 
 

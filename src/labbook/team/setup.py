@@ -89,12 +89,15 @@ def _use(repo: Repo, name: str, settings: dict[str, Any], own: dict[str, Any]) -
     with speaking_to(settings["url"]):
         remote = repo.cloud.get_remote(name)
         remote.fs.makedirs(remote.path)
-    for level, values in (("repo", settings), ("local", own)):
-        if values:
-            with repo.config.edit(level) as config:
-                config["remote"][name] = values
+    if name in repo.config.read("local").get("remote", {}):  # what it was before
+        with repo.config.edit("local") as config:
+            del config["remote"][name]
     with repo.config.edit("repo") as config:
+        config["remote"][name] = settings
         config["core"]["remote"] = name
+    if own:
+        with repo.config.edit("local") as config:
+            config["remote"][name] = own
     return f"{name}: {settings['url']}. Commit .dvc/config; `make push` and `make pull` use it"
 
 

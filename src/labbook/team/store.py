@@ -32,6 +32,7 @@ from labbook.core.errors import LabbookError
 __all__ = ["Store", "cache_of", "digests", "needed", "parse", "remote_of", "speaking_to", "tree"]
 
 CACHE = "cache"
+LIBRARIES = ("aiobotocore", "aiohttp", "asyncssh", "botocore", "dvc_objects")  # whose errors tell of a server
 UNREADABLE = "unreadable"  # instead of an MD5
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML has the fast one where libyaml is there
 
@@ -84,14 +85,14 @@ class Store:
             if found != paths[path].removesuffix(".dir")
         }
 
-    def put(self, files: FileSystem, paths: Mapping[str, str]) -> dict[str, Exception]:
+    def put(self, files: FileSystem, paths: Mapping[str, str]) -> dict[str, BaseException]:
         """Copy files into the store, each aside and then renamed; give the errors by object.
 
         Args:
             files: where the copies come from.
             paths: of the copies, by object. Their bytes were hashed.
         """
-        failed: dict[str, Exception] = {}
+        failed: dict[str, BaseException] = {}
         oids: dict[str, str] = {}
         for oid in paths:
             try:
@@ -101,7 +102,7 @@ class Store:
                 failed[oid] = error
 
         def note(_: str, to: str, error: BaseException) -> None:
-            failed[oids[to]] = error if isinstance(error, Exception) else RuntimeError(str(error))
+            failed[oids[to]] = error
 
         if oids:
             generic.copy(files, [paths[oid] for oid in oids.values()], self.files, list(oids), on_error=note)
@@ -124,9 +125,9 @@ class Store:
                 data: bytes = file.read()
                 return data
 
-        return side_by_side(read, names, self.jobs)
+        return in_threads(read, names, self.jobs)
 
-    def put_entries(self, entries: Mapping[str, bytes]) -> dict[str, Exception]:
+    def put_entries(self, entries: Mapping[str, bytes]) -> dict[str, BaseException]:
         """Write files of the run-cache, each whole or not at all; give the errors by name."""
 
         def put(name: str) -> Exception | None:
@@ -140,7 +141,7 @@ class Store:
                 return error
             return None
 
-        return {name: error for name, error in side_by_side(put, entries, self.jobs).items() if error}
+        return {name: error for name, error in in_threads(put, entries, self.jobs).items() if error}
 
 
 def cache_of(repo: Repo) -> Store:
@@ -162,18 +163,18 @@ def remote_of(repo: Repo, name: str | None) -> Store:
 
 @contextmanager
 def speaking_to(name: str) -> Iterator[None]:
-    """Say in one message what went wrong with a server, whatever its library raises.
+    """Say in one message what went wrong with a server or a disk.
 
     Raises:
         LabbookError: something did.
     """
     try:
         yield
-    except LabbookError:
-        raise
     except DvcException as error:
         raise LabbookError(f"{name}: {error}") from error
     except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in LIBRARIES:
+            raise
         told = " ".join(str(error).split())
         if type(error).__name__ == "HostKeyNotVerifiable":
             told += (
@@ -194,14 +195,16 @@ def digests(files: FileSystem, paths: Iterable[str], jobs: int) -> dict[str, str
             found: str = file_md5(path, files)
         except FileNotFoundError:
             return None
-        except OSError:  # a bad sector, no permission
-            return UNREADABLE
+        except OSError:
+            if not isinstance(files, LocalFileSystem):
+                raise  # the server's trouble says nothing of the bytes
+            return UNREADABLE  # a bad sector, no permission
         return found
 
-    return side_by_side(digest, paths, jobs)
+    return in_threads(digest, paths, jobs)
 
 
-def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> dict[Item, Result]:
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> dict[Item, Result]:
     """Give what `work` makes of each item, with `jobs` threads."""
     items = list(items)
     with ThreadPoolExecutor(jobs) as threads:

@@ -107,7 +107,7 @@ def _lost(oids: Iterable[str]) -> str:
     return f"; {count} objects are neither here nor there, `dvc repro` makes those that it needs" if count else ""
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
