@@ -4,11 +4,20 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro test lint bench readme lock clean
+.PHONY: repro push pull doctor test lint bench readme lock clean
 
 repro: $(VENV)/installed
 	@python -m labbook.repro $(if $(JOBS),--jobs $(JOBS)) || { python stages/check.py; exit 1; }  # DVC reads params.yaml before our own check can explain it
 	@echo "report: reports/index.html   tables: results/"
+
+push: $(VENV)/installed  # results to the team's remote, docs/teams.md
+	python -m labbook.team push $(if $(REMOTE),--remote $(REMOTE))
+
+pull: $(VENV)/installed
+	python -m labbook.team pull $(if $(REMOTE),--remote $(REMOTE))
+
+doctor: $(VENV)/installed  # `make doctor MEND=1` mends, `make doctor REMOTE=team` reads all of the remote too
+	python -m labbook.doctor $(if $(MEND),--mend) $(if $(REMOTE),--remote $(REMOTE))
 
 test: $(VENV)/installed
 	python -m pytest -n 2 --dist loadfile

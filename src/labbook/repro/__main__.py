@@ -21,6 +21,7 @@ from labbook.repro.entries import LateEntries, modify_whole
 from labbook.repro.parameters import keep_parsed_files
 from labbook.repro.readers import count_readers
 from labbook.repro.side_by_side import SideBySide
+from labbook.team.repository import check_host_keys
 
 MEMORY_OF_A_JOB = 8 << 30  # bytes; tiny_wide took 3.4 GB on a tenth of Tiny ImageNet
 
@@ -74,5 +75,6 @@ if __name__ == "__main__":
         parser.error(f"--jobs: {arguments.jobs} is less than 1")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # whatever a command prints
+    check_host_keys()  # where --pull fetches over SSH
     install(arguments.jobs or default_jobs())
     sys.exit(main(["--wait-for-lock", "repro", *others]))

@@ -1,0 +1,97 @@
+"""The doctor's look at the ground, and its command. What it does for damaged objects stands in test_teams.py."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from labbook.doctor import __main__ as command
+from labbook.doctor.environment import find_disk, find_environment, find_params, find_root
+from labbook.download import DATA_ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of what DVC is built on
+
+
+@pytest.fixture
+def project(workdir, monkeypatch) -> Path:
+    """A repository with one output, and valid parameters."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(workdir / ".site"))
+    (workdir / ".dvc").mkdir()
+    (workdir / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    (workdir / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"write": {"cmd": "echo whole > out", "outs": ["out"]}}}))
+    (workdir / "requirements.lock").write_text(f"# ours\ntorch=={version('torch')}\n")
+    return workdir
+
+
+@pytest.fixture
+def doctor(monkeypatch, capsys):
+    def run(*arguments: str) -> tuple[str, str | None]:
+        """Give what it prints, and what it ends with: `None` when all is well."""
+        monkeypatch.setattr("sys.argv", ["doctor", *arguments])
+        try:
+            command.main()
+        except SystemExit as end:
+            return capsys.readouterr().out, str(end)
+        return capsys.readouterr().out, None
+
+    return run
+
+
+def test_it_ends_with_what_is_left(project, doctor):
+    with command.open_repository() as repo:
+        repo.reproduce()
+    told, end = doctor()
+    assert end is None
+    assert "all is well" in told
+    (project / "out").unlink()
+    (project / "out").write_text("broken\n")
+    told, end = doctor()
+    assert end == "1 findings; `make doctor MEND=1` mends what it can"
+    assert "wrong: out of write is not what dvc.lock says. --mend sets it aside" in told
+    told, end = doctor("--mend")
+    assert end is None
+    assert "mended: out is as dvc.lock says; what was there is .set_aside/out" in told
+    assert (project / "out").read_text() == "whole\n"
+    told, end = doctor("--remote", "none")
+    assert end == "1 findings; `make doctor MEND=1` mends what it can"
+    assert "remote none" in told
+
+
+def test_packages_are_compared_with_the_lock(project):
+    lock = project / "requirements.lock"
+    assert not list(find_environment())
+    lock.write_text('torch==1.0\nno-such-package==1\nfor-others==1 ; sys_platform == "none"\n')
+    absent, other = find_environment()
+    assert str(absent).startswith("not installed: no-such-package. ")
+    assert absent.wrong
+    assert str(other).startswith(f"other versions than in requirements.lock: torch {version('torch').split('+')[0]}. ")
+    assert not other.wrong
+
+
+def test_parameters_are_compared_with_the_machine(project, edit_params):
+    edit_params(lambda values: values.update(threads=1000))
+    (finding,) = find_params()
+    assert "threads: 1000" in str(finding)
+    edit_params(lambda values: values.update(device="cuda:99"))
+    assert any("cuda:99 is not there" in str(finding) and finding.wrong for finding in find_params())
+    edit_params(lambda values: values.update(sed=1))
+    assert ["sed" in str(finding) and finding.wrong for finding in find_params()] == [True]
+
+
+def test_the_data_root_is_looked_into(root, monkeypatch):
+    (root / "MNIST/raw").mkdir(parents=True)
+    (finding,) = find_root()
+    assert "holds mnist" in str(finding)
+    assert "Would be downloaded: cifar10, tiny_imagenet, resnet18." in str(finding)
+    monkeypatch.setenv(DATA_ROOT, str(root / "none"))
+    (finding,) = find_root()
+    assert "no such folder" in str(finding)
+    assert finding.wrong
+
+
+def test_little_space_is_told(tmp_path, monkeypatch):
+    assert not list(find_disk({"workspace": tmp_path / "not there"}))
+    monkeypatch.setattr("labbook.doctor.environment.LITTLE_SPACE", 1 << 60)
+    (finding,) = find_disk({"workspace": tmp_path})
+    assert "GB are free" in str(finding)
