@@ -16,7 +16,8 @@ from labbook.augmentations.none import Scaled
 from labbook.backends.pytorch import step as pytorch
 from labbook.core.files import write_text
 from labbook.core.inference import Inputs
-from labbook.training.engine import Backend, Plan, fit
+from labbook.training.backend import Backend
+from labbook.training.engine import Plan, fit
 
 __all__ = ["LR", "Turns", "engine_epoch", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
 

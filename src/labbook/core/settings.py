@@ -153,7 +153,7 @@ class Runtime(Strict):
 
     seed: int = Field(ge=0, lt=2**32)
     device: Device
-    threads: int = Field(gt=0, le=1024, description="sums depend on how many threads share them, so it is fixed here")
+    threads: int = Field(gt=0, le=1024, description="of each process; sums depend on how many share them, so it is fixed here")
 
 
 def read_training(block: str) -> tuple[TrainSettings, Runtime]:

@@ -112,8 +112,9 @@ class Processes:
 
             if next(model.parameters()).device.type == "cuda":
                 nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of another name from torch 2.14 on
-                together = DistributedDataParallel(model, broadcast_buffers=False)  # see `average_statistics`
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the key has another name in torch 2.14
+                together = DistributedDataParallel(_Forward(model), broadcast_buffers=False)
+            together(None).backward()
             step = backend(together, weighted, optimizer, precision)
 
             def step_of_part(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,7 +206,8 @@ def joined() -> Iterator[Processes]:
         message = str(error) if isinstance(error, LabbookError) else traceback.format_exc()
         told = json.dumps({"message": message, "timestamp": int(time.time())})
         Path(os.environ[ERROR_FILE]).write_text(told, encoding="utf-8")
-        sys.exit(1)
+        sys.stdout.flush()
+        os._exit(1)  # the end of Python might wait for the others, who wait for this one
 
 
 def launch(count: int) -> None:
@@ -218,7 +220,7 @@ def launch(count: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").propagate = False  # what it tells of a failure is told below
+    logging.disable()  # torchrun's own words on a failure: it is told below
     with tempfile.TemporaryDirectory() as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -237,6 +239,25 @@ def launch(count: int) -> None:
             raise TrainingError(_cause(error.failures, count)) from error
         except SignalException as error:
             sys.exit(128 + error.sigval)
+
+
+class _Forward(nn.Module):
+    """A model; without images, a sum that has a gradient for every parameter.
+
+    DDP puts gradients together in the order in which the first step gave them, and sums them from the second step on so. What
+    is summed together decides the last bits where there are more than two processes. With a first step of this sum it is
+    the same after a resume.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor | None) -> Tensor:
+        if images is None:
+            return torch.stack([parameter.sum() for parameter in self.parameters() if parameter.requires_grad]).sum()
+        logits: Tensor = self.model(images)
+        return logits
 
 
 def _cause(failures: "dict[int, ProcessFailure]", count: int) -> str:

@@ -81,8 +81,8 @@ def train_experiment(
     settings, seed = settings.on(packed.source), settings.seed_of(runtime.seed)
     if settings.processes != processes.count:
         raise TrainingError(
-            f"{key}.processes: {settings.processes} asked for, {processes.count} running. "
-            "Start as many as asked for, all of them with `python stages/train.py` or torchrun, or change the key."
+            f"{key}.processes: {settings.processes} asked for, {processes.count} running. `python stages/train.py` starts "
+            "as many on one machine; with torchrun, --nnodes times --nproc-per-node is as many."
         )
     device = configure("cpu" if settings.backend == "scratch" else processes.device(runtime.device), runtime.threads, seed)
     if settings.precision == "bf16":
