@@ -313,7 +313,12 @@ def started(prepared, edit_params):
     running = []
 
     def add(values):
-        train = values["experiments"]["mnist_mlp_100"]["train"] | {"epochs": 8, "embedded": {}, "processes": 2}
+        train = values["experiments"]["mnist_mlp_100"]["train"] | {
+            "epochs": 20,
+            "batch_size": 64,
+            "embedded": {},
+            "processes": 2,
+        }
         train["model"] = {"name": "mlp", "hidden": [64, 32], "dropout": 0.2}
         del train["constraint"]
         values["experiments"][NAME] = values["experiments"]["mnist_mlp_100"] | {"train": train}
@@ -357,7 +362,7 @@ def test_training_that_is_stopped_and_then_loses_a_process_ends_with_the_same_by
     launcher = started()
     said, complaint = launcher.communicate(timeout=100)
     assert (launcher.returncode, "error" in complaint) == (0, False)
-    assert said.count("step 328 of 328") == 1
+    assert said.count("step 420 of 420") == 1
     undisturbed = {file: Path(file).read_bytes() for file in RESULTS}
     for file in RESULTS:
         Path(file).unlink()
