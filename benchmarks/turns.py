@@ -16,7 +16,9 @@ from labbook.augmentations.none import Scaled
 from labbook.backends.pytorch import step as pytorch
 from labbook.core.files import write_text
 from labbook.core.inference import Inputs
-from labbook.training.engine import Backend, Plan, fit
+from labbook.training.backend import Backend
+from labbook.training.distributed import ALONE, Processes
+from labbook.training.engine import Plan, fit
 
 __all__ = ["LR", "Turns", "engine_epoch", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
 
@@ -51,7 +53,9 @@ def usual_epoch(model: nn.Module, optimizer: optim.Optimizer, loader: "DataLoade
         correct += (logits.argmax(1) == labels).sum().item()
 
 
-def engine_epoch(model: nn.Module, batch: int, train: Inputs, backend: Backend = pytorch.build) -> None:
+def engine_epoch(
+    model: nn.Module, batch: int, train: Inputs, backend: Backend = pytorch.build, processes: Processes = ALONE
+) -> None:
     """Train for one epoch with the engine, by plain SGD."""
     plan = Plan(
         backend=backend,
@@ -67,7 +71,7 @@ def engine_epoch(model: nn.Module, batch: int, train: Inputs, backend: Backend =
         keep="last",
         seed=0,
     )
-    fit(model.to(memory_format=torch.channels_last), train, None, None, plan)
+    fit(model.to(memory_format=torch.channels_last), train, None, None, plan, processes=processes)
 
 
 def median(turns: Turns, contender: str) -> float:

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from labbook.core.packed import Split
 
-__all__ = ["Inputs", "Tally", "measure", "model_shape", "place", "predict"]
+__all__ = ["Inputs", "Tally", "Total", "measure", "model_shape", "place", "predict"]
 
 BATCH = 1000  # images a forward pass where no gradient is needed, fewer where they are larger than 32×32
 FLOAT_LIMIT = 2 << 30  # bytes of float32 images that are kept; more stay bytes and are converted batch by batch
 LOGITS_LIMIT = 1 << 24  # logits kept before they are counted
 GATHER_BYTES = 2 << 20  # of small batches that are gathered at once
 PLACED_AT_ONCE = 4096  # images that are converted at once
+
+Total = Callable[[list[float]], list[float]]  # sums each figure over all processes that share a split
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,14 @@ class Tally:
         if self._waiting > LOGITS_LIMIT:
             self._count()
 
-    def read(self) -> tuple[float, float]:
+    def read(self, total: Total = lambda figures: figures) -> tuple[float, float]:
         """Give the mean loss a sample and the fraction of labels that the largest logit hits."""
         self._count()
         losses = torch.stack(self._losses).double() if self._losses[0].device.type != "mps" else torch.stack(self._losses)
         sizes = torch.tensor(self._sizes, dtype=losses.dtype, device=losses.device)
-        loss = float((losses * sizes).sum()) / sum(self._sizes)
-        return loss, float(torch.stack(self._correct).sum()) / self._counted
+        figures = [float((losses * sizes).sum()), sum(self._sizes), float(torch.stack(self._correct).sum()), self._counted]
+        loss, samples, correct, labels = total(figures)
+        return loss / samples, correct / labels
 
     def _count(self) -> None:
         if self._logits:
@@ -123,12 +126,14 @@ class Tally:
         self._logits, self._labels, self._waiting = [], [], 0
 
 
-def measure(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> tuple[float, float]:
+def measure(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs, total: Total = lambda figures: figures
+) -> tuple[float, float]:
     """Give mean loss and accuracy in evaluation mode; the model's mode is put back."""
     tally = Tally()
     for logits, labels in _forward(model, inputs):
         tally.add(loss(logits, labels), logits, labels)
-    return tally.read()
+    return tally.read(total)
 
 
 def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> tuple[Tensor, float]:

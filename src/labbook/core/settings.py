@@ -88,6 +88,7 @@ class TrainSettings(Strict):
     watch: list[Literal["gradient_norms", "dead_units"]] = Field([], description="by layer, at every row of the history")
     test_curve: bool = Field(False, description="record the test curve while training; nothing is chosen by it")
     precision: Literal["float32", "bf16"] = Field("float32", description="of forward and backward; weights stay float32")
+    processes: int = Field(1, gt=0, description="that train together, each on its part of every batch; on GPUs, one each")
     constraint: Constraint = Constraint()
     embedded: dict[str, Any] = Field({}, description="what is otherwise on embedded data: keys of this block, merged into it")
 
@@ -100,8 +101,20 @@ class TrainSettings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _batch_has_a_part_for_each_process(self) -> "TrainSettings":
+        if self.processes > self.batch_size:
+            raise ValueError(f"processes: {self.processes} are more than a batch of {self.batch_size} has samples")
+        return self
+
+    @model_validator(mode="after")
     def _scratch_has_not_everything(self) -> "TrainSettings":
-        for key, there in (("loss", "cross_entropy"), ("optimizer", "sgd"), ("precision", "float32"), ("watch", [])):
+        for key, there in (
+            ("loss", "cross_entropy"),
+            ("optimizer", "sgd"),
+            ("precision", "float32"),
+            ("watch", []),
+            ("processes", 1),
+        ):
             found = getattr(self, key)
             if self.backend == "scratch" and getattr(found, "name", found) != there:
                 raise ValueError(f"backend: scratch has only {there or 'an empty list'} for {key}")
@@ -140,7 +153,7 @@ class Runtime(Strict):
 
     seed: int = Field(ge=0, lt=2**32)
     device: Device
-    threads: int = Field(gt=0, le=1024, description="sums depend on how many threads share them, so it is fixed here")
+    threads: int = Field(gt=0, le=1024, description="of each process; sums depend on how many share them, so it is fixed here")
 
 
 def read_training(block: str) -> tuple[TrainSettings, Runtime]:

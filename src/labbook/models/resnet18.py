@@ -79,13 +79,15 @@ class ResNet18(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.frozen = [self.get_submodule(name).requires_grad_(False).eval() for name in frozen]
+        self.frozen = frozen
+        for name in frozen:
+            self.get_submodule(name).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all but what is frozen: batch norms there keep to their running statistics."""
         super().train(mode)
-        for module in self.frozen:
-            module.eval()
+        for name in self.frozen:
+            self.get_submodule(name).eval()  # by name: training on several GPUs puts other batch norms there
         return self
 
     def forward(self, images: Tensor) -> Tensor:

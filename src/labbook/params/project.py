@@ -136,6 +136,7 @@ def read_project(path: Path = PARAMS) -> Project:
         _check_sweep(values, name, sweep)
     for name, pair in project.pairs.items():
         _check_pair(project, name, pair)
+    _check_processes(project)
     for name, explained in project.explain.items():
         _check_explained(project, name, explained)
     return project
@@ -163,7 +164,7 @@ def _check_choice(key: str, found: str, known: list[str], where: str) -> None:
 
 
 # What a sweep may do otherwise than its experiment, beside the varied key.
-LENGTH = ("epochs", "embedded", "schedule", "keep", "test_curve", "constraint")
+LENGTH = ("epochs", "embedded", "schedule", "keep", "test_curve", "constraint", "processes")
 
 
 def _check_sweep(values: dict[str, Any], name: str, sweep: Sweep) -> None:
@@ -198,6 +199,17 @@ def _check_pair(project: Project, name: str, pair: Pair) -> None:
                 raise ParamsError(
                     f"pairs.{name}.{key}: experiments.{member}.{what} is {found}, and a pair here needs {wanted}."
                 )
+
+
+def _check_processes(project: Project) -> None:
+    """Refuse several processes where a stage trains again and again, or on the way to something else."""
+    trains = {f"pretrained.{name}": pretrained.train for name, pretrained in project.pretrained.items()}
+    trains |= {f"sweeps.{name}": sweep.train for name, sweep in project.sweeps.items()}
+    paired = {name for pair in project.pairs.values() for name in (pair.first, pair.second)}
+    trains |= {f"experiments.{name}": project.experiments[name].train for name in sorted(paired)}
+    for key, train in trains.items():
+        if max(train.processes, train.on("embedded").processes) > 1:
+            raise ParamsError(f"{key}.train.processes: pretraining, sweeps and pairs train in one process. Leave it out.")
 
 
 def _check_explained(project: Project, name: str, explained: Explained) -> None:

@@ -52,7 +52,7 @@ class Checkpoint:
             digest, payload = data[:DIGEST_LENGTH], data[DIGEST_LENGTH:]
             if hashlib.sha256(payload).digest() != digest:
                 raise ValueError("its checksum does not fit its content")
-            state: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+            state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
             return state
         except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             print(f"checkpoint {self.path} is damaged ({error}); training starts again from the beginning", flush=True)

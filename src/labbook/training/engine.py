@@ -16,17 +16,16 @@ from torch import Tensor, nn, optim
 
 from labbook.core.errors import TrainingError
 from labbook.core.inference import Inputs, Tally, measure
+from labbook.training.backend import Backend, Loss
 from labbook.training.checkpoint import Checkpoint
+from labbook.training.distributed import ALONE, Processes
 from labbook.training.history import Row
-from labbook.training.progress import Show
+from labbook.training.progress import Show, ignore
 from labbook.training.watch import watch
 
-__all__ = ["Augmentation", "Backend", "Plan", "Trained", "fit"]
+__all__ = ["Augmentation", "Plan", "Trained", "fit"]
 
 STEPS_BETWEEN_SHOWS = 100
-Loss = Callable[[Tensor, Tensor], Tensor]
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # images and labels → loss and logits; the model has learnt
-Backend = Callable[[nn.Module, Loss, optim.Optimizer, str], Step]  # the last is the precision
 
 
 class Augmentation(Protocol):
@@ -91,7 +90,8 @@ def fit(
     *,
     checkpoint: Checkpoint | None = None,
     checkpoint_seconds: float = 5.0,
-    show: Show = lambda done, row: None,
+    show: Show = ignore,
+    processes: Processes = ALONE,
 ) -> Trained:
     """Train `model` in place.
 
@@ -101,9 +101,10 @@ def fit(
         validation: what choices are made by, if the plan makes any.
         test: watched for its curve alone, or `None`.
         plan: how.
-        checkpoint: where to go on from, and to write to.
+        checkpoint: where to go on from, and to write to; the first process's alone.
         checkpoint_seconds: at least so long between two checkpoints; they change no result.
         show: told of every row.
+        processes: that train the model together, each with the whole data and the same plan.
 
     Raises:
         TrainingError: the loss is no longer finite, or there is no full batch to train on.
@@ -112,29 +113,36 @@ def fit(
     if not steps:
         raise TrainingError(f"batch_size: {plan.batch_size} leaves no full batch of {len(train)} samples with drop_last.")
     run = _Run(model, plan, train.pixels.device)
-    if checkpoint and (state := checkpoint.load()):
+    if state := processes.from_first(checkpoint.load() if checkpoint else None):
         run.restore(state)
+        if processes.rank == 0:
+            print(f"going on from the checkpoint at step {run.step}", flush=True)
     every, last = plan.validate_every or steps, steps * plan.epochs
-    augment, step = plan.augmentation.random, plan.backend(model, plan.loss, run.optimizer, plan.precision)
+    augment, backend = plan.augmentation.random, processes.share(plan.backend)
+    step = backend(model, plan.loss, run.optimizer, plan.precision)
+    validation, test = (split and processes.part(split) for split in (validation, test))
     started = saved = time.perf_counter()
     earlier = run.seconds
 
     tally = Tally()
     model.train()
+    processes.seed(plan.seed, run.step)
     for images, labels in run.batches(train, steps):
         loss, logits = step(augment(images, run.generator) if augment else images, labels)
-        tally.add(loss, logits, labels)
+        tally.add(loss, logits, processes.own(labels))
         run.step += 1
         if run.step % every and run.step != last:
             if run.step % STEPS_BETWEEN_SHOWS == 0:
                 show(run.step, None)
             continue
         # A row of the history is due: read the figures, which waits for the device, and measure what is watched.
-        val = measure(model, plan.loss, validation) if validation is not None else (None, None)
-        seen = measure(model, plan.loss, test) if test is not None else (None, None)
-        run.take(Row(run.epoch, run.step, run.lr, *tally.read(), *val, *seen))
+        processes.average_statistics(model)
+        val = measure(model, plan.loss, validation, processes.total) if validation is not None else (None, None)
+        seen = measure(model, plan.loss, test, processes.total) if test is not None else (None, None)
+        run.take(Row(run.epoch, run.step, run.lr, *tally.read(processes.total), *val, *seen))
         run.watched.append(watch(plan.watch, model, train))
         tally = Tally()
+        processes.seed(plan.seed, run.step)
         show(run.step, run.rows[-1])
         now = time.perf_counter()
         run.seconds = earlier + now - started
@@ -228,7 +236,6 @@ class _Run:
             torch.cuda.set_rng_state_all(random["cuda"])
         if self.device.type == "mps":
             torch.mps.set_rng_state(random["mps"])
-        print(f"going on from the checkpoint at step {self.step}", flush=True)
 
 
 def _order(labels: Tensor, plan: Plan, epoch: int) -> Tensor:

@@ -1,5 +1,6 @@
 """From the settings of an experiment and a prepared dataset to trained weights."""
 
+import contextlib
 import importlib
 import os
 import platform
@@ -12,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from labbook.core.errors import ParamsError
+from labbook.core.errors import ParamsError, TrainingError
 from labbook.core.files import write_bytes
 from labbook.core.inference import model_shape, place
 from labbook.core.packed import Packed
@@ -21,9 +22,10 @@ from labbook.core.runtime import check_bf16, configure
 from labbook.core.settings import PARTS, Runtime, TrainSettings
 from labbook.training.checkpoint import CHECKPOINTS, code_digest, fingerprint, hold
 from labbook.training.constraints import check, count_parameters
+from labbook.training.distributed import ALONE, Processes
 from labbook.training.engine import Plan, fit
 from labbook.training.history import Row, rounded
-from labbook.training.progress import show_progress
+from labbook.training.progress import ignore, show_progress
 from labbook.training.start import Start
 
 __all__ = ["Outcome", "train_experiment", "write_weights"]
@@ -56,6 +58,7 @@ def train_experiment(
     start: Start | None = None,
     checkpoints: Path = CHECKPOINTS,
     checkpoint_seconds: float = 5.0,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train one experiment, or go on with it where it was interrupted.
 
@@ -70,12 +73,18 @@ def train_experiment(
         start: weights to start from; drawn at random where it holds none.
         checkpoints: where checkpoints of all experiments lie.
         checkpoint_seconds: at least so long between two of them.
+        processes: that train it together; the outcome is the same in all of them, but for seconds.
 
     Raises:
         LabbookError: a part or the device is not there, the constraint is broken, training cannot go on.
     """
     settings, seed = settings.on(packed.source), settings.seed_of(runtime.seed)
-    device = configure("cpu" if settings.backend == "scratch" else runtime.device, runtime.threads, seed)
+    if settings.processes != processes.count:
+        raise TrainingError(
+            f"{key}.processes: {settings.processes} asked for, {processes.count} running. `python stages/train.py` starts "
+            "as many on one machine; with torchrun, --nnodes times --nproc-per-node is as many."
+        )
+    device = configure("cpu" if settings.backend == "scratch" else processes.device(runtime.device), runtime.threads, seed)
     if settings.precision == "bf16":
         check_bf16(device, f"{key}.precision")
     parts = {family: load(family, getattr(settings, family), f"{key}.{family}") for family in PARTS}
@@ -117,14 +126,18 @@ def train_experiment(
     test = place(packed.test, convert, device) if settings.test_curve else None
 
     begun = start.digest if start else ""
-    mark = fingerprint(settings, runtime, str(device), packed.digest, begun, code_digest(), torch.__version__)
-    with hold(checkpoints / name, mark) as checkpoint:
-        steps = epochs * plan.steps_per_epoch(len(train))
-        with show_progress(name, steps) as show:
-            trained = fit(
-                model, train, validation, test, plan,
-                checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show,
-            )  # fmt: skip
+    mark = fingerprint(settings, runtime, device.type, packed.digest, begun, code_digest(), torch.__version__)
+    processes.agree(mark)
+    steps = epochs * plan.steps_per_epoch(len(train))
+    first = processes.rank == 0
+    with (
+        hold(checkpoints / name, mark) if first else contextlib.nullcontext() as checkpoint,
+        show_progress(name, steps) if first else contextlib.nullcontext(ignore) as show,
+    ):
+        trained = fit(
+            model, train, validation, test, plan,
+            checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show, processes=processes,
+        )  # fmt: skip
     last, kept = trained.rows[-1], trained.rows[trained.kept]
     summary = {
         "experiment": name,
@@ -149,7 +162,7 @@ def train_experiment(
         "best_epoch": kept.epoch,
         "last": _watched(last),
         "best": _watched(kept),
-        "settings": settings.model_dump(exclude_none=True),
+        "settings": settings.model_dump(exclude_none=True, exclude={"processes"} if processes.count == 1 else None),
     } | ({"watched": trained.watched} if settings.watch else {})
     weights = {part: tensor.detach().cpu().contiguous() for part, tensor in trained.weights.items()}
     timing = {"source": packed.source} | _timing(trained.seconds, last.epoch, device)

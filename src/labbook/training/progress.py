@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 
 from labbook.training.history import Row
 
-__all__ = ["Show", "show_progress"]
+__all__ = ["Show", "ignore", "show_progress"]
 
 SECONDS_BETWEEN_LINES = 5.0
 
 Show = Callable[[int, Row | None], None]
+
+
+def ignore(done: int, row: Row | None) -> None:
+    """Show nothing."""
 
 
 @contextlib.contextmanager

@@ -1,0 +1,396 @@
+"""Several processes that train one model: gloo on the CPU, real processes, and one process as what they must equal."""
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from toolbox import Noise, bits, splits, toy_model, toy_plan, toy_settings
+from torch import distributed, nn
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+from labbook.core.errors import DeviceError, ParamsError, TrainingError
+from labbook.core.settings import Runtime
+from labbook.models import resnet18
+from labbook.params.check import check_project
+from labbook.training import distributed as ours
+from labbook.training.checkpoint import CHECKPOINTS, Checkpoint
+from labbook.training.distributed import ALONE, ERROR_FILE, Processes, joined
+from labbook.training.engine import fit
+from labbook.training.experiment import train_experiment
+
+WATCH = ("gradient_norms", "dead_units")
+# 72 samples to train on: parts of 18 differ by one, and of the last 3 of 23 the last of four processes has none.
+CASES = {
+    "one step": ("mlp", toy_plan(epochs=1, batch_size=72)),
+    "parts of two sizes": ("mlp", toy_plan("momentum", batch_size=18, keep="best_validation_loss", watch=WATCH)),
+    "an empty part": ("cnn", toy_plan("adam", batch_size=23, validate_every=4)),
+    "augmentation": ("mlp", toy_plan("adam", batch_size=20, drop_last=True, augmentation=Noise())),
+    "sorted, stopped early": ("cnn", toy_plan(batch_size=18, order="by_class", stopping=lambda losses: len(losses) == 2)),
+}
+RANDOM = ("cnn", toy_plan("adam", batch_size=23, augmentation=Noise(), keep="best_validation_accuracy"))
+
+
+class Interrupted(Exception):
+    """Stands for a kill, here of all processes."""
+
+
+def train(packed, kind, plan, processes):
+    """Train in float64, where sums in another order are almost the same; give all that comes of it."""
+    torch.set_num_threads(1)
+    model = toy_model(packed, kind).double()
+    inputs = [dataclasses.replace(split, pixels=split.pixels.double()) for split in splits(packed)]
+    trained = fit(model, *inputs, plan, processes=processes)
+    return {
+        "weights": trained.weights,
+        "gradients": {name: parameter.grad for name, parameter in model.named_parameters()},
+        "rows": [dataclasses.asdict(row) for row in trained.rows],
+        "watched": trained.watched,
+        "kept": trained.kept,
+    }
+
+
+def train_random(packed, processes, folder):
+    """Train with dropout, batch norm and augmentation: undisturbed, and interrupted at the second row and gone on with."""
+    (kind, plan), file = RANDOM, Checkpoint(folder / f"{processes.count}.pt")
+
+    def run(**keys):
+        model = toy_model(packed, kind, dropout=0.3, batch_norm=True)
+        trained = fit(model, *splits(packed), plan, processes=processes, **keys)
+        return {"weights": trained.weights, "rows": [dataclasses.asdict(row) for row in trained.rows]}
+
+    def interrupt(done, row):
+        if row.epoch == 2:
+            raise Interrupted
+
+    undisturbed, checkpoint = run(), None if processes.rank else file
+    with contextlib.suppress(Interrupted):
+        run(checkpoint=checkpoint, checkpoint_seconds=0, show=interrupt)
+    return undisturbed, run(checkpoint=checkpoint)
+
+
+def train_settings(packed, processes, folder):
+    """Train an experiment, as its stage does."""
+    runtime, settings = Runtime(seed=0, device="cpu", threads=1), toy_settings(processes=processes.count)
+    return train_experiment("x", settings, runtime, packed, key="x", checkpoints=folder / "x", processes=processes)
+
+
+def process(packed, folder, port, rank, count):
+    """Be one of `count` processes that torchrun would have started; leave all results in a file."""
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in places.items()}
+    os.environ |= {
+        "MASTER_ADDR": "localhost",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        ERROR_FILE: f"{folder}/{count}-{rank}.json",
+    }
+    with joined() as processes:
+        results = {case: train(packed, *CASES[case], processes) for case in CASES}
+        results["random"], results["resumed"] = train_random(packed, processes, folder)
+        outcome = train_settings(packed, processes, folder)
+        results["experiment"] = {"weights": outcome.weights, "summary": outcome.summary}
+        with contextlib.suppress(TrainingError):
+            results["disagreement"] = processes.agree("other" if rank else "same")
+        torch.save(results, folder / f"{count}-{rank}.pt")
+        if rank == 1:
+            raise TrainingError("told once")
+
+
+@pytest.fixture(scope="module")
+def worlds(tiny_packed, tmp_path_factory):
+    """What each of two and each of four processes ended with, by their number; and their folder."""
+    folder = tmp_path_factory.mktemp("worlds")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["labbook.training.engine", "torch._dynamo"])  # imported once for all
+    running, stores = {}, []
+    for count in (2, 4):
+        stores.append(distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False))
+        for rank in range(count):
+            one = context.Process(target=process, args=(tiny_packed, folder, stores[-1].port, rank, count))
+            one.start()
+            running[count, rank] = one
+    for (_, rank), one in running.items():
+        one.join(100)
+        assert one.exitcode == (1 if rank == 1 else 0)
+    return {
+        count: [torch.load(folder / f"{count}-{rank}.pt", weights_only=False) for rank in range(count)] for count in (2, 4)
+    }, folder
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_packed):
+    """The same by one process."""
+    return {case: train(tiny_packed, *CASES[case], ALONE) for case in CASES}
+
+
+def close(found, expected):
+    """Tell whether two trees of figures are the same but for the order of sums."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(close(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(close, found, expected))
+    if isinstance(expected, torch.Tensor):
+        return torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+    return found == (expected if expected is None else pytest.approx(expected, rel=1e-5, abs=1e-9))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("count", [2, 4])
+def test_gradients_weights_and_history_are_those_of_one_process(worlds, alone, count, case):
+    expected = alone[case]
+    assert all(gradient.abs().sum() > 0 for gradient in expected["gradients"].values())
+    for one in worlds[0][count]:
+        for what, value in expected.items():
+            assert close(one[case][what], value), what
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_all_processes_end_with_the_same_bits(worlds, count):
+    """Those of dropout and batch norm too, running statistics among them."""
+    first, *others = worlds[0][count]
+    assert all(tensor.isfinite().all() for tensor in first["random"]["weights"].values())
+    for other in others:
+        for case in (*CASES, "random"):
+            assert bits(other[case]["weights"]) == bits(first[case]["weights"])
+            assert other[case]["rows"] == first[case]["rows"]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_that_were_interrupted_end_with_the_same_bits(worlds, count):
+    """Of a model with dropout, which each process draws for itself."""
+    for one in worlds[0][count]:
+        assert bits(one["resumed"]["weights"]) == bits(one["random"]["weights"])
+        assert one["resumed"]["rows"] == one["random"]["rows"]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_experiment_gives_the_figures_of_one_process(worlds, tiny_packed, tmp_path, count):
+    expected = train_settings(tiny_packed, ALONE, tmp_path)
+    assert "processes" not in expected.summary["settings"]
+    for one in worlds[0][count]:
+        found = one["experiment"]
+        assert found["summary"]["settings"].pop("processes") == count
+        assert found["summary"].keys() == expected.summary.keys()
+        for key, value in expected.summary.items():
+            assert found["summary"][key] == (pytest.approx(value, abs=1e-5) if key in ("last", "best") else value), key
+        for name, tensor in expected.weights.items():
+            assert torch.allclose(found["weights"][name], tensor, atol=1e-5)
+
+
+def test_processes_with_other_data_or_code_are_refused(worlds):
+    assert not any("disagreement" in one for count in (2, 4) for one in worlds[0][count])
+
+
+def test_error_of_one_process_is_left_for_its_launcher_to_tell(worlds):
+    told = {file.name: json.loads(file.read_text())["message"] for file in worlds[1].glob("*.json")}
+    assert told == {"2-1.json": "told once", "4-1.json": "told once"}
+
+
+def failure(folder, exitcode, message=None):
+    file = folder / f"{exitcode}-{message is None}.json"
+    if message:
+        file.write_text(json.dumps({"message": message, "timestamp": 0}))
+    return ProcessFailure(0, 123, exitcode, str(file))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ((1, "Traceback: the other is gone"), (-signal.SIGKILL, None), "process 1 of 2 ended by SIGKILL, and the others were"),
+        ((-signal.SIGTERM, None), (1, "x.pt: the disk is full."), "x.pt: the disk is full."),
+        (
+            (1, "Traceback: a mistake"),
+            (-signal.SIGTERM, None),
+            "process 0 of 2 failed, and the others were stopped.\nTraceback: a",
+        ),
+        ((3, None), (-signal.SIGTERM, None), "process 0 of 2 ended by exit code 3, and the others were stopped. Run the same"),
+    ],
+    ids=["killed", "an error that can be mended", "a mistake of ours", "an exit"],
+)
+def test_cause_is_told_and_not_what_follows_from_it(tmp_path, first, second, expected):
+    failures = {rank: failure(tmp_path, *how) for rank, how in enumerate((first, second))}
+    assert ours._cause(failures, 2).startswith(expected)
+
+
+@pytest.fixture
+def three_here(monkeypatch):
+    for name, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    return Processes(rank=1, count=3)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "cuda"])
+def test_fewer_gpus_than_processes_are_refused(monkeypatch, three_here, wanted):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DeviceError, match=rf"^device: {wanted} gives each process a GPU .* has 2 for 3 processes\. Set "):
+        three_here.device(wanted)
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, three_here):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert three_here.device("cuda") == "cuda:1"
+    assert chosen == [1]
+    assert three_here.device("cpu") == "cpu"
+    with pytest.raises(DeviceError, match=r"^device: cuda:2 is one device, and several processes train here"):
+        three_here.device("cuda:2")
+    assert ALONE.device("cuda:2") == "cuda:2"
+
+
+def test_split_of_fewer_samples_than_processes_is_refused(tiny_packed):
+    with pytest.raises(TrainingError, match=r"train\.processes: 50 are more than the 45 samples of a split"):
+        Processes(rank=0, count=50).part(splits(tiny_packed)[2])
+
+
+def test_each_process_draws_dropout_of_its_own():
+    def drawn(rank, step):
+        Processes(rank, 2).seed(0, step)
+        return torch.rand(4).tolist()
+
+    draws = [drawn(rank, step) for rank in (0, 1) for step in (0, 5)]
+    assert all(draws.count(draw) == 1 for draw in draws)
+    assert drawn(1, 5) == draws[3]
+
+
+def test_batch_norm_over_gpus_leaves_what_is_frozen_frozen():
+    settings = resnet18.Settings(name="resnet18", trainable=["layer4"])
+    model = resnet18.build(settings, (3, 32, 32), 10)
+    names = list(model.state_dict())
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert list(model.state_dict()) == names
+    model.train()
+    training = {name for name, module in model.named_modules() if isinstance(module, nn.SyncBatchNorm) and module.training}
+    assert training
+    assert all(name.startswith("layer4") for name in training)
+
+
+def test_other_number_of_processes_than_asked_for_is_refused(tiny_packed, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    message = r"^x\.processes: 4 asked for, 1 running\. `python stages/train.py` starts as many on one machine; with torchrun, "
+    with joined() as processes, pytest.raises(TrainingError, match=message):
+        train_experiment(
+            "x", toy_settings(processes=4), Runtime(seed=0, device="cpu", threads=1), tiny_packed,
+            key="x", checkpoints=tmp_path, processes=processes,
+        )  # fmt: skip
+
+
+def test_settings_that_do_not_go_with_several_processes_are_refused():
+    with pytest.raises(ValidationError, match="backend: scratch has only 1 for processes"):
+        toy_settings(backend="scratch", processes=2)
+    with pytest.raises(ValidationError, match="processes: 17 are more than a batch of 16 has samples"):
+        toy_settings(processes=17)
+
+
+@pytest.mark.parametrize("block", ["sweeps.mnist_cnn_dropout", "experiments.rings_relu_zero"])
+@pytest.mark.parametrize("change", [{"processes": 2}, {"embedded": {"processes": 2}}], ids=["everywhere", "on embedded data"])
+def test_check_refuses_several_processes_in_sweeps_and_pairs(edit_params, block, change):
+    group, name = block.split(".")
+    edit_params(lambda values: values[group][name]["train"].update(change))
+    with pytest.raises(ParamsError, match=rf"{block}\.train\.processes: pretraining, sweeps and pairs train in one process"):
+        check_project()
+
+
+NAME = "together"
+RESULTS = tuple(f"{folder}/{NAME}.{kind}" for folder, kind in (
+    ("models/weights", "safetensors"), ("models/summaries", "json"), ("plots/history", "tsv"),
+))  # fmt: skip
+
+
+@pytest.fixture
+def started(prepared, edit_params):
+    """Start the stage of an experiment in two processes, with dropout and the last batch uneven; end them with the test."""
+    running = []
+
+    def add(values):
+        train = values["experiments"]["mnist_mlp_100"]["train"] | {
+            "epochs": 20,
+            "batch_size": 64,
+            "embedded": {},
+            "processes": 2,
+        }
+        train["model"] = {"name": "mlp", "hidden": [64, 32], "dropout": 0.2}
+        del train["constraint"]
+        values["experiments"][NAME] = values["experiments"]["mnist_mlp_100"] | {"train": train}
+
+    def start():
+        command = [sys.executable, "stages/train.py", NAME, "--checkpoint-seconds", "0"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen(command, **pipes))
+        return running[-1]
+
+    edit_params(add)
+    yield start
+    for launcher in running:
+        launcher.kill()  # and the system its processes
+        launcher.communicate()
+
+
+def workers() -> dict[str, int]:
+    """Give the processes that were started in the current folder, but for launchers, by their rank."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cwd").readlink() == Path.cwd():
+                environment = (folder / "environ").read_bytes().split(b"\0")
+                found |= {entry[5:].decode(): int(folder.name) for entry in environment if entry.startswith(b"RANK=")}
+    return found
+
+
+def wait_for_a_checkpoint(launcher) -> None:
+    """Wait until the training is under way."""
+    started, deadline = time.time_ns(), time.monotonic() + 100
+    while launcher.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            if any(file.stat().st_mtime_ns > started for file in (CHECKPOINTS / NAME).glob("*.pt")):
+                return
+        time.sleep(0.001)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes under /proc")
+def test_training_that_is_stopped_and_then_loses_a_process_ends_with_the_same_bytes(started):
+    launcher = started()
+    said, complaint = launcher.communicate(timeout=100)
+    assert (launcher.returncode, "error" in complaint) == (0, False)
+    assert said.count("step 420 of 420") == 1
+    undisturbed = {file: Path(file).read_bytes() for file in RESULTS}
+    for file in RESULTS:
+        Path(file).unlink()
+
+    launcher = started()
+    wait_for_a_checkpoint(launcher)
+    assert sorted(workers()) == ["0", "1"]
+    launcher.send_signal(signal.SIGTERM)
+    said, complaint = launcher.communicate(timeout=100)
+    assert (launcher.returncode, complaint) == (128 + signal.SIGTERM, "")
+    assert not workers()
+
+    launcher = started()
+    wait_for_a_checkpoint(launcher)
+    os.kill(workers()["1"], signal.SIGKILL)
+    said, complaint = launcher.communicate(timeout=100)
+    assert launcher.returncode == 1
+    assert said.startswith("going on from the checkpoint at step ")
+    assert complaint == (
+        "error: process 1 of 2 ended by SIGKILL, and the others were stopped. "
+        "Run the same command again to go on from the last checkpoint.\n"
+    )
+    assert not workers()
+    assert not any(Path(file).exists() for file in RESULTS)
+
+    launcher = started()
+    said, _ = launcher.communicate(timeout=100)
+    assert launcher.returncode == 0
+    assert said.count("going on from the checkpoint at step ") == 1
+    assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
+    assert not (CHECKPOINTS / NAME).exists()
