@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 .PHONY: repro test lint bench readme lock clean
 
 repro: $(VENV)/installed
-	@python -m labbook.repro $(if $(JOBS),--jobs $(JOBS)) || { python stages/check.py; exit 1; }  # DVC reads params.yaml before our own check can explain it
+	@python -m labbook repro $(if $(JOBS),--jobs $(JOBS)) || { python stages/check.py; exit 1; }  # DVC reads params.yaml before our own check can explain it
 	@echo "report: reports/index.html   tables: results/"
 
 test: $(VENV)/installed
