@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 .PHONY: repro push pull doctor test lint bench readme lock clean
 
 repro: $(VENV)/installed
-	@python -m labbook.repro $(if $(JOBS),--jobs $(JOBS)) || { python stages/check.py; exit 1; }  # DVC reads params.yaml before our own check can explain it
+	@python -m labbook repro $(if $(JOBS),--jobs $(JOBS)) || { python stages/check.py; exit 1; }  # DVC reads params.yaml before our own check can explain it
 	@echo "report: reports/index.html   tables: results/"
 
 push: $(VENV)/installed  # results to the team's remote, docs/teams.md

@@ -1,17 +1,24 @@
 """`python -m labbook.repro` in small repositories of its own, beside `dvc repro`."""
 
+import fcntl
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import yaml
 
-from labbook.repro import __main__ as command
 from labbook.repro.entries import modify_whole
 
 ROOT = Path(__file__).parents[1]
@@ -40,17 +47,23 @@ class Repository:
     @property
     def options(self) -> dict[str, object]:
         path = os.pathsep.join((str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
-        return {"cwd": self.folder, "env": os.environ | {"PYTHONPATH": path, "DVC_NO_ANALYTICS": "1"}, "text": True}
+        return {
+            "cwd": self.folder,
+            "env": os.environ | {"PYTHONPATH": path, "DVC_NO_ANALYTICS": "1", "TERM": "xterm"},
+            "text": True,
+        }
 
     def run(self, line: list[str], *, check: bool = False) -> subprocess.CompletedProcess[str]:
         return subprocess.run(line, capture_output=True, check=check, timeout=60, **self.options)  # type: ignore[call-overload, no-any-return]
 
-    def start(self, line: list[str]) -> subprocess.Popen[str]:
+    def start(self, line: list[str], terminal: "Terminal | None" = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             line,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            preexec_fn=listen,  # noqa: PLW1509 - no other thread here
+            stdin=terminal.theirs if terminal else None,
+            stdout=terminal.theirs if terminal else subprocess.PIPE,
+            stderr=terminal.theirs if terminal else subprocess.STDOUT,
+            start_new_session=terminal is not None,
+            preexec_fn=partial(listen, terminal),  # noqa: PLW1509 - no other thread here that holds a lock
             **self.options,  # type: ignore[call-overload]
         )
         self.started.append(process)
@@ -70,10 +83,12 @@ class Repository:
         return list(yaml.safe_load(self.lock)["stages"])
 
 
-def listen() -> None:
-    """Let a process hear all signals: one that runs in the background of a shell inherits that some are ignored."""
+def listen(terminal: "Terminal | None") -> None:
+    """Let a process hear all signals, and its terminal's: one in the background of a shell inherits that some are ignored."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    if terminal:
+        fcntl.ioctl(terminal.theirs, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture
@@ -262,12 +277,34 @@ def test_entries_are_written_while_a_long_stage_runs(repository, tmp_path):
     assert work.entries() == ["a", "b"]
 
 
-def test_lock_of_files_that_a_killed_process_left_empty_is_forgotten(repository):
+@pytest.mark.parametrize("left", ["", '{"write": {"/a": {"pid": 1'])
+def test_lock_of_files_that_a_killed_process_left_half_written_is_forgotten(repository, left):
     work = repository(a=("touch a", []))
     inner = work.folder / ".dvc" / "tmp"
     inner.mkdir(exist_ok=True)
-    (inner / "rwlock").touch()
+    (inner / "rwlock").write_text(left)
     assert work.run(side_by_side()).returncode == 0
+
+
+def test_entries_stand_in_order_after_a_failure_was_mended(repository):
+    stages = {"fails": ("false", []), "next": ("cat fails > next", ["fails"]), "z": ("touch z", []), "b": ("cat z > b", ["z"])}
+    work = repository(**stages)
+    work.run(side_by_side("--keep-going"))
+    assert work.entries() == ["z", "b"]
+    work.write(stages | {"fails": ("touch fails", [])})
+    work.run(side_by_side("--single-item", "fails"), check=True)
+    work.run(side_by_side(), check=True)
+    assert work.entries() == list(stages)
+
+
+def test_entries_of_earlier_days_keep_their_places(repository):
+    work = repository(z=("touch z", []))
+    work.run(DVC, check=True)
+    work.write({"fails": ("false", []), "a": ("touch a", []), "z": ("touch z", [])})
+    work.run(side_by_side("--keep-going"))
+    work.write({"fails": ("touch fails", []), "a": ("touch a", []), "z": ("touch z", [])})
+    work.run(side_by_side(), check=True)
+    assert work.entries() == ["z", "fails", "a"]
 
 
 def running(pid: int) -> bool:
@@ -333,23 +370,178 @@ def test_wrong_number_of_jobs_is_told(jobs):
     assert "--jobs" in ended.stderr
 
 
-@pytest.mark.parametrize(
-    ("cores", "threads", "memory_gib", "device", "jobs"),
-    [(8, 2, 64, "cpu", 4), (2, 1, 24, "cpu", 2), (1, 4, 24, "cpu", 1), (64, 1, 16, "cpu", 2), (8, 1, 1, "cpu", 1)],
-)
-def test_jobs_fit_on_the_cores_and_in_memory(monkeypatch, cores, threads, memory_gib, device, jobs):
-    monkeypatch.setattr(command, "read", lambda: {"seed": 0, "device": device, "threads": threads})
-    monkeypatch.setattr(command.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    monkeypatch.setattr(command.os, "sysconf", lambda name: (memory_gib << 30) if name == "SC_PHYS_PAGES" else 1)
-    assert command.default_jobs() == jobs
+def test_commands_end_when_the_run_is_killed(repository):
+    work = repository(a=(f"echo $$ > pid && {until('never')}; touch a", []))
+    process = work.start(side_by_side())
+    work.await_file("pid")
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while running(int((work.folder / "pid").read_text())):
+        assert time.monotonic() < deadline, "the command lives on"
+        time.sleep(0.05)
+    time.sleep(0.2)
+    assert not (work.folder / "a").exists()
 
 
-def test_accelerator_takes_one_stage_at_a_time(monkeypatch):
-    monkeypatch.setattr(command, "read", lambda: {"seed": 0, "device": "auto", "threads": 1})
-    monkeypatch.setattr(command.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert command.default_jobs() == 1
+KILLS = int(os.environ.get("LABBOOK_KILLS", "3"))  # trials; each takes 3 s
 
 
-def test_params_that_cannot_be_read_leave_it_to_the_check_stage(monkeypatch):
-    monkeypatch.setattr(command, "read", dict)
-    assert command.default_jobs() == 1
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A pipeline with stages of all kinds that ran to its end, and how many seconds that took."""
+    stages = {
+        f"first{number}": (f"sleep 0.{number} && echo {number} > first{number} && echo {number}00 > kept{number}", [])
+        for number in range(4)
+    }
+    stages |= {f"then{number}": (f"cat first{number} first{number} > then{number}", [f"first{number}"]) for number in range(4)}
+    stages |= {"last": ("cat then* > last", [f"then{number}" for number in range(4)])}
+    work = Repository(tmp_path_factory.mktemp("undisturbed") / "work", stages)
+    blocks = yaml.safe_load((work.folder / "dvc.yaml").read_text())["stages"]
+    for number in range(4):
+        blocks[f"first{number}"]["metrics"] = [{f"kept{number}": {"cache": False}}]
+    (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+    untouched = {path: path.read_bytes() for path in work.folder.rglob("*") if path.is_file()}
+    started = time.monotonic()
+    work.run(side_by_side(), check=True)
+    return work, {path.relative_to(work.folder): content for path, content in untouched.items()}, time.monotonic() - started
+
+
+@pytest.mark.parametrize("trial", range(KILLS))
+def test_run_that_is_killed_and_run_again_ends_as_if_undisturbed(tmp_path, undisturbed, trial):
+    whole, untouched, seconds = undisturbed
+    work = Repository(tmp_path / "work", {})
+    for path, content in untouched.items():
+        (work.folder / path).write_bytes(content)
+    moment = np.random.default_rng(trial).uniform(0.3, 1.0) * seconds
+    process = work.start(side_by_side())
+    time.sleep(moment)
+    killed = psutil.Process(process.pid)
+    others = killed.children(recursive=True) if trial % 2 else []  # by turns alone, and with all that it started
+    for one in (killed, *others):
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.communicate()
+    again = work.run(side_by_side())
+    assert again.returncode == 0, f"killed after {moment:.2f} s: {again.stdout}{again.stderr}"
+    assert work.lock == whole.lock, f"killed after {moment:.2f} s"
+    for name in (*work.entries(), *(f"kept{number}" for number in range(4))):
+        assert (work.folder / name).read_bytes() == (whole.folder / name).read_bytes(), f"{name}, killed after {moment:.2f} s"
+    status = work.run([sys.executable, "-m", "dvc", "status"])
+    assert "up to date" in status.stdout, f"killed after {moment:.2f} s: {status.stdout}"
+
+
+class Terminal:
+    """A terminal with 40 lines of 100 characters, and what was written to it."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = pty.openpty()
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        self.before = termios.tcgetattr(self.theirs)
+        self.raw = b""
+        os.set_blocking(self.ours, False)
+
+    @property
+    def text(self) -> str:
+        with suppress(BlockingIOError):
+            while True:
+                self.raw += os.read(self.ours, 1 << 16)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.raw.decode(errors="replace"))
+
+    def await_text(self, pattern: str) -> None:
+        deadline = time.monotonic() + 30
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < deadline, f"{pattern} was not shown: {self.text}"
+            time.sleep(0.02)
+
+    def await_end(self, process: subprocess.Popen[str]) -> int:
+        deadline = time.monotonic() + 30
+        while process.poll() is None:
+            shown = self.text  # reading lets it go on
+            assert time.monotonic() < deadline, f"did not end: {shown}"
+            time.sleep(0.02)
+        return process.returncode
+
+    def is_as_before(self) -> bool:
+        assert self.text
+        cursor = re.findall(rb"\x1b\[\?25([hl])", self.raw)
+        return termios.tcgetattr(self.theirs) == self.before and cursor[-1:] == [b"h"]
+
+
+@pytest.fixture
+def terminal():
+    made = Terminal()
+    yield made
+    os.close(made.theirs)
+    os.close(made.ours)
+
+
+def test_a_terminal_shows_what_runs_and_what_has_ended(repository, terminal):
+    work = repository(
+        a=(f"echo step 7 '[of]' 9 && {until('go')} && touch a", []),
+        b=("echo deep; echo trouble && false", []),
+        c=("cat b > c", ["b"]),
+        d=("echo calm && touch d", []),
+    )
+    blocks = yaml.safe_load((work.folder / "dvc.yaml").read_text())["stages"]
+    timing = "metrics/timing/a.json"
+    (work.folder / timing).parent.mkdir(parents=True)
+    (work.folder / timing).write_text('{"seconds": 36000}')
+    blocks["a"]["cmd"] += f" && touch {timing}"
+    blocks["a"]["outs"].append(timing)
+    (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+    process = work.start(side_by_side("--keep-going"), terminal)
+    terminal.await_text(r"runs +a 0:00:\d\d step 7 \[of\] 9")
+    terminal.await_text(r"1 ran, 1 failed; 1 to go, 9:59:\d\d more if all of them run")
+    (work.folder / "go").touch()
+    assert terminal.await_end(process) != 0
+    terminal.await_text("failed to reproduce 'b'")
+    assert re.search(r"failed +b 0:00:\d\d trouble +\r\n", terminal.text)
+    assert "deep\r\ntrouble\r\n" in terminal.text
+    assert re.search(r"ran +d 0:00:\d\d calm", terminal.text)
+    assert "2 ran, 1 failed, 1 not run in 0:00:" in terminal.text
+    assert "Stage 'c' will be skipped" in terminal.text
+    assert "[a]" not in terminal.text
+    assert terminal.is_as_before()
+
+
+def test_interrupted_terminal_is_as_before(repository, terminal):
+    work = repository(a=("echo $$ > pid; sleep 50; touch a", []))
+    process = work.start(side_by_side(), terminal)
+    terminal.await_text("runs +a")
+    os.write(terminal.ours, b"\x03")  # Ctrl-C
+    assert terminal.await_end(process) != 0
+    terminal.await_text("interrupted by the user")
+    assert terminal.is_as_before()
+    assert not running(int((work.folder / "pid").read_text()))
+
+
+@pytest.mark.parametrize("flag", ["--quiet", "--verbose"])
+def test_a_terminal_shows_lines_when_more_or_less_is_asked_for(repository, terminal, flag):
+    work = repository(a=("echo said && touch a", []))
+    assert terminal.await_end(work.start(side_by_side(flag), terminal)) == 0
+    terminal.await_text(r"\[a\] said")
+    assert "0:00:0" not in terminal.text
+
+
+def test_each_job_has_a_gpu_of_its_own(repository):
+    shown = 'echo "$CUDA_VISIBLE_DEVICES" >'
+    work = repository(
+        a=(f"touch a.began && {until('b.began')} && {shown} a", []),
+        b=(f"touch b.began && {until('a.began')} && {shown} b", []),
+    )
+    (work.folder / "params.yaml").write_text("{seed: 0, device: auto, threads: 1, data: {source: embedded}}")
+    driver = work.folder / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-x)'\necho 'GPU 1: NVIDIA H200 (UUID: GPU-y)'\n")
+    driver.chmod(0o755)
+    work.run(
+        ["env", "-u", "CUDA_VISIBLE_DEVICES", f"PATH={work.folder}{os.pathsep}{os.environ['PATH']}", *side_by_side()],
+        check=True,
+    )
+    assert {(work.folder / name).read_text().strip() for name in "ab"} == {"GPU-x", "GPU-y"}
+
+
+def test_more_jobs_than_the_machine_holds_are_told(repository):
+    work = repository(a=("touch a", []))
+    (work.folder / "params.yaml").write_text("{seed: 0, device: cpu, threads: 1024, data: {source: embedded}}")
+    assert "--jobs 2: this machine holds 1 at a time" in work.run(side_by_side(), check=True).stderr

@@ -1,15 +1,21 @@
 """Entries of dvc.lock, written together: DVC reads and writes the whole file, thousands of lines, for each of them."""
 
+import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from dvc.dvcfile import ProjectFile
 from dvc.stage import PipelineStage, Stage
+from dvc.utils import relpath
 from dvc.utils.serialize import modify_yaml
+
+from labbook.core.files import write_json
 
 __all__ = ["LateEntries", "modify_whole"]
 
@@ -28,7 +34,7 @@ class LateEntries:
         self._write_now = write_now  # DVC's, of a project file and its stages
         self._written = time.monotonic()
         self._waiting: dict[str, tuple[ProjectFile, dict[str, PipelineStage]]] = {}
-        self._known: dict[str, set[str]] = {}  # names that stood in the lock file of a project file before
+        self._settled: dict[str, set[str]] = {}  # by project file: names in its lock file whose places are not to change
 
     def add(self, file: ProjectFile, stages: Iterable[PipelineStage], **options: Any) -> None:
         """Keep the entries of stages for later; `options` other than those of `dvc repro` are written at once."""
@@ -42,23 +48,58 @@ class LateEntries:
 
     def write(self) -> None:
         """Write what waits. The caller holds DVC's lock on the repository."""
-        for path, (file, stages) in self._waiting.items():
-            if path not in self._known:
-                self._known[path] = set(file.lockfile_contents.get("stages", {}))
+        for file, stages in self._waiting.values():
+            if new := stages.keys() - self._settled_in(file):
+                _note(file, new)
             self._write_now(file, list(stages.values()), update_pipeline=False)
         self._waiting.clear()
         self._written = time.monotonic()
 
-    def sort(self, steps: Iterable[Stage]) -> None:
-        """Let entries that were added stand in the order of `steps`, as a sequential run adds them."""
-        added: dict[str, list[PipelineStage]] = {}
+    def settle(self, steps: Iterable[Stage], *, ended_well: bool) -> None:
+        """Let entries that were added stand in the order of `steps`, as a sequential run adds them.
+
+        Those that an unfinished run added before are put in order with them.
+        """
+        names: dict[str, list[str]] = {}
+        files: dict[str, ProjectFile] = {}
         for stage in steps:
-            if isinstance(stage, PipelineStage) and stage.name not in self._known.get(stage.path, {stage.name}):
-                added.setdefault(stage.path, []).append(stage)
-        for stages in added.values():
-            with modify_whole(stages[0].dvcfile._lockfile.path) as data:
+            if isinstance(stage, PipelineStage):
+                names.setdefault(stage.path, []).append(stage.name)
+                files.setdefault(stage.path, stage.dvcfile)
+        for path, file in files.items():
+            noted = _noted(file)
+            if not noted or not Path(file._lockfile.path).exists():
+                continue
+            settled = self._settled_in(file)
+            with modify_whole(file._lockfile.path) as data:
                 entries = data["stages"]
-                entries.update({stage.name: entries.pop(stage.name) for stage in stages if stage.name in entries})
+                entries.update({name: entries.pop(name) for name in names[path] if name in entries and name not in settled})
+            if ended_well and noted.issubset(names[path]):
+                _forget(file)
+
+    def _settled_in(self, file: ProjectFile) -> set[str]:
+        if file.path not in self._settled:
+            there = list(file.lockfile_contents.get("stages", {}))
+            self._settled[file.path] = set(there) - set(takewhile(_noted(file).__contains__, reversed(there)))
+        return self._settled[file.path]
+
+
+def _note(file: ProjectFile, names: Iterable[str]) -> None:
+    """Write down which entries are new, before they are written, as this run may be killed before they are settled."""
+    write_json(_note_of(file), sorted(_noted(file).union(names)))
+
+
+def _noted(file: ProjectFile) -> set[str]:
+    path = _note_of(file)
+    return set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
+
+
+def _forget(file: ProjectFile) -> None:
+    _note_of(file).unlink()
+
+
+def _note_of(file: ProjectFile) -> Path:
+    return Path(file.repo.tmp_dir) / "unsettled" / f"{relpath(file.path, file.repo.root_dir).replace(os.sep, '-')}.json"
 
 
 @contextmanager

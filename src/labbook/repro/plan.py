@@ -1,7 +1,9 @@
 """Which stages may run: those whose upstream stages are done, and first those on which the longest work waits."""
 
 import json
+import time
 from pathlib import Path
+from statistics import fmean
 
 from dvc.repo.reproduce import handle_error
 from dvc.stage import Stage
@@ -21,10 +23,14 @@ class Plan:
         self._force_downstream = force_downstream
         self._on_error = on_error
         self._upstream = {stage: set(graph.successors(stage)) & set(steps) for stage in steps}  # of those that wait
-        self._seconds: dict[Stage, float] = {}  # to the end of the run: of a stage and the longest way on from it
+        self._at_work: dict[Stage, float] = {}  # since when
+        self._seconds = {stage: _seconds_last_time(stage) for stage in steps}
+        self._way: dict[Stage, float] = {}  # seconds to the end of the run: of a stage and the longest way on from it
         for stage in reversed(steps):
-            further = [self._seconds[other] for other in graph.predecessors(stage) if other in self._seconds]
-            self._seconds[stage] = _seconds_last_time(stage) + max(further, default=0.0)
+            further = [self._way[other] for other in graph.predecessors(stage) if other in self._way]
+            self._way[stage] = self._seconds[stage] + max(further, default=0.0)
+        self._took: dict[str, list[float]] = {}  # seconds of the stages of a kind, such as `evaluate`, that ran just now
+        self.count = len(steps)
         self.forced = dict.fromkeys(steps, force)
         self.ran: set[Stage] = set()
         self.failed: dict[Stage, Exception] = {}
@@ -32,15 +38,18 @@ class Plan:
     def take(self, count: int) -> list[Stage]:
         """Take up to `count` stages that can run now, those with the longest way to the end first."""
         ready = sorted(
-            (stage for stage, upstream in self._upstream.items() if not upstream), key=lambda stage: -self._seconds[stage]
+            (stage for stage, upstream in self._upstream.items() if not upstream), key=lambda stage: -self._way[stage]
         )
         for stage in ready[:count]:
             del self._upstream[stage]
+            self._at_work[stage] = time.monotonic()
         return ready[:count]
 
     def done(self, stage: Stage, *, ran: bool) -> None:
         """Let those go on that waited for `stage`."""
+        seconds = time.monotonic() - self._at_work.pop(stage)
         if ran:
+            self._took.setdefault(_kind(stage), []).append(seconds)
             self.ran.add(stage)
         if self._force_downstream and (ran or self.forced[stage]):
             self.forced.update(dict.fromkeys(self._graph.predecessors(stage), True))
@@ -49,12 +58,39 @@ class Plan:
 
     def fail(self, stage: Stage, error: Exception) -> None:
         """Give up what cannot run without `stage`: all, or with --keep-going what depends on it."""
+        del self._at_work[stage]
         self.failed[stage] = error
         dependents = handle_error(self._graph, self._on_error, error, stage)  # tells of it at once
         for other in list(self._upstream) if self._on_error == "fail" else dependents:
             self._upstream.pop(other, None)
         for upstream in self._upstream.values():
             upstream.discard(stage)
+
+    @property
+    def left(self) -> int:
+        """How many stages wait or are at work."""
+        return len(self._upstream) + len(self._at_work)
+
+    def seconds_left(self, jobs: int) -> float:
+        """Estimate how long the rest takes if all of it runs; any thread may ask.
+
+        A stage takes as long as the last time, or as those of its kind did just now.
+        """
+        now = time.monotonic()
+        gone = {stage: now - since for stage, since in list(self._at_work.items())}
+        stages = [*list(self._upstream), *gone]
+        work = sum(max(0.0, self._expected(stage) - gone.get(stage, 0.0)) for stage in stages)
+        longest = max((self._way[stage] - gone.get(stage, 0.0) for stage in stages), default=0.0)
+        return max(longest, work / jobs)
+
+    def _expected(self, stage: Stage) -> float:
+        took = self._took.get(_kind(stage))
+        return self._seconds[stage] or (fmean(took) if took else 0.0)
+
+
+def _kind(stage: Stage) -> str:
+    name: str = stage.addressing
+    return name.partition("@")[0]
 
 
 def _seconds_last_time(stage: Stage) -> float:

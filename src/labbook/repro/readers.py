@@ -1,5 +1,6 @@
 """Several threads may read one file: DVC's lock of files counts processes."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import dvc.rwlock
 
-__all__ = ["count_readers", "forget_empty_lock"]
+__all__ = ["count_readers", "forget_broken_lock"]
 
 
 def count_readers() -> None:
@@ -29,11 +30,14 @@ def count_readers() -> None:
     dvc.rwlock._acquire_read, dvc.rwlock._release_read = acquire, release
 
 
-def forget_empty_lock(folder: str) -> None:
+def forget_broken_lock(folder: str) -> None:
     """Remove what a process that was killed in the middle of a write left of DVC's lock of files, as no run could read it.
 
-    The caller holds DVC's lock on the repository.
+    The caller holds DVC's lock on the repository, without which nobody writes the file.
     """
     path = Path(folder) / "rwlock"
-    if path.is_file() and not path.stat().st_size:
-        path.unlink()
+    if path.is_file():
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            path.unlink()

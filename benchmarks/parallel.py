@@ -1,0 +1,90 @@
+"""How much sooner the pipeline is done with two stages at a time.
+
+    python benchmarks/parallel.py [--rounds 3] [--targets evaluate@mnist_cnn ...]   # writes benchmarks/parallel.md
+
+Two contenders take turns, each in a new clone of HEAD without dvc.lock, cache or outputs; nothing else should run meanwhile:
+one    `dvc repro`
+two    `labbook repro -j 2`
+Both give a stage the threads that params.yaml names, and so the same bytes. Their dvc.lock files are compared, but for the
+seconds and dates that stand in some outputs. Without targets, a round on embedded data takes half an hour on two cores.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import dvc
+import yaml
+from turns import median, ratio, take_turns, write_page
+
+ROOT = Path(__file__).parents[1]
+CONTENDERS = {"one": ("-m", "dvc", "repro"), "two": ("-m", "labbook", "repro", "-j", "2")}
+TIMED = ("metrics/timing", "reports/timing.js", "results/embedded-timing.csv")  # outputs that differ from run to run
+
+
+def take_turn(contender: str, targets: list[str], locks: Path) -> float:
+    """Run the pipeline in a new clone, keep its dvc.lock, and give the seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+        lock = Path(folder) / "dvc.lock"
+        lock.unlink()
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        environment = os.environ | {"PATH": path, "PYTHONPATH": f"{folder}/src", "DVC_NO_ANALYTICS": "1"}
+        environment["PYTHONHASHSEED"] = "0"  # the order in which DVC goes through a few targets depends on it
+        started = time.perf_counter()
+        line = [sys.executable, *CONTENDERS[contender], *targets]
+        ended = subprocess.run(line, cwd=folder, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        seconds = time.perf_counter() - started
+        if ended.returncode:
+            sys.exit(ended.stdout.decode(errors="replace"))
+        shutil.copy(lock, locks / f"{contender}-{time.time_ns()}.lock")
+    return seconds
+
+
+def without_times(lock: Path) -> dict[str, Any]:
+    """Read the entries of a dvc.lock, in their order, without the files that hold seconds or dates."""
+    stages: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+    for entry in stages.values():
+        for kind in {"deps", "outs"} & entry.keys():
+            entry[kind] = [file for file in entry[kind] if not file["path"].startswith(TIMED)]
+    return stages
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--targets", nargs="+", default=[], help="stages, with all that they need; default: the pipeline")
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--locks", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contender:
+        print(take_turn(arguments.contender, arguments.targets, arguments.locks))
+        return
+    chosen = ("--targets", *arguments.targets) if arguments.targets else ()
+    with tempfile.TemporaryDirectory() as folder:
+        turns = take_turns(__file__, list(CONTENDERS), arguments.rounds, "--locks", folder, *chosen)
+        found = [without_times(lock) for lock in sorted(Path(folder).iterdir())]
+    if len({json.dumps(stages) for stages in found}) > 1:
+        sys.exit("The runs ended in different files: their dvc.lock are not the same.")
+    row = {"stages": str(len(found[0]))} | {f"{contender}, s": f"{median(turns, contender):.1f}" for contender in CONTENDERS}
+    row |= {"one over two": f"{ratio(turns, 'one', 'two'):.2f}×", "dvc.lock": "the same, but for seconds and dates"}
+    print(*row.values())
+    write_page(
+        Path("benchmarks/parallel.md"),
+        "The embedded pipeline, one stage at a time and two",
+        " ".join(("python benchmarks/parallel.py --rounds", str(arguments.rounds), *chosen)),
+        f"medians of {arguments.rounds} rounds in which the two take turns; the ratio is the median of each round's own. "
+        f"{len(os.sched_getaffinity(0))} cores, DVC {dvc.__version__}.",
+        [row],
+    )
+
+
+if __name__ == "__main__":
+    main()
