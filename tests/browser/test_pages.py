@@ -28,14 +28,14 @@ TOO_WIDE = """() => {
 SHOWN = """() => [...document.querySelectorAll('h1, main :is(h2, h3, table, figure, img)')]
     .filter(element => element.checkVisibility()).map(element => element.outerHTML.slice(0, 100))"""
 CELLS = "() => [...document.querySelectorAll('main td')].filter(cell => cell.checkVisibility()).map(cell => cell.innerText)"
-LINKS = "() => [...document.querySelectorAll('a[href]')].map(link => link.href)"
+LINKS = "() => [...document.querySelectorAll('a[href]')].map(link => new URL(link.getAttribute('href'), location).href)"
 PLACES = "() => [...document.querySelectorAll('[id]')].map(element => element.id)"
 
 
 def test_every_page_shows_its_images_and_stays_small(on_every_page, visit):
     def look(page: Page) -> list[str]:
         wrong = page.evaluate(LOAD_IMAGES)
-        loaded = sum(path_of(address).stat().st_size for address in visit.loaded)
+        loaded = sum(file.stat().st_size for file in map(path_of, visit.loaded) if file.is_file())
         return wrong if loaded <= MOST_BYTES else [*wrong, f"{loaded:,} bytes with what it loads, more than {MOST_BYTES:,}"]
 
     on_every_page(look)
