@@ -21,18 +21,19 @@ __all__ = ["LateEntries", "modify_whole"]
 
 
 SECONDS = 30  # at least, from one time of writing to the next
+SHARE = 0.1  # of the time at most goes into writing: long files are written less often
 
 
 class LateEntries:
     """What stages that ran have to say in lock files, written when a stage ends, or none does for long.
 
-    A process that is killed loses the entries of its last minute: what those stages made comes back from DVC's run cache, or
-    is made again.
+    A process that is killed loses the entries of its last minute, or few: what those stages made comes back from DVC's run
+    cache, or is made again.
     """
 
     def __init__(self, write_now: Callable[..., None]) -> None:
         self._write_now = write_now  # DVC's, of a project file and its stages
-        self._written = time.monotonic()
+        self._next = time.monotonic() + SECONDS
         self._waiting: dict[str, tuple[ProjectFile, dict[str, PipelineStage]]] = {}
         self._settled: dict[str, set[str]] = {}  # by project file: names in its lock file whose places are not to change
 
@@ -43,17 +44,19 @@ class LateEntries:
             return
         _, waiting = self._waiting.setdefault(file.path, (file, {}))
         waiting.update((stage.name, stage) for stage in stages)
-        if time.monotonic() > self._written + SECONDS:
+        if time.monotonic() > self._next:
             self.write()
 
     def write(self) -> None:
         """Write what waits. The caller holds DVC's lock on the repository."""
+        started = time.monotonic()
         for file, stages in self._waiting.values():
             if new := stages.keys() - self._settled_in(file):
                 _note(file, new)
             self._write_now(file, list(stages.values()), update_pipeline=False)
         self._waiting.clear()
-        self._written = time.monotonic()
+        ended = time.monotonic()
+        self._next = ended + max(SECONDS, (ended - started) / SHARE)
 
     def settle(self, steps: Iterable[Stage], *, ended_well: bool) -> None:
         """Let entries that were added stand in the order of `steps`, as a sequential run adds them.

@@ -22,7 +22,8 @@ class Plan:
         self._graph = graph
         self._force_downstream = force_downstream
         self._on_error = on_error
-        self._upstream = {stage: set(graph.successors(stage)) & set(steps) for stage in steps}  # of those that wait
+        asked = set(steps)
+        self._upstream = {stage: set(graph.successors(stage)) & asked for stage in steps}  # of those that wait
         self._at_work: dict[Stage, float] = {}  # since when
         self._seconds = {stage: _seconds_last_time(stage) for stage in steps}
         self._way: dict[Stage, float] = {}  # seconds to the end of the run: of a stage and the longest way on from it
@@ -53,8 +54,7 @@ class Plan:
             self.ran.add(stage)
         if self._force_downstream and (ran or self.forced[stage]):
             self.forced.update(dict.fromkeys(self._graph.predecessors(stage), True))
-        for upstream in self._upstream.values():
-            upstream.discard(stage)
+        self._release(stage)
 
     def fail(self, stage: Stage, error: Exception) -> None:
         """Give up what cannot run without `stage`: all, or with --keep-going what depends on it."""
@@ -63,8 +63,12 @@ class Plan:
         dependents = handle_error(self._graph, self._on_error, error, stage)  # tells of it at once
         for other in list(self._upstream) if self._on_error == "fail" else dependents:
             self._upstream.pop(other, None)
-        for upstream in self._upstream.values():
-            upstream.discard(stage)
+        self._release(stage)
+
+    def _release(self, stage: Stage) -> None:
+        for other in self._graph.predecessors(stage):
+            if other in self._upstream:
+                self._upstream[other].discard(stage)
 
     @property
     def left(self) -> int:
