@@ -280,8 +280,9 @@ def _printable(history: pd.DataFrame) -> pd.DataFrame:
 
 def _settings(record: Record) -> list[tuple[str, str, str]]:
     """Give each setting of the run, and what it is on official data."""
+    asked = record.asked.train.on("official")
     own = dict(_flat(record.card["settings"]))
-    official = dict(_flat(record.asked.train.on("official").model_dump(exclude_none=True)))
+    official = dict(_flat(asked.model_dump(exclude_none=True, exclude={"processes"} if asked.processes == 1 else None)))
     return [(key, own.get(key, "–"), official.get(key, "–")) for key in dict.fromkeys([*own, *official])]
 
 
