@@ -165,6 +165,7 @@ def _grid(
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for axis in axes.flat:
         axis.grid()
+        axis.locator_params(nbins=5)  # ticks take most of the time of drawing
     of_one = (width - LEFT - right - between * (columns - 1)) / columns
     figure.subplots_adjust(LEFT / width, BOTTOM / height, 1 - right / width, 1 - top / height, wspace=between / of_one)
     return figure, axes

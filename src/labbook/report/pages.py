@@ -19,7 +19,9 @@ from labbook.report.records import Gathered, PairRecord, PendingPair, Record, Sw
 from labbook.report.tables import environment_of, results_table, sweep_table
 from labbook.report.verdict import TOLERANCE, tell_reported
 
-__all__ = ["Picture", "assignment_page", "compared", "experiment_page", "front_page", "pictures"]
+__all__ = ["Picture", "assignment_page", "compared", "experiment_page", "front_page", "pictures", "result_rows"]
+
+Rows = Mapping[str, dict[str, Any]]  # of the table of results, by experiment; `None` for what one has not
 
 FLIPS = ("cifar10_cnn", "cifar10_cnn_plus_flip")  # without and with augmentation
 INSIDE = ("filters", "activations", "attributions")  # kinds of picture that the explain stage draws
@@ -45,10 +47,16 @@ class Picture:
     words: str
 
 
-def front_page(gathered: Gathered) -> dict[str, Any]:
+def result_rows(gathered: Gathered) -> Rows:
+    """Give each experiment's row of the results, `None` for what it has not."""
+    table = results_table(gathered.source, gathered.entries)
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return {str(row["experiment"]): {str(column): value for column, value in row.items()} for row in rows}
+
+
+def front_page(gathered: Gathered, rows: Rows) -> dict[str, Any]:
     """Tell what was run, on which data, and all results in one table."""
     records = gathered.records
-    rows = _rows(gathered)
     return {
         "run": environment_of(records),
         "tolerance": TOLERANCE,
@@ -59,7 +67,7 @@ def front_page(gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def assignment_page(gathered: Gathered, letter: str) -> dict[str, Any]:
+def assignment_page(gathered: Gathered, rows: Rows, letter: str) -> dict[str, Any]:
     """Answer an assignment's questions, and show its experiments, sweeps and pairs."""
     records = gathered.records
     own = [record for record in records if record.asked.assignment == letter]
@@ -82,7 +90,7 @@ def assignment_page(gathered: Gathered, letter: str) -> dict[str, Any]:
         ],
         "pairs": [_pair(pair, by_name) for pair in gathered.pairs if pair.asked.assignment == letter],
         "seen": count_seen([pair for pair in gathered.pairs if isinstance(pair, PairRecord)]),
-        "entries": [(entry, _rows(gathered)[entry.name]) for entry in gathered.entries if entry.asked.assignment == letter],
+        "entries": [(entry, rows[entry.name]) for entry in gathered.entries if entry.asked.assignment == letter],
         "sparklines": {record.name: charts.sparkline(record) for record in own},
         "detail": detail,
         "confusion": read_confusion(detail) if detail else None,
@@ -90,11 +98,12 @@ def assignment_page(gathered: Gathered, letter: str) -> dict[str, Any]:
     }
 
 
-def experiment_page(gathered: Gathered, record: Record, shown: Mapping[str, Picture]) -> dict[str, Any]:
+def experiment_page(gathered: Gathered, rows: Rows, record: Record, shown: Mapping[str, Picture]) -> dict[str, Any]:
     """Tell everything of one experiment.
 
     Args:
         gathered: of the whole run.
+        rows: of the results, by experiment.
         record: of the experiment.
         shown: its pictures, by kind.
 
@@ -105,7 +114,7 @@ def experiment_page(gathered: Gathered, record: Record, shown: Mapping[str, Pict
     metrics = record.card["metrics"]
     return {
         "record": record,
-        "row": _rows(gathered)[record.name],
+        "row": rows[record.name],
         "reported": tell_reported(record.asked.reported),
         "learning": charts.learning(record),
         "watched": charts.watched(record),
@@ -124,14 +133,14 @@ def experiment_page(gathered: Gathered, record: Record, shown: Mapping[str, Pict
     }
 
 
-def compared(gathered: Gathered, shown: Mapping[str, Mapping[str, Picture]]) -> dict[str, Any]:
+def compared(gathered: Gathered, rows: Rows, shown: Mapping[str, Mapping[str, Picture]]) -> dict[str, Any]:
     """Give by experiment what the page that compares two of them shows, as data.
 
     Args:
         gathered: of the whole run.
+        rows: of the results, by experiment.
         shown: pictures by experiment and kind.
     """
-    rows = _rows(gathered)
     return {
         record.name: {
             "title": record.asked.title,
@@ -204,13 +213,6 @@ def _official(gathered: Gathered) -> bool:
     return gathered.source == "official"
 
 
-def _rows(gathered: Gathered) -> dict[str, dict[str, Any]]:
-    """Give each experiment's row of the results, `None` for what it has not."""
-    table = results_table(gathered.source, gathered.entries)
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return {str(row["experiment"]): {str(column): value for column, value in row.items()} for row in rows}
-
-
 def _datasets(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Name each dataset that was used once: its images, its classes, and its largest training split."""
     found: dict[str, dict[str, Any]] = {}
@@ -278,8 +280,9 @@ def _printable(history: pd.DataFrame) -> pd.DataFrame:
 
 def _settings(record: Record) -> list[tuple[str, str, str]]:
     """Give each setting of the run, and what it is on official data."""
+    asked = record.asked.train.on("official")
     own = dict(_flat(record.card["settings"]))
-    official = dict(_flat(record.asked.train.on("official").model_dump(exclude_none=True)))
+    official = dict(_flat(asked.model_dump(exclude_none=True, exclude={"processes"} if asked.processes == 1 else None)))
     return [(key, own.get(key, "–"), official.get(key, "–")) for key in dict.fromkeys([*own, *official])]
 
 

@@ -15,7 +15,7 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from labbook.core.files import read_bytes, write_bytes
 from labbook.report.assignments import ASSIGNMENTS
-from labbook.report.pages import assignment_page, compared, experiment_page, front_page, pictures
+from labbook.report.pages import assignment_page, compared, experiment_page, front_page, pictures, result_rows
 from labbook.report.records import Gathered
 
 __all__ = ["write_site"]
@@ -44,15 +44,16 @@ def write_site(gathered: Gathered, folder: Path = Path("reports"), root: Path = 
     environment.policies["json.dumps_kwargs"] = {"default": _plain}
     environment.globals |= {"source": gathered.source, "official": gathered.source == "official", "assignments": ASSIGNMENTS}
     shown = {record.name: pictures(gathered, record, root) for record in gathered.records}
+    rows = result_rows(gathered)
     pages = {
-        "index.html": ("index.html", front_page(gathered)),
+        "index.html": ("index.html", front_page(gathered, rows)),
         "compare.html": ("compare.html", {}),
         **{
-            f"assignments/{letter}.html": ("assignment.html", assignment_page(gathered, letter) | {"shown": shown})
+            f"assignments/{letter}.html": ("assignment.html", assignment_page(gathered, rows, letter) | {"shown": shown})
             for letter in ASSIGNMENTS
         },
         **{
-            f"experiments/{record.name}.html": ("experiment.html", experiment_page(gathered, record, shown[record.name]))
+            f"experiments/{record.name}.html": ("experiment.html", experiment_page(gathered, rows, record, shown[record.name]))
             for record in gathered.records
         },
     }
@@ -60,7 +61,7 @@ def write_site(gathered: Gathered, folder: Path = Path("reports"), root: Path = 
         address: environment.get_template(template).render(root="../" * address.count("/"), page=address, **context).encode()
         for address, (template, context) in pages.items()
     }
-    data = htmlsafe_json_dumps(compared(gathered, shown), default=_plain)
+    data = htmlsafe_json_dumps(compared(gathered, rows, shown), default=_plain)
     made["assets/runs.js"] = f"window.labbookRuns = {data};\n".encode()
     made |= _assets()
     for found in shown.values():
