@@ -545,3 +545,25 @@ def test_more_jobs_than_the_machine_holds_are_told(repository):
     work = repository(a=("touch a", []))
     (work.folder / "params.yaml").write_text("{seed: 0, device: cpu, threads: 1024, data: {source: embedded}}")
     assert "--jobs 2: this machine holds 1 at a time" in work.run(side_by_side(), check=True).stderr
+
+
+def test_an_experiment_of_dvc_runs_side_by_side_and_is_kept(repository):
+    work = repository()
+    (work.folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    (work.folder / ".gitignore").write_text("/a\n/b\n/ready\n/.dvc/\n")
+    (work.folder / "params.yaml").write_text("rate: 1\n")
+    blocks = {
+        "a": {"cmd": f"{until('ready')} && echo ${{rate}} > a", "outs": ["a"]},
+        "b": {"cmd": "echo ${rate} > b && touch ready", "outs": ["b"]},
+    }
+    (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}))
+    for line in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "first"]):
+        work.run(["git", *line], check=True)
+    ended = work.run([sys.executable, "-m", "labbook", "exp", "run", "-j", "2", "-S", "rate=2", "--name", "faster"])
+    assert ended.returncode == 0, ended.stderr
+    assert [(work.folder / name).read_text() for name in ("a", "b")] == ["2\n", "2\n"]
+    assert work.entries() == ["a", "b"]
+    assert "faster" in work.run([sys.executable, "-m", "dvc", "exp", "list", "--name-only"]).stdout
+    other = work.run([sys.executable, "-m", "labbook", "exp", "show"])
+    assert other.returncode == 1
+    assert "labbook exp run" in other.stderr

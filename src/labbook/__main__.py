@@ -8,6 +8,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "repro": "run what has changed, stages side by side",
+    "exp": "exp run -S KEY=VALUE: the same with other settings, as an experiment of DVC",
     "team": "share results: set up a remote, push, pull",
     "doctor": "tell what is wrong here, and mend it when asked",
 }

@@ -4,7 +4,7 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import dvc.dvcfile
 import dvc.repo.reproduce
@@ -49,11 +49,17 @@ def install(jobs: int, gpus: Sequence[str]) -> None:
     dvc.repo.reproduce._reproduce = reproduce
 
 
-if __name__ == "__main__":
+def start(*command: str) -> NoReturn:
+    """Let one of DVC's commands run stages side by side, with the arguments of this process.
+
+    Args:
+        command: of DVC's, `repro` or `exp run`.
+    """
+    words = " ".join(command)
     parser = argparse.ArgumentParser(
-        prog="labbook repro",
+        prog=f"labbook {words}",
         allow_abbrev=False,
-        epilog="All other arguments are those of dvc repro: see dvc repro --help. "
+        epilog=f"All other arguments are those of dvc {words}: see dvc {words} --help. "
         "A stage whose own command calls DVC says dvc --wait-for-lock there, as another stage may hold the lock for a moment.",
     )
     parser.add_argument(
@@ -75,4 +81,8 @@ if __name__ == "__main__":
             file=sys.stderr,
         )
     install(arguments.jobs or held, shared)
-    sys.exit(main(["--wait-for-lock", "repro", *others]))
+    sys.exit(main(["--wait-for-lock", *command, *others]))
+
+
+if __name__ == "__main__":
+    start("repro")

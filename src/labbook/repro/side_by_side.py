@@ -44,6 +44,7 @@ class SideBySide:
         force: bool = False,
         force_downstream: bool = False,
         on_error: str = "fail",
+        repro_fn: Callable[..., Stage | None] = _reproduce_stage,
         **options: Any,
     ) -> list[Stage]:
         """Reproduce `steps`, each after what it depends on.
@@ -63,9 +64,7 @@ class SideBySide:
             with self._turn, repo.lock:
                 if self._commands.interrupted:
                     return None
-                upstream = list(graph.successors(stage))
-                ran: Stage | None = _reproduce_stage(stage, upstream=upstream, force=plan.forced[stage], **options)
-                return ran
+                return repro_fn(stage, upstream=list(graph.successors(stage)), force=plan.forced[stage], **options)
 
         def when_idle() -> None:
             with self._turn, repo.lock:
