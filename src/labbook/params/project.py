@@ -1,4 +1,4 @@
-"""The whole of `params.yaml`: datasets, experiments with what was reported of them, sweeps, pairs, what is explained."""
+"""The whole of `params.yaml`: datasets, experiments with what was reported of them, sweeps, pairs, what is explained, seeds."""
 
 import copy
 import re
@@ -12,6 +12,7 @@ from labbook.core.parts import closest
 from labbook.core.reading import PARAMS, pick, read, validate
 from labbook.core.settings import NAME, Assignment, Name, Runtime, Strict, TrainSettings
 from labbook.params.explain import Explained
+from labbook.params.seeds import Seeded
 from labbook.params.sweep import Sweep, variants
 
 __all__ = ["Data", "Dataset", "Experiment", "Pair", "Project", "Reported", "Sweep", "read_project"]
@@ -108,6 +109,7 @@ class Project(Runtime):
     sweeps: dict[Name, Sweep] = Field(min_length=1, description="DVC finds no folder of their results when there is none")
     pairs: dict[Name, Pair] = Field(min_length=1, description="as sweeps")
     explain: dict[Name, Explained] = Field(min_length=1, description="by experiment; as sweeps")
+    seeds: dict[Name, Seeded] = Field(min_length=1, description="by experiment; as sweeps")
 
 
 def read_project(path: Path = PARAMS) -> Project:
@@ -117,7 +119,7 @@ def read_project(path: Path = PARAMS) -> Project:
         ParamsError: with one line for every key that is wrong.
     """
     values = read(path)
-    for group in ("datasets", "composed", "pretrained", "experiments", "sweeps", "pairs", "explain"):
+    for group in ("datasets", "composed", "pretrained", "experiments", "sweeps", "pairs", "explain", "seeds"):
         _check_names(group, values.get(group))
     project = validate(values, Project)
     _check_taken(project)
@@ -138,6 +140,8 @@ def read_project(path: Path = PARAMS) -> Project:
         _check_pair(project, name, pair)
     for name, explained in project.explain.items():
         _check_explained(project, name, explained)
+    for name in project.seeds:
+        _check_choice(f"seeds.{name}", name, list(project.experiments), "experiments")
     return project
 
 
@@ -203,13 +207,6 @@ def _check_pair(project: Project, name: str, pair: Pair) -> None:
 def _check_explained(project: Project, name: str, explained: Explained) -> None:
     _check_choice(f"explain.{name}", name, list(project.experiments), "experiments")
     experiment = project.experiments[name]
-    for key, found, wanted in (
-        ("dataset", explained.dataset, experiment.train.dataset),
-        ("model", explained.model, experiment.train.model.name),
-        ("augmentation", explained.augmentation, experiment.train.augmentation.name),
-    ):
-        if found != wanted:
-            raise ParamsError(f"explain.{name}.{key}: is {found}, and experiments.{name} has {wanted}. Make them the same.")
     if experiment.task == "plane":
         raise ParamsError(f"explain.{name}: points in a plane have no pixels to attribute. Leave it out.")
     if (experiment.task == "segmentation") != (explained.look.region is not None):
