@@ -34,6 +34,7 @@ KEPT = {
     "sweeps": ("mnist_cnn_dropout",),
     "pairs": ("rings_relu",),
     "explain": ("mnist_cnn",),
+    "seeds": ("mnist_mlp_100",),
 }
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML has the fast ones where libyaml is there
 FastDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -14,6 +14,7 @@ from labbook.core.reading import read
 from labbook.core.settings import read_training
 from labbook.params.check import check_project
 from labbook.params.project import read_project
+from labbook.params.seeds import read_seeds
 from labbook.params.sweep import Vary, read_sweep
 
 KEY = "experiments.mnist_mlp_100"
@@ -226,7 +227,7 @@ def test_unknown_device_name_is_refused(edit_params, device):
     assert refusal().startswith(f"device: {device!r} will not do: ")
 
 
-@pytest.mark.parametrize("group", ["experiments", "datasets", "sweeps", "pairs", "explain"])
+@pytest.mark.parametrize("group", ["experiments", "datasets", "sweeps", "pairs", "explain", "seeds"])
 @pytest.mark.parametrize("name", [7, "7", "a.b", "Mnist", "mnistCNN", "", "_a", "a b", "é", "a/b", None, True])
 def test_name_that_dvc_cannot_take_is_refused(edit_params, group, name):
     edit_params(lambda values: values[group].update({name: next(iter(values[group].values()))}))
@@ -258,6 +259,7 @@ def test_keeping_the_best_on_validation_needs_validation(edit_params, keep):
 
 def test_stopping_early_needs_validation(edit_params):
     edit_params(put(f"{KEY}.train.stopping", {"name": "patience", "validations": 3}))
+    edit_params(put("seeds.mnist_mlp_100.stopping", "patience"))
     check_project()
     edit_params(lambda values: values["experiments"]["mnist_mlp_100"]["train"].update(validation=False, keep="last"))
     message = refusal()
@@ -384,13 +386,51 @@ def test_only_experiments_on_images_are_explained(edit_params, name, message):
     assert refusal().startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model", "cnn", "seeds.mnist_mlp_100.model: is cnn, and experiments.mnist_mlp_100 has mlp. Make them the same."),
+        (
+            "dataset",
+            "rings",
+            "seeds.mnist_mlp_100.dataset: is rings, and experiments.mnist_mlp_100 has mnist. Make them the same.",
+        ),
+        ("seeds", [3], "seeds.mnist_mlp_100.seeds: [3] will not do: "),
+        ("seeds", [3, -1], "seeds.mnist_mlp_100.seeds.1: -1 will not do: "),
+        ("seeds", [3, 4, 3], "seeds.mnist_mlp_100.seeds: [3, 4, 3] will not do: a seed stands there twice"),
+        ("seed", [3, 4], "seeds.mnist_mlp_100.seed: unknown key; did you mean 'seeds'?"),
+    ],
+)
+def test_seeds_fit_their_experiment(edit_params, key, value, message):
+    edit_params(put(f"seeds.mnist_mlp_100.{key}", value))
+    assert refusal().startswith(message)
+
+
+def test_a_misspelt_part_is_told_before_what_does_not_fit_it(edit_params):
+    edit_params(put(f"{KEY}.train.model.name", "mpl"))
+    assert refusal().startswith(f"{KEY}.train.model.name: no model is called 'mpl'; did you mean 'mlp'?")
+
+
+def test_only_experiments_have_seeds(edit_params):
+    edit_params(lambda values: values["seeds"].update(mnist_mlp_10=values["seeds"]["mnist_mlp_100"]))
+    assert refusal().startswith(
+        "seeds.mnist_mlp_10: 'mnist_mlp_10' does not stand under experiments; did you mean 'mnist_mlp_100'?"
+    )
+
+
+def test_each_seed_takes_the_place_of_the_projects(workdir):
+    settings, runtimes = read_seeds("mnist_mlp_100")
+    assert settings == read_training(KEY)[0]
+    assert [(runtime.seed, runtime.device, runtime.threads) for runtime in runtimes] == [(seed, "cpu", 2) for seed in range(5)]
+
+
 @pytest.mark.parametrize("keys", [{"init": "normal"}, {"init_std": 0.1}])
 def test_normal_weights_of_an_mlp_and_their_spread_go_together(edit_params, keys):
     edit_params(lambda values: values["experiments"]["mnist_mlp_100"]["train"]["model"].update(keys))
     assert refusal().splitlines()[0] == f"{KEY}.train.model: init: normal and init_std go together."
 
 
-@pytest.mark.parametrize("group", ["experiments", "sweeps", "pairs", "explain"])
+@pytest.mark.parametrize("group", ["experiments", "sweeps", "pairs", "explain", "seeds"])
 def test_group_without_any_block_is_refused(edit_params, group):
     edit_params(put(group, {}))
     assert refusal().startswith(f"{group}: ")

@@ -17,7 +17,9 @@ EXPERIMENTS = (
     "rings_relu_zero",
 )  # fmt: skip
 EXPLAINED = ("mnist_mlp_100", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet")
-OF_A_BLOCK = ("fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep", "pair", "explain")
+OF_A_BLOCK = (
+    "fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep", "pair", "explain", "seeds",
+)  # fmt: skip
 TIMING_STAGES = {"timing"}
 
 
@@ -94,6 +96,7 @@ def small_params() -> dict:
     for block in (*values["experiments"].values(), *values["pretrained"].values()):
         block["train"]["embedded"] = block["train"].get("embedded", {}) | {"epochs": 1}
     values["experiments"]["mnist_mlp_100"]["train"]["embedded"]["epochs"] = 2
+    values["seeds"] = {"mnist_mlp_100": values["seeds"]["mnist_mlp_100"] | {"seeds": [0, 1]}}
     (sweep,) = values["sweeps"].values()
     sweep["vary"]["count"] = 2
     sweep["train"]["embedded"] = {"epochs": 1}
@@ -120,7 +123,7 @@ def without_timing(lock: dict) -> dict:
 
 
 def test_everything_runs_once(pipeline):
-    expected = {"check", "gradcheck", "compose@scenes", "sweep@mnist_cnn_dropout", "pair@rings_relu"}
+    expected = {"check", "gradcheck", "compose@scenes", "sweep@mnist_cnn_dropout", "pair@rings_relu", "seeds@mnist_mlp_100"}
     expected |= {"exercises", "figures", "report", "timing"}
     datasets = ("mnist", "cifar10", "tiny_imagenet", "rings", "points")
     expected |= {f"{stage}@{name}" for stage in ("fetch", "prepare") for name in datasets}
@@ -227,14 +230,25 @@ def test_changing_one_value_reruns_that_experiment_alone_and_undoing_it_restores
     values["experiments"]["mnist_mlp_100"]["train"]["optimizer"]["lr"] = 0.05
     pipeline.write_params(values)
     assert pipeline.repro() == {
-        "check", "train@mnist_mlp_100", "evaluate@mnist_mlp_100", "explain@mnist_mlp_100", "figures", "report", "timing"
+        "check", "train@mnist_mlp_100", "evaluate@mnist_mlp_100", "explain@mnist_mlp_100", "seeds@mnist_mlp_100",
+        "figures", "report", "timing",
     }  # fmt: skip
     assert weights.read_bytes() != original
 
     pipeline.write_params(small_params())
     reran = pipeline.repro()
-    assert not {stage for stage in reran if stage.startswith(("train", "evaluate", "explain"))}
+    assert not {stage for stage in reran if stage.startswith(("train", "evaluate", "explain", "seeds"))}
     assert weights.read_bytes() == original
+
+
+def test_another_list_of_seeds_reruns_that_stage_alone(pipeline):
+    values = pipeline.params()
+    values["seeds"]["mnist_mlp_100"]["seeds"] = [0, 2]
+    pipeline.write_params(values)
+    assert pipeline.repro() == {"check", "seeds@mnist_mlp_100", "report", "timing"}
+    assert "seeds@mnist_mlp_100" in (pipeline.folder / "results/embedded-timing.csv").read_text()
+    pipeline.write_params(small_params())
+    pipeline.repro()
 
 
 def test_a_corrupt_prepared_file_is_made_again(pipeline):

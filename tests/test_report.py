@@ -30,6 +30,7 @@ from labbook.report.records import (
     SweepRecord,
     gather,
     gather_explained,
+    gather_seeds,
     gather_sweeps,
     gather_timing,
     read_confusion,
@@ -447,6 +448,47 @@ def test_what_was_explained_is_shown_with_its_trust(project, write, tmp_path):
     assert runs["mnist_cnn"]["trust"]["layer_gradcam"]["insertion"] == 0.75
     official = project.model_copy(update={"data": project.data.model_copy(update={"source": "official"})})
     assert gather_explained(official, tmp_path) == {}, "pictures of other data are not those of this run"
+
+
+SEEDS = {
+    "source": "official",
+    "test_accuracy": {
+        "mean": 0.9775,
+        "deviation": 0.0007,
+        "low": 0.9712,
+        "high": 0.9838,
+        "run_low": 0.9666,
+        "run_high": 0.9884,
+    },
+    "test_loss": {"mean": 0.15, "deviation": 0.07, "low": 0.1, "high": 0.2, "run_low": 0.1, "run_high": 0.2},
+    "runs": {"0": {"test_accuracy": 0.977, "test_loss": 0.2}, "7": {"test_accuracy": 0.978, "test_loss": 0.1}},
+}
+
+
+@pytest.mark.parametrize("source", ["official", "embedded"])
+def test_several_seeds_are_shown_and_placed_beside_the_report_on_official_data_alone(project, write, tmp_path, source):
+    write_json(tmp_path / "metrics/seeds/mnist_mlp_100.json", SEEDS | {"source": source})
+    there = project.model_copy(update={"data": project.data.model_copy(update={"source": source})})
+    seeded = gather_seeds(there, tmp_path)
+    assert list(seeded) == ["mnist_mlp_100"], "the others were not run"
+    other = "embedded" if source == "official" else "official"
+    elsewhere = project.model_copy(update={"data": project.data.model_copy(update={"source": other})})
+    assert gather_seeds(elsewhere, tmp_path) == {}, "figures of other data are not those of this run"
+
+    record, without = (make_record(project, name, [0.9], source=source) for name in ("mnist_mlp_100", "mnist_mlp_200"))
+    page = write(source, [record, without], seeded=seeded)["experiments/mnist_mlp_100.html"]
+    section = page[page.index('<h2 id="seeds">') : page.index('<h2 id="settings">')]
+    assert "Trained 2 times" in section
+    assert "Mean test accuracy 0.9775, standard deviation 0.0007; 95 % interval of the mean 0.9712 to 0.9838" in section
+    assert '<th scope="row">7</th><td class="number">0.9780</td>' in section
+    assert ("The reported figure, 0.9786, lies inside the interval of the mean." in section) == (source == "official")
+    assert 'id="seeds"' not in write(source, [record, without], seeded=seeded)["experiments/mnist_mlp_200.html"]
+
+    write_results(Gathered(source, [record], seeded=seeded), tmp_path)
+    table = (tmp_path / f"{source}.md").read_text().partition("## Several seeds")[2]
+    row = "| `mnist_mlp_100` | 2 | 0.9775 | 0.0007 | 0.9712 to 0.9838 | 0.9666 to 0.9884 |"
+    assert row + (" 0.9786 | inside the interval of the mean |\n" if source == "official" else "\n") in table
+    assert ("0.9786" in table) == (source == "official")
 
 
 def test_confusion_counts_are_read_by_class_and_a_torn_file_is_refused(project, tmp_path, monkeypatch):

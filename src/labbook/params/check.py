@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from labbook.core.errors import ParamsError
-from labbook.core.parts import FAMILIES, find, load, names
+from labbook.core.parts import FAMILIES, Part, find, load, names
 from labbook.core.reading import read
 from labbook.core.settings import PARTS, TrainSettings
 from labbook.params.project import Project, read_project
@@ -28,7 +28,7 @@ def check_project() -> Project:
         ParamsError: with one line for every key that is wrong.
     """
     project = read_project()
-    problems = list(_problems(project))
+    problems = list(_problems(project)) or list(_unlike(project))
     if problems:
         raise ParamsError("\n".join(problems))
     return project
@@ -53,6 +53,19 @@ def _problems(project: Project) -> Iterator[str]:
         key = f"sweeps.{name}"
         for value, settings in variants(values["sweeps"][name]["train"], sweep.vary, key):
             yield from _wrong_parts(settings, f"{key} at {value:g}: {key}.train")
+
+
+def _unlike(project: Project) -> Iterator[str]:
+    """Compare the parts that DVC needs in a second place with those of the experiment."""
+    again = {("explain", name): explained.model_dump(exclude={"look"}) for name, explained in project.explain.items()}
+    again |= {("seeds", name): seeded.model_dump(exclude={"seeds"}) for name, seeded in project.seeds.items()}
+    for (group, name), parts in again.items():
+        train = project.experiments[name].train
+        for key, found in parts.items():
+            own = getattr(train, key)
+            wanted = own.name if isinstance(own, Part) else own
+            if found != wanted:
+                yield f"{group}.{name}.{key}: is {found}, and experiments.{name} has {wanted}. Make them the same."
 
 
 def _missing(family: str, name: str, key: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The whole of `params.yaml`: datasets, experiments with what was reported of them, sweeps, pairs, what is explained."""
+"""The whole of `params.yaml`: datasets, experiments with what was reported of them, sweeps, pairs, what is explained, seeds."""
 
 import copy
 import re
@@ -12,6 +12,7 @@ from labbook.core.parts import closest
 from labbook.core.reading import PARAMS, pick, read, validate
 from labbook.core.settings import NAME, Assignment, Name, Runtime, Strict, TrainSettings
 from labbook.params.explain import Explained
+from labbook.params.seeds import Seeded
 from labbook.params.sweep import Sweep, variants
 
 __all__ = ["Data", "Dataset", "Experiment", "Pair", "Project", "Reported", "Sweep", "read_project"]
@@ -108,6 +109,7 @@ class Project(Runtime):
     sweeps: dict[Name, Sweep] = Field(min_length=1, description="DVC finds no folder of their results when there is none")
     pairs: dict[Name, Pair] = Field(min_length=1, description="as sweeps")
     explain: dict[Name, Explained] = Field(min_length=1, description="by experiment; as sweeps")
+    seeds: dict[Name, Seeded] = Field(min_length=1, description="by experiment; as sweeps")
 
 
 def read_project(path: Path = PARAMS) -> Project:
@@ -117,7 +119,7 @@ def read_project(path: Path = PARAMS) -> Project:
         ParamsError: with one line for every key that is wrong.
     """
     values = read(path)
-    for group in ("datasets", "composed", "pretrained", "experiments", "sweeps", "pairs", "explain"):
+    for group in ("datasets", "composed", "pretrained", "experiments", "sweeps", "pairs", "explain", "seeds"):
         _check_names(group, values.get(group))
     project = validate(values, Project)
     _check_taken(project)
@@ -139,6 +141,8 @@ def read_project(path: Path = PARAMS) -> Project:
     _check_processes(project)
     for name, explained in project.explain.items():
         _check_explained(project, name, explained)
+    for name in project.seeds:
+        _check_choice(f"seeds.{name}", name, list(project.experiments), "experiments")
     return project
 
 
@@ -205,23 +209,16 @@ def _check_processes(project: Project) -> None:
     """Refuse several processes where a stage trains again and again, or on the way to something else."""
     trains = {f"pretrained.{name}": pretrained.train for name, pretrained in project.pretrained.items()}
     trains |= {f"sweeps.{name}": sweep.train for name, sweep in project.sweeps.items()}
-    paired = {name for pair in project.pairs.values() for name in (pair.first, pair.second)}
-    trains |= {f"experiments.{name}": project.experiments[name].train for name in sorted(paired)}
+    again = {name for pair in project.pairs.values() for name in (pair.first, pair.second)} | set(project.seeds)
+    trains |= {f"experiments.{name}": project.experiments[name].train for name in sorted(again)}
     for key, train in trains.items():
         if max(train.processes, train.on("embedded").processes) > 1:
-            raise ParamsError(f"{key}.train.processes: pretraining, sweeps and pairs train in one process. Leave it out.")
+            raise ParamsError(f"{key}.train.processes: pretraining, sweeps, pairs and seeds train in one process. Leave it out.")
 
 
 def _check_explained(project: Project, name: str, explained: Explained) -> None:
     _check_choice(f"explain.{name}", name, list(project.experiments), "experiments")
     experiment = project.experiments[name]
-    for key, found, wanted in (
-        ("dataset", explained.dataset, experiment.train.dataset),
-        ("model", explained.model, experiment.train.model.name),
-        ("augmentation", explained.augmentation, experiment.train.augmentation.name),
-    ):
-        if found != wanted:
-            raise ParamsError(f"explain.{name}.{key}: is {found}, and experiments.{name} has {wanted}. Make them the same.")
     if experiment.task == "plane":
         raise ParamsError(f"explain.{name}: points in a plane have no pixels to attribute. Leave it out.")
     if (experiment.task == "segmentation") != (explained.look.region is not None):

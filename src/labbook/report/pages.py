@@ -17,7 +17,7 @@ from labbook.report.assignments import ASSIGNMENTS
 from labbook.report.principles import count_seen, tell_boundary, tell_pair
 from labbook.report.records import Gathered, PairRecord, PendingPair, Record, SweepRecord, of_overview, read_confusion
 from labbook.report.tables import environment_of, results_table, sweep_table
-from labbook.report.verdict import TOLERANCE, tell_reported
+from labbook.report.verdict import TOLERANCE, judge_seeds, tell_reported
 
 __all__ = ["Picture", "assignment_page", "compared", "experiment_page", "front_page", "pictures", "result_rows"]
 
@@ -112,6 +112,7 @@ def experiment_page(gathered: Gathered, rows: Rows, record: Record, shown: Mappi
     """
     counts = read_confusion(record)
     metrics = record.card["metrics"]
+    seeded = gathered.seeded.get(record.name)
     return {
         "record": record,
         "row": rows[record.name],
@@ -127,6 +128,8 @@ def experiment_page(gathered: Gathered, rows: Rows, record: Record, shown: Mappi
         "boundary": tell_boundary(metrics) if "boundary_pieces" in metrics else None,
         "pictures": shown,
         "trust": gathered.explained.get(record.name),
+        "seeded": seeded,
+        "among_seeds": judge_seeds(record.asked.reported, seeded["test_accuracy"]) if seeded and _official(gathered) else None,
         "settings": _settings(record),
         "layers": record.card["layers"],
         "neighbours": _neighbours(gathered.records, record),

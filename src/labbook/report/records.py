@@ -17,7 +17,7 @@ from labbook.params.sweep import Sweep
 
 __all__ = [
     "Gathered", "PairRecord", "Pending", "PendingPair", "PendingSweep", "Record", "SweepRecord",
-    "gather", "gather_all", "gather_explained", "gather_pairs", "gather_sweeps", "gather_timing", "of_overview",
+    "gather", "gather_all", "gather_explained", "gather_pairs", "gather_seeds", "gather_sweeps", "gather_timing", "of_overview",
     "read_confusion",
 ]  # fmt: skip
 
@@ -28,6 +28,7 @@ CARD = (
 HISTORY = ("epoch", "step", *(f"{split}_{figure}" for split in ("train", "val", "test") for figure in ("loss", "accuracy")))
 SWEEP = ("source", "value", "train_accuracy", "test_loss", "test_accuracy")
 EXPLAINED = ("source", "samples", "methods")
+SEEDED = ("source", "test_accuracy", "test_loss", "runs")
 TIMING = ("source", "seconds", "seconds_per_epoch", "finished", "processor", "cores", "python")
 
 
@@ -129,6 +130,7 @@ class Gathered:
         sweeps: likewise.
         pairs: likewise.
         explained: how far attributions can be trusted, by experiment.
+        seeded: test figures of each seed and of all together, by experiment.
     """
 
     source: str
@@ -136,6 +138,7 @@ class Gathered:
     sweeps: Sequence[SweepRecord | PendingSweep] = ()
     pairs: Sequence[PairRecord | PendingPair] = ()
     explained: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    seeded: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def records(self) -> list[Record]:
@@ -155,6 +158,7 @@ def gather_all(project: Project, root: Path = Path()) -> Gathered:
         gather_sweeps(project, root),
         gather_pairs(project, root),
         gather_explained(project, root),
+        gather_seeds(project, root),
     )
 
 
@@ -239,6 +243,21 @@ def gather_explained(project: Project, root: Path = Path()) -> dict[str, dict[st
     return found
 
 
+def gather_seeds(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
+    """Read the test figures of each experiment that was trained from several seeds on this data source.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    found = {}
+    for name in project.seeds:
+        path = root / f"metrics/seeds/{name}.json"
+        entry = read_json(path, SEEDED, f"Run `dvc repro seeds@{name}`.") if path.is_file() else None
+        if entry and entry["source"] == project.data.source:
+            found[name] = entry
+    return found
+
+
 def read_confusion(record: Record, root: Path = Path()) -> pd.DataFrame:
     """Read an experiment's confusion counts: a row for each actual class, a column for each predicted one.
 
@@ -254,16 +273,17 @@ def read_confusion(record: Record, root: Path = Path()) -> pd.DataFrame:
 
 
 def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Read seconds, date and machine of every experiment and sweep that was run on this data source.
+    """Read seconds, date and machine of every experiment, sweep and run of several seeds on this data source.
 
     Raises:
         DataError: a file is damaged.
     """
     timing = {}
-    stages = dict.fromkeys(project.experiments, "train") | dict.fromkeys(project.sweeps, "sweep")
+    stages = {name: f"train@{name}" for name in project.experiments} | {name: f"sweep@{name}" for name in project.sweeps}
+    stages |= {f"seeds@{name}": f"seeds@{name}" for name in project.seeds}
     for name, stage in stages.items():
         path = root / f"metrics/timing/{name}.json"
-        entry = read_json(path, TIMING, f"Run `dvc repro {stage}@{name}`.") if path.is_file() else None
+        entry = read_json(path, TIMING, f"Run `dvc repro {stage}`.") if path.is_file() else None
         if entry and entry["source"] == project.data.source:
             timing[name] = entry
     return timing

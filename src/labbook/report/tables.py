@@ -11,11 +11,11 @@ import pandas as pd
 from labbook.core.files import write_text
 from labbook.report.principles import principles_table
 from labbook.report.records import Gathered, PairRecord, Pending, Record, SweepRecord
-from labbook.report.verdict import TOLERANCE, judge, print_reported
+from labbook.report.verdict import TOLERANCE, judge, judge_seeds, print_reported
 
 __all__ = [
-    "comparison", "curve_points", "environment_of", "markdown", "results_table", "segmentation_table", "sweep_table",
-    "write_results",
+    "comparison", "curve_points", "environment_of", "markdown", "results_table", "seeds_table", "segmentation_table",
+    "sweep_table", "write_results",
 ]  # fmt: skip
 
 COLUMNS = (
@@ -153,6 +153,26 @@ def curve_points(records: Sequence[Record]) -> pd.DataFrame:
     return pd.concat([record.history.assign(experiment=record.name) for record in records], ignore_index=True)
 
 
+def seeds_table(gathered: Gathered) -> pd.DataFrame:
+    """Put one row an experiment that was trained from several seeds; what was reported stands there on official data alone."""
+    asked = {entry.name: entry.asked for entry in gathered.entries}
+    rows = []
+    for name, figures in gathered.seeded.items():
+        accuracies, reported = figures["test_accuracy"], asked[name].reported
+        row = {
+            "experiment": f"`{name}`",
+            "seeds": len(figures["runs"]),
+            "mean test accuracy": _accuracy(accuracies["mean"]),
+            "standard deviation": _accuracy(accuracies["deviation"]),
+            "95 % interval of the mean": f"{accuracies['low']:.4f} to {accuracies['high']:.4f}",
+            "of one run": f"{accuracies['run_low']:.4f} to {accuracies['run_high']:.4f}",
+        }
+        if gathered.source == "official":
+            row |= {"reported": print_reported(reported), "which is": judge_seeds(reported, accuracies) or ""}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def markdown(table: pd.DataFrame) -> str:
     """Print a table as Markdown, without a further library: text columns left, as they stand."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
@@ -191,4 +211,10 @@ def write_results(gathered: Gathered, folder: Path = Path("results")) -> None:
             "Points in a plane, the same on either data source; where the weights begin at zero, only the order is drawn anew."
         )
         parts += ["## Random starts", note, markdown(principles_table(started))]
+    if gathered.seeded:
+        note = (
+            "The same training from each of several seeds, which draw weights, order and dropout; the data stay the same. By "
+            "Student's t: the first interval holds the mean of all seeds with a probability of 95 %, the second one more run."
+        )
+        parts += ["## Several seeds", note, markdown(seeds_table(gathered))]
     write_text(folder / f"{source}.md", "\n\n".join(parts) + "\n")

@@ -13,7 +13,7 @@ __all__ = ["timing_table", "write_timing"]
 
 
 def timing_table(project: Project, timing: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Put one row an experiment or sweep; reported seconds stand beside ours on official data alone."""
+    """Put one row an experiment, sweep or run of several seeds; reported seconds stand beside ours on official data alone."""
     rows = []
     for name, entry in timing.items():
         experiment = project.experiments.get(name)
@@ -39,7 +39,7 @@ def write_timing(project: Project, timing: dict[str, dict[str, Any]], script: Pa
 
     Args:
         project: for what was reported.
-        timing: of each experiment and sweep.
+        timing: of each experiment, sweep and run of several seeds.
         script: beside the page.
         folder: of the tables.
     """

@@ -1,10 +1,11 @@
 """Ours beside theirs: how a reproduced test accuracy stands to what a report printed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labbook.params.project import Reported
 
-__all__ = ["TOLERANCE", "Verdict", "judge", "print_reported", "tell_reported"]
+__all__ = ["TOLERANCE", "Verdict", "judge", "judge_seeds", "print_reported", "tell_reported"]
 
 TOLERANCE = 0.003  # of accuracy: within 0.3 percentage points counts as the same
 
@@ -45,6 +46,24 @@ def judge(reported: Reported, accuracy: float, chance: float) -> Verdict:
     if gap > TOLERANCE:
         return Verdict(gap, "better", True)
     return Verdict(gap, "matched", True) if gap >= -TOLERANCE else Verdict(gap, "below", False)
+
+
+def judge_seeds(reported: Reported, accuracies: Mapping[str, float]) -> str | None:
+    """Say where the reported test accuracy lies among ours of several seeds; `None` when it is no figure on our data.
+
+    Args:
+        reported: what the report printed, of one run.
+        accuracies: ends of the intervals on the official test set, as `labbook.seeds.summarise` gives them.
+    """
+    theirs = reported.test_accuracy
+    if theirs is None or reported.kind == "other_data":
+        return None
+    if accuracies["low"] <= theirs <= accuracies["high"]:
+        return "inside the interval of the mean"
+    side = "above" if theirs > accuracies["high"] else "below"
+    if accuracies["run_low"] <= theirs <= accuracies["run_high"]:
+        return f"{side} the interval of the mean, inside that of one run"
+    return f"{side} both intervals"
 
 
 def print_reported(reported: Reported) -> str:
