@@ -297,7 +297,9 @@ def test_settings_that_do_not_go_with_several_processes_are_refused():
 def test_check_refuses_several_processes_in_sweeps_and_pairs(edit_params, block, change):
     group, name = block.split(".")
     edit_params(lambda values: values[group][name]["train"].update(change))
-    with pytest.raises(ParamsError, match=rf"{block}\.train\.processes: pretraining, sweeps, pairs and seeds train in one process"):
+    with pytest.raises(
+        ParamsError, match=rf"{block}\.train\.processes: pretraining, sweeps, pairs and seeds train in one process"
+    ):
         check_project()
 
 

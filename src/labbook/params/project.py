@@ -213,7 +213,9 @@ def _check_processes(project: Project) -> None:
     trains |= {f"experiments.{name}": project.experiments[name].train for name in sorted(again)}
     for key, train in trains.items():
         if max(train.processes, train.on("embedded").processes) > 1:
-            raise ParamsError(f"{key}.train.processes: pretraining, sweeps, pairs and seeds train in one process. Leave it out.")
+            raise ParamsError(
+                f"{key}.train.processes: pretraining, sweeps, pairs and seeds train in one process. Leave it out."
+            )
 
 
 def _check_explained(project: Project, name: str, explained: Explained) -> None:
