@@ -245,7 +245,7 @@ def test_another_list_of_seeds_reruns_that_stage_alone(pipeline):
     values = pipeline.params()
     values["seeds"]["mnist_mlp_100"]["seeds"] = [0, 2]
     pipeline.write_params(values)
-    assert pipeline.repro() == {"check", "seeds@mnist_mlp_100", "report", "timing"}
+    assert pipeline.repro() == {"check", "seeds@mnist_mlp_100", "figures", "report", "timing"}
     assert "seeds@mnist_mlp_100" in (pipeline.folder / "results/embedded-timing.csv").read_text()
     pipeline.write_params(small_params())
     pipeline.repro()

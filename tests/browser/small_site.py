@@ -21,6 +21,7 @@ KEPT = {
     ),
     "pairs": ("rings_relu",),
     "explain": ("mnist_cnn", "scenes_unet"),
+    "seeds": ("mnist_mlp_100",),
 }  # fmt: skip
 EPOCHS = {"mnist": 2, "cifar10": 1, "tiny_imagenet": 1, "rings": 250, "scenes": 1}
 NOT_RUN = {"tiny_imagenet", "tiny_wide", "resnet18"}  # an experiment is "not yet run", and neither is what it alone needs

@@ -138,11 +138,11 @@ def read_project(path: Path = PARAMS) -> Project:
         _check_sweep(values, name, sweep)
     for name, pair in project.pairs.items():
         _check_pair(project, name, pair)
-    _check_processes(project)
     for name, explained in project.explain.items():
         _check_explained(project, name, explained)
     for name in project.seeds:
         _check_choice(f"seeds.{name}", name, list(project.experiments), "experiments")
+    _check_processes(project)
     return project
 
 
