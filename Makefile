@@ -20,7 +20,7 @@ doctor: $(VENV)/installed  # `make doctor MEND=1` mends, `make doctor REMOTE=tea
 	python -m labbook.doctor $(if $(MEND),--mend) $(if $(REMOTE),--remote $(REMOTE))
 
 test: $(VENV)/installed
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	ruff format --check .

@@ -43,6 +43,11 @@ settings.register_profile("labbook", deadline=None, max_examples=50)  # a shared
 settings.load_profile("labbook")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
 @pytest.fixture(autouse=True)
 def _ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(DATA_ROOT, raising=False)
