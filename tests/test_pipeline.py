@@ -16,7 +16,7 @@ EXPERIMENTS = (
     "mnist_mlp_100", "mnist_mlp_2x50_numpy", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet", "rings_relu_random",
     "rings_relu_zero",
 )  # fmt: skip
-EXPLAINED = ("mnist_mlp_100", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet")
+EXPLAINED = ("mnist_mlp_100", "scenes_unet")
 OF_A_BLOCK = (
     "fetch", "prepare", "compose", "fetch_pretrained", "pretrain", "train", "evaluate", "sweep", "pair", "explain", "seeds",
 )  # fmt: skip
