@@ -93,4 +93,4 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
     cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()
-    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}."
+    return f"{cpu}, threads: {torch.get_num_threads()}, torch {torch.__version__}, Python {platform.python_version()}."
