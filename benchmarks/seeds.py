@@ -6,9 +6,8 @@ Three contenders take turns; each trains as many models for one epoch:
 alone    one after the other, by `labbook.training.engine.fit`, as the seeds stage does
 batched  all in one: a product of matrices for each model in one call (`baddbmm`), a convolution with a group for each model
 vmap     all in one, by `torch.func`, which takes any model
-The last two compute no figures of training, which the engine does, so they would gain less than the ratios say. What counts are
-seconds of the processor on one thread, as `params.yaml` has it: other work on the machine changes them less than a clock's.
-Images are random.
+What counts are seconds of the processor on one thread, as `params.yaml` has it: other work on the machine changes them less
+than a clock's. Images are random.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn import functional
 from turns import LR, engine_epoch, median, ratio, write_page
 
-from labbook.core.inference import Inputs, place
+from labbook.core.inference import Inputs, Tally, place
 from labbook.core.packed import Split
 from labbook.core.runtime import configure
 
@@ -39,14 +38,18 @@ def train_at_once(
     """Train for one epoch, each model on batches of its own: `forward` maps (K, N, C, H, W) to logits (K, N, classes)."""
     optimizer = torch.optim.SGD(parameters, lr=LR, fused=True)
     update = inspect.unwrap(type(optimizer).step)
+    tally = Tally()
     orders = torch.stack([torch.randperm(SAMPLES) for _ in range(MODELS)])
     for rows in torch.split(orders, batch, dim=1):
         for parameter in parameters:
             parameter.grad = None
-        logits = forward(images.index_select(0, rows.flatten()).unflatten(0, rows.shape))
-        (MODELS * functional.cross_entropy(logits.flatten(0, 1), labels[rows].flatten())).backward()
+        logits = forward(images.index_select(0, rows.flatten()).unflatten(0, rows.shape)).flatten(0, 1)
+        loss = functional.cross_entropy(logits, labels[rows].flatten())
+        (MODELS * loss).backward()
         with torch.no_grad():
             update(optimizer)
+        tally.add(loss, logits, labels[rows].flatten())
+    tally.read()
 
 
 def batched(models: Sequence[nn.Sequential]) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
@@ -59,12 +62,14 @@ def batched(models: Sequence[nn.Sequential]) -> tuple[Callable[[Tensor], Tensor]
         layers.append((twins[0], [tensor.requires_grad_() for tensor in stacked]))
 
     def forward(images: Tensor) -> Tensor:
-        maps = images.movedim(1, 0).flatten(1, 2).to(memory_format=torch.channels_last)  # (N, K × C, H, W), a group a model
+        maps = images  # (K, N, C, H, W); before a convolution (N, K × C, H, W), a group a model; after Flatten (K, N, features)
         for layer, weights in layers:
             if isinstance(layer, nn.Conv2d):
+                if maps is images:
+                    maps = images.movedim(1, 0).flatten(1, 2).to(memory_format=torch.channels_last)
                 maps = functional.conv2d(maps, *weights, padding=layer.padding, groups=MODELS)
             elif isinstance(layer, nn.Flatten):
-                maps = maps.unflatten(1, (MODELS, -1)).flatten(2).movedim(0, 1)
+                maps = images.flatten(2) if maps is images else maps.unflatten(1, (MODELS, -1)).flatten(2).movedim(0, 1)
             elif isinstance(layer, nn.Linear):
                 weight, bias = weights
                 maps = torch.baddbmm(bias.unsqueeze(1), maps, weight.transpose(1, 2))
