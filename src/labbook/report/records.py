@@ -234,13 +234,7 @@ def gather_explained(project: Project, root: Path = Path()) -> dict[str, dict[st
     Raises:
         DataError: a file is damaged.
     """
-    found = {}
-    for name in project.explain:
-        path = root / f"metrics/explain/{name}.json"
-        entry = read_json(path, EXPLAINED, f"Run `dvc repro explain@{name}`.") if path.is_file() else None
-        if entry and entry["source"] == project.data.source:
-            found[name] = entry
-    return found
+    return _read_own(project, {name: f"explain@{name}" for name in project.explain}, root / "metrics/explain", EXPLAINED)
 
 
 def gather_seeds(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
@@ -249,13 +243,7 @@ def gather_seeds(project: Project, root: Path = Path()) -> dict[str, dict[str, A
     Raises:
         DataError: a file is damaged.
     """
-    found = {}
-    for name in project.seeds:
-        path = root / f"metrics/seeds/{name}.json"
-        entry = read_json(path, SEEDED, f"Run `dvc repro seeds@{name}`.") if path.is_file() else None
-        if entry and entry["source"] == project.data.source:
-            found[name] = entry
-    return found
+    return _read_own(project, {name: f"seeds@{name}" for name in project.seeds}, root / "metrics/seeds", SEEDED)
 
 
 def read_confusion(record: Record, root: Path = Path()) -> pd.DataFrame:
@@ -278,20 +266,25 @@ def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, 
     Raises:
         DataError: a file is damaged.
     """
-    timing = {}
     stages = {name: f"train@{name}" for name in project.experiments} | {name: f"sweep@{name}" for name in project.sweeps}
     stages |= {f"seeds@{name}": f"seeds@{name}" for name in project.seeds}
-    for name, stage in stages.items():
-        path = root / f"metrics/timing/{name}.json"
-        entry = read_json(path, TIMING, f"Run `dvc repro {stage}`.") if path.is_file() else None
-        if entry and entry["source"] == project.data.source:
-            timing[name] = entry
-    return timing
+    return _read_own(project, stages, root / "metrics/timing", TIMING)
 
 
 def of_overview(records: list[Record]) -> list[Record]:
     """Choose the records whose test curves are compared in one figure: those of assignment B."""
     return [record for record in records if record.asked.assignment == "B" and record.history["test_accuracy"].notna().any()]
+
+
+def _read_own(project: Project, stages: Mapping[str, str], folder: Path, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read those files of a folder that are there and of this data source, by the names that `stages` maps to their stages."""
+    found = {}
+    for name, stage in stages.items():
+        path = folder / f"{name}.json"
+        entry = read_json(path, keys, f"Run `dvc repro {stage}`.") if path.is_file() else None
+        if entry and entry["source"] == project.data.source:
+            found[name] = entry
+    return found
 
 
 def _read_table(path: Path, columns: Sequence[str], mend: str, separator: str = "\t") -> pd.DataFrame:
