@@ -4,6 +4,8 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import dvc.dvcfile
@@ -14,18 +16,24 @@ from dvc.stage import PipelineStage, Stage
 from networkx import DiGraph
 
 from labbook.core.errors import LabbookError
+from labbook.core.reading import read
+from labbook.core.settings import read_runtime
+from labbook.core.stage import run
 from labbook.repro.entries import LateEntries, modify_whole
 from labbook.repro.machine import room
 from labbook.repro.parameters import keep_parsed_files
 from labbook.repro.readers import count_readers
-from labbook.repro.side_by_side import SideBySide
+from labbook.repro.side_by_side import AtWork, SideBySide
 from labbook.team.repository import check_host_keys
 
 
-def install(jobs: int, gpus: Sequence[str]) -> None:
-    """Let `dvc repro` in this process run `jobs` stages at a time, and write lock files now and then, and whole."""
+def install(jobs: int, gpus: Sequence[str], here: int | None = None, at_work: AtWork | None = None) -> None:
+    """Let `dvc repro` in this process run `jobs` stages at a time, and write lock files now and then, and whole.
+
+    The arguments are those of `SideBySide`.
+    """
     entries = LateEntries(ProjectFile.dump_stages)
-    side_by_side = SideBySide(jobs, gpus, entries.write)
+    side_by_side = SideBySide(jobs, gpus, entries.write, here, at_work)
     in_order = dvc.repo.reproduce._reproduce
 
     def reproduce(steps: list[Stage], graph: DiGraph | None = None, **options: Any) -> list[Stage]:
@@ -65,23 +73,41 @@ def start(*command: str) -> NoReturn:
     parser.add_argument(
         "-j", "--jobs", type=int, metavar="N", help="how many stages at a time; default: as many as cores, memory and GPUs hold"
     )
+    parser.add_argument(
+        "--cluster",
+        type=Path,
+        metavar="FILE",
+        help="let workers run trainings and what reads them, as FILE says: docs/cluster.md",
+    )
     arguments, others = parser.parse_known_args()
     if arguments.jobs is not None and arguments.jobs < 1:
         parser.error(f"--jobs: {arguments.jobs} is less than 1")
+    if arguments.cluster and not arguments.jobs:
+        parser.error("--cluster: say with --jobs how many stages are at work at a time, on all machines")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # whatever a command prints
     check_host_keys()  # where --pull fetches over SSH
     try:
-        held, shared = room()
+        threads, (held, shared) = read_runtime(read()).threads, room()
     except LabbookError:
-        held, shared = arguments.jobs or 1, []  # the check stage tells what is wrong
-    if arguments.jobs and arguments.jobs > held:
+        threads, held, shared = 1, arguments.jobs or 1, []  # the check stage tells what is wrong
+    if arguments.cluster:
+        run(lambda: install(arguments.jobs, shared, held, _workers(arguments.cluster, threads)))
+    else:
+        install(arguments.jobs or held, shared)
+    if not arguments.cluster and arguments.jobs and arguments.jobs > held:
         print(
             f"--jobs {arguments.jobs}: this machine holds {held} at a time; more may be slower, or too much for its memory",
             file=sys.stderr,
         )
-    install(arguments.jobs or held, shared)
     sys.exit(main(["--wait-for-lock", *command, *others]))
+
+
+def _workers(file: Path, threads: int) -> AtWork:
+    from labbook.cluster.settings import read_cluster
+    from labbook.cluster.workers import at_work
+
+    return partial(at_work, read_cluster(file), threads)
 
 
 if __name__ == "__main__":

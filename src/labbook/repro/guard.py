@@ -20,20 +20,23 @@ NAME = "LABBOOK_RUN"
 
 
 @contextmanager
-def guarded() -> Iterator[dict[str, str]]:
-    """Let commands end if we are killed; they are known by the environment variable that is given."""
-    mark = {NAME: str(os.getpid())}
+def guarded() -> Iterator[None]:
+    """Let what is started meanwhile end if we are killed; it is known by a variable of its environment."""
+    outer = os.environ.pop(NAME, None)  # another run's guard does not end ours
     process = subprocess.Popen(
-        [sys.executable, "-m", "labbook.repro.guard", *("=".join(item) for item in mark.items())],
+        [sys.executable, "-m", "labbook.repro.guard", f"{NAME}={os.getpid()}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # whoever ends all of our group does not end it
-        env={name: value for name, value in os.environ.items() if name != NAME},  # another run's guard does not end it
     )
+    os.environ[NAME] = str(os.getpid())
     try:
-        yield mark
+        yield
     finally:
+        del os.environ[NAME]
+        if outer is not None:
+            os.environ[NAME] = outer
         process.communicate(b"ended")
 
 

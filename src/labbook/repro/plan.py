@@ -36,6 +36,10 @@ class Plan:
         self.ran: set[Stage] = set()
         self.failed: dict[Stage, Exception] = {}
 
+    def upstream(self, stage: Stage) -> list[Stage]:
+        """Name the stages that make what `stage` depends on."""
+        return list(self._graph.successors(stage))
+
     def take(self, count: int) -> list[Stage]:
         """Take up to `count` stages that can run now, those with the longest way to the end first."""
         ready = sorted(

@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dvc.stage.run
+from dvc.repo import Repo
 from dvc.repo.reproduce import _raise_error, _reproduce_stage
 from dvc.stage import Stage
 from networkx import DiGraph
@@ -18,7 +19,12 @@ from labbook.repro.plan import Plan
 from labbook.repro.readers import forget_broken_lock
 from labbook.repro.show import Show, show
 
-__all__ = ["SideBySide"]
+if TYPE_CHECKING:
+    from labbook.cluster.workers import Workers
+
+__all__ = ["AtWork", "SideBySide"]
+
+AtWork = Callable[[Repo], AbstractContextManager["Workers | None"]]
 
 IDLE_SECONDS = 30
 
@@ -30,10 +36,28 @@ class SideBySide:
     thread whose turn it is holds that lock, and gives its turn away for as long as its command runs.
     """
 
-    def __init__(self, jobs: int, gpus: Sequence[str], when_idle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        jobs: int,
+        gpus: Sequence[str],
+        when_idle: Callable[[], None],
+        here: int | None = None,
+        at_work: AtWork | None = None,
+    ) -> None:
+        """Say what there is to work with.
+
+        Args:
+            jobs: stages at a time.
+            gpus: of this machine, which its commands share.
+            when_idle: called with the lock held, when no stage has ended for a while.
+            here: how many of the jobs run a command on this machine; default: all.
+            at_work: gives the workers of a cluster, which run the others.
+        """
         self._jobs = jobs
         self._commands = Commands(gpus if jobs > 1 else ())
-        self._when_idle = when_idle  # called with the lock held, when no stage has ended for a while
+        self._when_idle = when_idle
+        self._room = threading.Semaphore(here or jobs)
+        self._at_work: AtWork = at_work or (lambda repo: nullcontext())
         self._turn = threading.Lock()
 
     def reproduce(
@@ -64,7 +88,7 @@ class SideBySide:
             with self._turn, repo.lock:
                 if self._commands.interrupted:
                     return None
-                return repro_fn(stage, upstream=list(graph.successors(stage)), force=plan.forced[stage], **options)
+                return repro_fn(stage, upstream=plan.upstream(stage), force=plan.forced[stage], **options)
 
         def when_idle() -> None:
             with self._turn, repo.lock:
@@ -74,9 +98,10 @@ class SideBySide:
         try:
             with (
                 self._commands.ended_when_interrupted(),
-                guarded() as mark,
+                guarded(),
+                self._at_work(repo) as workers,
                 show(plan, self._jobs, lambda: self._commands.interrupted) as shown,
-                self._in_place_of_dvc(shown, mark),
+                self._in_place_of_dvc(plan, shown, workers),
             ):
                 self._go_through(plan, work, when_idle, shown)
         finally:
@@ -114,31 +139,42 @@ class SideBySide:
                             shown.end(stage.addressing, ran=ran)
 
     @contextmanager
-    def _in_place_of_dvc(self, shown: Show, mark: dict[str, str]) -> Iterator[None]:
+    def _in_place_of_dvc(self, plan: Plan, shown: Show, workers: "Workers | None") -> Iterator[None]:
         """Let DVC call ours for as long as stages run side by side."""
 
-        def run(executable: str | None, cmd: str, *, env: dict[str, str], **options: Any) -> None:
-            self._commands.run(shown, executable, cmd, env=env | mark, **options)
+        def run(executable: str | None, cmd: str, **options: Any) -> None:
+            self._commands.run(shown, executable, cmd, **options)
+
+        def without_turn(run_here: Callable[..., None]) -> Callable[..., None]:
+            @wraps(run_here)
+            def wrapper(stage: Stage, *args: Any, **kwargs: Any) -> None:
+                errand = workers.errand(stage, plan.upstream(stage), force=plan.forced[stage]) if workers else None
+                with self._turn_given_away(stage.repo):
+                    if workers and errand:
+                        workers.run(errand, shown, lambda: self._commands.interrupted)
+                    else:
+                        with self._room:
+                            run_here(stage, *args, **kwargs)
+                if errand:
+                    errand.check_out()
+
+            return wrapper
 
         usual = dvc.stage.run.unlocked_repo, dvc.stage.run._run
-        dvc.stage.run.unlocked_repo, dvc.stage.run._run = self._without_turn, run
+        dvc.stage.run.unlocked_repo, dvc.stage.run._run = without_turn, run
         try:
             yield
         finally:
             dvc.stage.run.unlocked_repo, dvc.stage.run._run = usual
 
-    def _without_turn(self, run: Callable[..., None]) -> Callable[..., None]:
-        """Wrap what runs a stage's command, in the place of DVC's `unlocked_repo`: others take their turn meanwhile."""
-
-        @wraps(run)
-        def wrapper(stage: Stage, *args: Any, **kwargs: Any) -> None:
-            stage.repo.lock.unlock()
-            stage.repo._reset()
-            self._turn.release()
-            try:
-                run(stage, *args, **kwargs)
-            finally:
-                self._turn.acquire()
-                stage.repo.lock.lock()
-
-        return wrapper
+    @contextmanager
+    def _turn_given_away(self, repo: Repo) -> Iterator[None]:
+        """Let others take their turn while a command runs, as DVC's `unlocked_repo` lets other processes."""
+        repo.lock.unlock()
+        repo._reset()
+        self._turn.release()
+        try:
+            yield
+        finally:
+            self._turn.acquire()
+            repo.lock.lock()

@@ -29,7 +29,7 @@ from voluptuous import Invalid
 
 from labbook.core.errors import LabbookError
 
-__all__ = ["Store", "cache_of", "digests", "needed", "parse", "remote_of", "speaking_to", "tree"]
+__all__ = ["Store", "cache_of", "digests", "listed", "needed", "parse", "remote_of", "speaking_to", "tree"]
 
 CACHE = "cache"
 LIBRARIES = ("aiobotocore", "aiohttp", "asyncssh", "botocore", "dvc_objects")  # whose errors tell of a server
@@ -72,6 +72,14 @@ class Store:
                     found[oid] = size
         return found
 
+    def holds(self, oids: Iterable[str]) -> set[str]:
+        """Name those of the objects that are there, without a listing of all."""
+
+        def exists(oid: str) -> bool:
+            return bool(self.files.exists(self.objects.oid_to_path(oid)))
+
+        return {oid for oid, there in in_threads(exists, oids, self.jobs).items() if there}
+
     def leftovers(self) -> list[str]:
         """List the temporary files that interrupted copies left."""
         return [path for path in _walk(self.files, self.objects.path) if path.endswith(".tmp")]
@@ -111,9 +119,9 @@ class Store:
                 self.objects.protect(path)  # type: ignore[no-untyped-call]
         return failed
 
-    def entries(self) -> dict[str, int]:
-        """List the run-cache: `<first two>/<key>/<value>`, with sizes in bytes."""
-        found = _walk(self.files, self.runs)
+    def entries(self, key: str | None = None) -> dict[str, int]:
+        """List the run-cache, all of it or what ran with one key: `<first two>/<key>/<value>`, with sizes in bytes."""
+        found = _walk(self.files, self.files.join(self.runs, key[:2], key) if key else self.runs)
         names = {self.files.as_posix(self.files.relpath(path, self.runs)): size for path, size in found.items()}
         return {name: size for name, size in names.items() if name.count("/") == 2 and not name.endswith(".tmp")}
 
@@ -235,10 +243,15 @@ def needed(repo: Repo, entries: Iterable[Mapping[str, Any]], *stores: Store) -> 
         for out in entry.get("outs", ()):
             if out.get("hash") == "md5":  # else as DVC 2 hashed it
                 found.setdefault(out["md5"], f"an earlier run of `{entry['cmd']}`")
-    for oid in [oid for oid in found if oid.endswith(".dir")]:
-        for _, _, info in tree(oid, *stores) or ():
-            found.setdefault(info.value, found[oid])
+    for oid in list(found):
+        for file in listed(oid, *stores):
+            found.setdefault(file, found[oid])
     return found
+
+
+def listed(oid: str, *stores: Store) -> set[str]:
+    """Name the files that a directory lists; nothing for a file, or for a directory that no store has whole."""
+    return {info.value for _, _, info in tree(oid, *stores) or ()} if oid.endswith(".dir") else set()
 
 
 def tree(oid: str, *stores: Store) -> Tree | None:

@@ -10,7 +10,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 
 from labbook.core.errors import LabbookError
-from labbook.team.store import Store, cache_of, needed, parse, remote_of, speaking_to, tree
+from labbook.team.store import cache_of, listed, needed, parse, remote_of, speaking_to
 
 __all__ = ["pull", "push"]
 
@@ -39,7 +39,7 @@ def push(repo: Repo, name: str | None) -> str:
         whole = set(there) - set(missing)
         for oids in ([oid for oid in missing if not oid.endswith(".dir")], [oid for oid in missing if oid.endswith(".dir")]):
             # A directory that is there without one of its files would be taken for whole.
-            group = [oid for oid in oids if oid not in damaged and _files(oid, cache) <= whole]
+            group = [oid for oid in oids if oid not in damaged and listed(oid, cache) <= whole]
             failed = remote.put(cache.files, {oid: cache.objects.oid_to_path(oid) for oid in group})
             problems += [f"{oid} of {makers[oid]}: not sent: {_reason(error)}" for oid, error in failed.items()]
             whole |= set(group) - failed.keys()
@@ -95,11 +95,6 @@ def pull(repo: Repo, name: str | None) -> str:
             raise LabbookError(f"all was fetched, but not all checked out: {_reason(error)}") from error
     came = len(now.keys() - here.keys())
     return f"{remote.name}: {came} objects and {len(good)} runs fetched{_lost(oid for oid in makers if oid not in now)}"
-
-
-def _files(oid: str, cache: Store) -> set[str]:
-    """Name what a directory lists; nothing for a file."""
-    return {info.value for _, _, info in tree(oid, cache) or ()} if oid.endswith(".dir") else set()
 
 
 def _lost(oids: Iterable[str]) -> str:

@@ -1,0 +1,80 @@
+"""The working tree as a commit that no branch knows: workers run what lies here, committed or not."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import gethostname
+
+from labbook.core.errors import LabbookError
+
+__all__ = ["Snapshot", "snapshot"]
+
+IDENTITY = {"GIT_AUTHOR_NAME": "labbook", "GIT_AUTHOR_EMAIL": "labbook@localhost"}
+IDENTITY |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in IDENTITY.items()}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A commit, and where it can be fetched."""
+
+    repository: str
+    ref: str
+
+    def bring(self, clone: Path) -> None:
+        """Make `clone` that commit, new or over an earlier one; what git ignores stays, such as data that were fetched.
+
+        Raises:
+            LabbookError: git says why not.
+        """
+        if not (clone / ".git").exists():
+            clone.mkdir(parents=True, exist_ok=True)
+            _git("init", "--quiet", cwd=clone)
+        _git("fetch", "--quiet", "--depth=1", "--no-tags", self.repository, self.ref, cwd=clone)
+        _git("checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", cwd=clone)
+        _git("clean", "--quiet", "--force", "-d", cwd=clone)
+
+
+@contextmanager
+def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
+    """Commit the files of the working tree, untracked ones too, but for those that git ignores.
+
+    Args:
+        root: of the working tree.
+        repository: where workers fetch from: a URL that git knows; `None` for `root` itself.
+
+    Raises:
+        LabbookError: git says why not.
+    """
+    ref = f"refs/labbook/{gethostname()}-{os.getpid()}"
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        head = _git("rev-parse", "HEAD", cwd=root)
+        _git("read-tree", "HEAD", cwd=root, **index)
+        _git("add", "--all", cwd=root, **index)
+        tree = _git("write-tree", cwd=root, **index)
+    commit = _git("commit-tree", tree, "-p", head, "-m", "Working tree", cwd=root, **IDENTITY)
+    _git("update-ref", ref, commit, cwd=root)
+    if repository:
+        _git("push", "--quiet", "--force", repository, f"{ref}:{ref}", cwd=root)
+    try:
+        yield Snapshot(repository or str(root.resolve()), ref)
+    finally:
+        _git("update-ref", "-d", ref, cwd=root)
+        if repository:
+            _git("push", "--quiet", "--delete", repository, ref, cwd=root)
+
+
+def _git(*arguments: str, cwd: Path, **environment: str) -> str:
+    try:
+        ended = subprocess.run(
+            ["git", *arguments], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise LabbookError("git: not found. Workers fetch the code by it; install it.") from error
+    if ended.returncode:
+        raise LabbookError(f"git {arguments[0]}, in {cwd}: {' '.join(ended.stderr.split())}")
+    return ended.stdout.strip()

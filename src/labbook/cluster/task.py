@@ -1,0 +1,96 @@
+"""One stage on a worker's machine: what submitit sends there, and calls there."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from signal import SIGKILL
+from socket import gethostname
+from typing import Any
+
+import submitit
+
+from labbook.cluster.snapshot import Snapshot
+from labbook.repro.guard import guarded
+
+__all__ = ["Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage, and all that a machine has to know that runs it."""
+
+    stage: str
+    snapshot: Snapshot
+    inputs: Mapping[str, str]  # by path, the object that is to lie there
+    remote: str
+    configuration: Mapping[str, Any]  # of the remote
+    folder: str
+
+    def __call__(self) -> tuple[int, str]:
+        """Run the stage in a clone of its own, and send what it made.
+
+        Returns:
+            The exit status, and the name of the entry in the run-cache, empty if it failed.
+        """
+        place = Path(os.path.expandvars(self.folder)).expanduser()
+        here = place / gethostname()
+        with _free_clone(here) as (clone, lock):
+            self.snapshot.bring(clone)
+            answer = clone / ".dvc/tmp/entry"
+            answer.unlink(missing_ok=True)
+            _link(clone / ".checkpoints", place / "checkpoints")  # a training that was moved to another machine goes on there
+            request = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
+            request |= {"remote": self.remote, "configuration": dict(self.configuration), "answer": str(answer)}
+            status = _run([sys.executable, "-m", "labbook.cluster.worker", json.dumps(request)], clone, lock)
+            return status, answer.read_text() if status == 0 else ""
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Let submitit put this back into the queue, when the time is up or others go first."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@contextmanager
+def _free_clone(here: Path) -> Iterator[tuple[Path, int]]:
+    """Give the first clone of this machine with which nobody works, a new one if there is none, and its lock.
+
+    A process that inherits the lock holds it too: who is killed may leave somebody behind that still works there.
+    """
+    here.mkdir(parents=True, exist_ok=True)
+    for number in count():
+        with (here / f"{number}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield here / str(number), file.fileno()
+            return
+
+
+def _link(link: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(folder.resolve())
+
+
+def _run(command: list[str], clone: Path, lock: int) -> int:
+    """Run with the code of the clone, to the end of it or of us."""
+    paths = os.pathsep.join(filter(None, (str(clone / "src"), os.environ.get("PYTHONPATH"))))
+    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # `python` is ours, as for make
+    with guarded():
+        environment = os.environ | {"PYTHONPATH": paths, "PATH": programs}
+        process = subprocess.Popen(
+            command, cwd=clone, env=environment, stdin=subprocess.DEVNULL, pass_fds=(lock,), process_group=0
+        )
+        try:
+            return process.wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, SIGKILL)  # its own guard ends what the stage started
+                process.wait()

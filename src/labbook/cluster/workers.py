@@ -1,0 +1,216 @@
+"""The workers of a cluster, as the run that gives them stages sees them."""
+
+import os
+import shutil
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dvc.repo import Repo
+from dvc.stage import Stage
+from dvc.stage.cache import _can_hash, _get_stage_hash
+from dvc.stage.exceptions import StageCmdFailedError
+from dvc.utils import relpath
+
+from labbook.cluster.exchange import Exchange
+from labbook.cluster.settings import Cluster
+from labbook.cluster.snapshot import Snapshot, snapshot
+from labbook.core.errors import LabbookError, ParamsError
+from labbook.repro.show import Show
+
+__all__ = ["Errand", "Workers", "at_work"]
+
+MINUTES = 240  # of a job, unless the settings say otherwise; then it goes on in a new one, from its checkpoint
+PAUSE = 0.5  # seconds
+PATIENCE = 20  # seconds for a job to end that was cancelled
+
+
+class Workers:
+    """Those that take stages now; any thread may give one."""
+
+    def __init__(self, cluster: Cluster, threads: int, repo: Repo, tree: Snapshot) -> None:
+        """Reach the remote and the engine.
+
+        Args:
+            cluster: its settings.
+            threads: of a stage, for each of which it gets a core.
+            repo: of the run.
+            tree: what workers run.
+
+        Raises:
+            LabbookError: one of the two cannot be used.
+        """
+        self._cluster = cluster
+        self._exchange = Exchange(repo, cluster.remote)
+        self._remote = self._exchange.remote.label
+        self._configuration = dict(repo.config["remote"][self._remote])
+        self._tree = tree
+        self._executors = {kind: _executor(cluster, threads, kind) for kind in cluster.stages}
+        self._one_at_a_time = threading.Lock()
+
+    def errand(self, stage: Stage, upstream: Iterable[Stage], *, force: bool) -> "Errand | None":
+        """Say what a worker has to do; `None` for a stage that runs here.
+
+        The caller holds DVC's lock on the repository.
+
+        Args:
+            stage: which.
+            upstream: the stages that make what it depends on.
+            force: run it even if the remote has what it makes.
+        """
+        if force:
+            stage.save_deps()  # DVC has not
+        if _kind(stage) not in self._executors or not _in_run_cache(stage):
+            return None
+        outs = [
+            out for other in upstream for out in other.outs if any(_overlap(out.fs_path, dep.fs_path) for dep in stage.deps)
+        ]
+        inputs = {relpath(out.fs_path, stage.repo.root_dir): out.hash_info.value for out in outs if out.hash_info}
+        # What git tracks is in the snapshot, unless it is new; what is new is in the cache, for the run-cache.
+        needless = {out.hash_info.value for out in outs if not out.use_cache} - self._exchange.here(inputs.values())
+        inputs = {path: oid for path, oid in inputs.items() if oid not in needless}
+        return Errand(stage, _get_stage_hash(stage), inputs, force)
+
+    def run(self, errand: "Errand", shown: Show, interrupted: Callable[[], bool]) -> None:
+        """Have a stage run, unless the remote has what it makes, and bring that into the cache.
+
+        Args:
+            errand: for which stage.
+            shown: hears what it prints.
+            interrupted: whether to give up.
+
+        Raises:
+            StageCmdFailedError: the exit status of its command is not 0.
+            LabbookError: no worker could run it, or no result came.
+        """
+        stage = errand.stage
+        errand.entry = None if errand.force else self._exchange.take(errand.key)
+        if errand.entry:
+            return
+        self._exchange.lend(errand.inputs.values())
+        shown.begin(stage.addressing)
+        status, name = self._run(errand, shown, interrupted)
+        if status:
+            raise StageCmdFailedError(stage.cmd, status)
+        errand.entry = self._exchange.take(errand.key, name)
+        if not errand.entry:
+            raise LabbookError(
+                f"{stage.addressing}: a worker ran it and {self._exchange.remote.name} does not have what it made, or what it "
+                f"read there was not what lies here. Run it once more; then `python -m labbook.doctor --remote {self._remote}`."
+            )
+
+    def _run(self, errand: "Errand", shown: Show, interrupted: Callable[[], bool]) -> tuple[int, str]:
+        from labbook.cluster.task import Task  # needs submitit
+
+        stage = errand.stage
+        task = Task(stage.addressing, self._tree, errand.inputs, self._remote, self._configuration, self._cluster.folder)
+        with self._one_at_a_time:
+            job = self._executors[_kind(stage)].submit(task)
+        shown.line(stage.addressing, f"waits as job {job.job_id}")
+        try:
+            for line in _lines(job, interrupted):
+                shown.line(stage.addressing, line)
+        finally:
+            if not job.done():
+                _cancel(job)
+        if interrupted():
+            raise StageCmdFailedError(stage.cmd, 130)
+        try:
+            status, name = job.result()
+        except Exception as error:  # of submitit, or what it carried here
+            raise LabbookError(
+                f"{stage.addressing}: job {job.job_id} was lost ({job.state}). What it said is in {job.paths.stdout}. "
+                "When the cluster is well, run the same again; a training goes on from its checkpoint."
+            ) from error
+        if status == 0:
+            shutil.rmtree(job.paths.folder, ignore_errors=True)
+        return status, name
+
+
+@dataclass
+class Errand:
+    """A stage that a worker runs."""
+
+    stage: Stage
+    key: str  # of its run, in the run-cache
+    inputs: Mapping[str, str]  # by path, the objects of other stages that it reads
+    force: bool
+    entry: dict[str, Any] | None = None  # of the run-cache: what it made
+
+    def check_out(self) -> None:
+        """Put what it made into its place. The caller holds DVC's lock on the repository."""
+        self.stage.repo.stage_cache._create_stage(self.entry, wdir=self.stage.wdir).checkout()
+
+
+@contextmanager
+def at_work(cluster: Cluster, threads: int, repo: Repo) -> Iterator[Workers]:
+    """Let workers take stages of a repository.
+
+    Raises:
+        LabbookError: the code cannot be given to them, or the remote or the engine cannot be used.
+    """
+    with snapshot(Path(repo.root_dir), cluster.repository) as tree:
+        yield Workers(cluster, threads, repo, tree)
+
+
+def _executor(cluster: Cluster, threads: int, kind: str) -> Any:
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "WARNING")  # here and, as jobs inherit it, there
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise LabbookError("submitit: not installed. `pip install submitit` brings it.") from error
+    try:
+        executor = submitit.AutoExecutor(cluster.logs / "%j", cluster=cluster.executor)
+    except RuntimeError as error:
+        raise LabbookError(f"executor: {cluster.executor}: {error} `executor: local` runs workers on this machine.") from error
+    usual = {"timeout_min": MINUTES, "cpus_per_task": threads, "name": f"labbook-{kind}", "stderr_to_stdout": True}
+    try:
+        with warnings.catch_warnings(action="error"):  # it warns of a parameter that it passes over
+            executor.update_parameters(**usual | cluster.parameters | cluster.stages[kind])
+    except (AssertionError, NameError, TypeError, ValueError, Warning) as error:
+        raise ParamsError(f"parameters of {kind}: {' '.join(str(error).split())}") from error
+    return executor
+
+
+def _lines(job: Any, interrupted: Callable[[], bool]) -> Iterator[str]:
+    """Give what a job prints, until it has ended or is not to go on."""
+    begun = ""
+    with ExitStack() as stack:
+        log: IO[str] | None = None
+        done = False
+        while not done and not interrupted():
+            done = job.done()
+            if log is None and job.paths.stdout.exists():
+                log = stack.enter_context(job.paths.stdout.open(encoding="utf-8", errors="replace"))
+            *whole, begun = (begun + (log.read() if log else "")).split("\n")
+            yield from whole
+            time.sleep(0 if done else PAUSE)
+    if begun:
+        yield begun
+
+
+def _cancel(job: Any) -> None:
+    with suppress(Exception):  # it may have ended; the run ends in any case
+        job.cancel()
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and not job.done():
+        time.sleep(PAUSE)
+
+
+def _in_run_cache(stage: Stage) -> bool:
+    """Say whether DVC writes down what such a stage made."""
+    return _can_hash(stage) and all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
+
+
+def _kind(stage: Stage) -> str:
+    name: str = stage.addressing
+    return name.partition("@")[0]

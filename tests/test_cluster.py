@@ -1,0 +1,255 @@
+"""`labbook repro --cluster` with real workers: processes that share nothing but the remote."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from labbook.cluster.settings import KINDS, read_cluster
+from labbook.core.errors import ParamsError
+
+ROOT = Path(__file__).parents[1]
+SAY_WHERE = 'echo "$PWD $DVC_STAGE" >> "$DIARY"'
+PIPELINE = {
+    "draw": {
+        "cmd": f"{SAY_WHERE} && mkdir -p drawn && seq $(cat size) > drawn/all && echo a > drawn/one",
+        "deps": ["size"],
+        "outs": ["drawn"],
+    },
+    "train": {
+        "foreach": ["left", "right"],
+        "do": {
+            "cmd": SAY_WHERE + " && ${way} && cat drawn/* new > trained-${item} && wc -l < new > lines-${item}.json",
+            "deps": ["drawn", "new"],
+            "params": ["way"],
+            "outs": ["trained-${item}"],
+            "metrics": [{"lines-${item}.json": {"cache": False}}],
+        },
+    },
+    "evaluate": {
+        "cmd": f"{SAY_WHERE} && mkdir -p judged && cat trained-left lines-right.json > judged/both && touch judged/done",
+        "deps": ["trained-left", "lines-right.json"],
+        "outs": ["judged"],
+    },
+    "report": {
+        "cmd": f"{SAY_WHERE} && wc judged/* trained-right > report",
+        "deps": ["judged", "trained-right"],
+        "outs": ["report"],
+    },
+}
+OUTPUTS = ("drawn/all", "drawn/one", "trained-left", "trained-right", "lines-left.json", "judged/both", "judged/done", "report")
+
+
+class Project:
+    """A clone; its stages write into a diary where they ran."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.diary = folder.parent / f"{folder.name}.diary"
+        self.environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DIARY": str(self.diary)}
+
+    def line(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "labbook", "repro", "--jobs", "3", *arguments]
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.line("--cluster", "cluster.yaml", *arguments),
+            cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread here holds a lock
+        )  # fmt: skip
+
+    def on_cluster(self, *arguments: str, fails: bool = False) -> str:
+        with self.start(*arguments) as process:
+            told, _ = process.communicate(timeout=120)
+        assert (process.returncode != 0) == fails, told
+        return told
+
+    def alone(self) -> None:
+        subprocess.run(self.line(), cwd=self.folder, env=self.environment, check=True, capture_output=True)
+
+    def where(self) -> dict[str, str]:
+        """By stage, the folder in which it ran last."""
+        lines = self.diary.read_text().splitlines() if self.diary.exists() else []
+        return {stage: place for place, stage in map(str.split, lines)}
+
+    def set(self, **values: object) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(values))
+
+    def outputs(self) -> dict[str, bytes]:
+        return {name: (self.folder / name).read_bytes() for name in (*OUTPUTS, "dvc.lock")}
+
+    def await_stage(self, stage: str, within: float = 60) -> list[psutil.Process]:
+        """Wait until a stage runs, and give the processes of ours, which know the diary."""
+        deadline = time.monotonic() + within
+        while stage not in self.where():
+            assert time.monotonic() < deadline, f"{stage} did not begin"
+            time.sleep(0.05)
+        return self.processes()
+
+    def processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid != os.getpid() and process.environ().get("DIARY") == str(self.diary):
+                    found.append(process)
+            except psutil.Error:
+                pass
+        return found
+
+    def copy(self, name: str) -> "Project":
+        """What git knows and what lies beside it uncommitted, and nothing of DVC's."""
+        folder = self.folder.with_name(name)
+        kept = shutil.ignore_patterns("cache", "tmp", *{path.split("/")[0] for path in OUTPUTS}, "lines-*", "dvc.lock")
+        shutil.copytree(self.folder, folder, ignore=kept)
+        return Project(folder)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Project:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    folder = tmp_path / "ours"
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc/config").write_text(f"[core]\n    remote = team\n['remote \"team\"']\n    url = {tmp_path / 'remote'}\n")
+    (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": PIPELINE}, sort_keys=False))
+    (folder / "cluster.yaml").write_text(f"executor: local\nfolder: {tmp_path / 'workers'}\n")
+    (folder / "size").write_text("100\n")
+    made = Project(folder)
+    made.set(way="true")
+    for line in (("init", "-q"), ("add", "-A"), ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")):
+        subprocess.run(["git", *line], cwd=folder, check=True)
+    (folder / "new").write_text("no commit has this\n")
+    return made
+
+
+def test_workers_make_what_one_machine_makes(project):
+    alone = project.copy("alone")
+    alone.alone()
+    project.on_cluster()
+    assert project.outputs() == alone.outputs()
+    trained = {stage: place for stage, place in project.where().items() if Path(place) != project.folder}
+    assert trained.keys() == {"train@left", "train@right", "evaluate"}
+    assert project.where().keys() - trained.keys() == {"draw", "report"}
+    # They worked at once, each in a clone of its own, and left nothing behind.
+    assert trained["train@left"] != trained["train@right"]
+    assert not project.processes()
+    assert not list((project.folder / ".git/refs/labbook").glob("*"))
+
+    # Whoever asks for the same later gets it from the remote.
+    other = project.copy("other")
+    other.on_cluster()
+    assert other.where().keys() == {"draw", "report"}
+    assert other.outputs() == alone.outputs()
+
+    # What is changed runs again, from metrics that lie in git, with files that clones have from before.
+    for changed in (project, alone):
+        changed.set(way="sleep 0")
+        (changed.folder / "size").write_text("50\n")
+    (other.folder / "size").write_text("50\n")
+    alone.alone()
+    project.on_cluster()
+    assert project.outputs() == alone.outputs()
+    other.on_cluster("--force", "--single-item", "draw")
+    assert other.where()["draw"] == str(other.folder)
+
+
+def test_one_that_fails_says_why_and_the_others_go_on(project):
+    project.set(way='test "$DVC_STAGE" = train@right || { echo no data today; exit 3; }; true')
+    told = project.on_cluster("--keep-going", fails=True)
+    assert "[train@left] no data today" in told
+    assert "failed to reproduce" in told
+    assert "Traceback" not in told
+    assert (project.folder / "trained-right").exists()
+    assert not (project.folder / "trained-left").exists()
+
+
+def test_a_worker_that_is_lost_is_told_of(project):
+    project.set(way="sleep 60")
+    with project.start("train@left") as process:
+        for other in project.await_stage("train@left"):
+            if "submitit.core._submit" in " ".join(other.cmdline()):
+                other.kill()
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode
+    assert "was lost" in told
+    assert "Traceback" not in told
+    project.set(way="true")
+    project.on_cluster("train@left")
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_run(project, end):
+    project.set(way="sleep 60")
+    with project.start("train@left") as process:
+        project.await_stage("train@left")
+        process.send_signal(end)
+        process.communicate(timeout=60)
+    assert process.returncode
+    deadline = time.monotonic() + 20
+    while project.processes():
+        assert time.monotonic() < deadline, [other.cmdline() for other in project.processes()]
+        time.sleep(0.1)
+    project.set(way="true")
+    project.on_cluster("train@left")
+
+
+def test_a_job_whose_time_is_up_goes_back_into_the_queue(project):
+    project.set(way="mkdir -p .checkpoints && { test -f .checkpoints/epoch || { touch .checkpoints/epoch; sleep 60; }; }; true")
+    with project.start("train@left") as process:
+        for other in project.await_stage("train@left"):
+            if "submitit.core._submit" in " ".join(other.cmdline()):
+                other.send_signal(signal.SIGUSR2)  # as Slurm does, some time before the end
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert len(project.diary.read_text().splitlines()) == 3  # draw, and train@left twice
+
+
+def test_what_came_damaged_is_not_used(project):
+    project.on_cluster("train@left")
+    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+    oid = next(out["md5"] for out in lock["train@left"]["outs"] if out["path"] == "trained-left")
+    theirs = project.folder.parent / "remote/files/md5" / oid[:2] / oid[2:]
+    theirs.chmod(0o644)
+    theirs.write_bytes(theirs.read_bytes()[:-1] + b"!")
+    other = project.copy("other")
+    told = other.on_cluster("train@left", fails=True)
+    assert f"{oid} came damaged" in told
+    assert "Traceback" not in told
+    assert not (other.folder / "trained-left").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("executor: slum", "executor: 'slum' will not do"),
+        ("excutor: local", "unknown key; did you mean 'executor'?"),
+        ("executor: local\nparameters: {partition: gpu}", "parameters of"),
+        ("executor: local\nremote: elsewhere", "elsewhere"),
+        ("executor: local\nrepository: /not/there.git", "git push"),
+        pytest.param(
+            "executor: slurm", "srun", marks=pytest.mark.skipif(bool(shutil.which("srun")), reason="this machine has Slurm")
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(project, text, says):
+    (project.folder / "cluster.yaml").write_text(text)
+    told = project.on_cluster("draw", fails=True)
+    assert says in told
+    assert "Traceback" not in told
+    assert not project.where()
+
+
+def test_workers_run_the_kinds_that_the_pipeline_has():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert set(KINDS) <= stages.keys()
+    missing = Path("nowhere.yaml")
+    with pytest.raises(ParamsError, match=r"nowhere\.yaml: not found"):
+        read_cluster(missing)
