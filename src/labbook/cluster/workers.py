@@ -122,11 +122,11 @@ class Workers:
             raise StageCmdFailedError(stage.cmd, 130)
         try:
             status, name = job.result()
-        except Exception as error:  # of submitit, or what it carried here
+        except Exception:  # of submitit, or what it carried here: a traceback, which the log has too
             raise LabbookError(
-                f"{stage.addressing}: job {job.job_id} was lost ({job.state}). What it said is in {job.paths.stdout}. "
+                f"{stage.addressing}: job {job.job_id} was lost. What it said is in {job.paths.stdout}. "
                 "When the cluster is well, run the same again; a training goes on from its checkpoint."
-            ) from error
+            ) from None
         if status == 0:
             shutil.rmtree(job.paths.folder, ignore_errors=True)
         return status, name
