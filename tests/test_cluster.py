@@ -158,12 +158,19 @@ def test_workers_make_what_one_machine_makes(project):
     for changed in (project, alone):
         changed.set(way="sleep 0")
         (changed.folder / "size").write_text("50\n")
-    (other.folder / "size").write_text("50\n")
     alone.alone()
     project.on_cluster()
     assert project.outputs() == alone.outputs()
-    other.on_cluster("--force", "--single-item", "draw")
-    assert other.where()["draw"] == str(other.folder)
+
+    # The code may come by way of a server.
+    bare = project.folder.with_name("server.git")
+    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    with (other.folder / "cluster.yaml").open("a") as settings:
+        settings.write(f"repository: {bare}\n")
+    other.set(way="sleep 0.1")
+    other.on_cluster("train@left")
+    assert Path(other.where()["train@left"]) != other.folder
+    assert not [path for path in (bare / "refs").rglob("*") if path.is_file()]
 
 
 def test_one_that_fails_says_why_and_the_others_go_on(project):
@@ -180,7 +187,7 @@ def test_a_worker_that_is_lost_is_told_of(project):
     project.set(way="sleep 60")
     with project.start("train@left") as process:
         project.await_stage("train@left").kill()
-        told, _ = process.communicate(timeout=60)
+        told, _ = process.communicate(timeout=200)
     assert process.returncode
     assert "was lost" in told
     assert "Traceback" not in told

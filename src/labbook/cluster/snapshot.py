@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 
+import psutil
+
 from labbook.core.errors import LabbookError
 
 __all__ = ["Snapshot", "snapshot"]
 
 IDENTITY = {"GIT_AUTHOR_NAME": "labbook", "GIT_AUTHOR_EMAIL": "labbook@localhost"}
 IDENTITY |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in IDENTITY.items()}
+
+
+OURS = f"refs/labbook/{gethostname()}-"  # and a process
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
     Raises:
         LabbookError: git says why not.
     """
-    ref = f"refs/labbook/{gethostname()}-{os.getpid()}"
+    for ref in _left_behind(root):
+        _git("update-ref", "-d", ref, cwd=root)
+    ref = f"{OURS}{os.getpid()}"
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         head = _git("rev-parse", "HEAD", cwd=root)
@@ -66,6 +73,12 @@ def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
         _git("update-ref", "-d", ref, cwd=root)
         if repository:
             _git("push", "--quiet", "--delete", repository, ref, cwd=root)
+
+
+def _left_behind(root: Path) -> list[str]:
+    """Name what runs left that were killed; jobs of theirs that still wait end when they look for it."""
+    refs = _git("for-each-ref", "--format=%(refname)", f"{OURS}*", cwd=root).split()
+    return [ref for ref in refs if not psutil.pid_exists(int(ref.removeprefix(OURS)))]
 
 
 def _git(*arguments: str, cwd: Path, **environment: str) -> str:

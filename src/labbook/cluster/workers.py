@@ -1,7 +1,9 @@
 """The workers of a cluster, as the run that gives them stages sees them."""
 
+import logging
 import os
 import shutil
+import subprocess
 import threading
 import time
 import warnings
@@ -27,6 +29,7 @@ __all__ = ["Errand", "Workers", "at_work"]
 
 MINUTES = 240  # of a job, unless the settings say otherwise; then it goes on in a new one, from its checkpoint
 PAUSE = 0.5  # seconds
+SECOND_LOOK = 30  # seconds
 PATIENCE = 20  # seconds for a job to end that was cancelled
 
 
@@ -113,14 +116,17 @@ class Workers:
             job = self._executors[_kind(stage)].submit(task)
         shown.line(stage.addressing, f"waits as job {job.job_id}")
         try:
-            for line in _lines(job, interrupted):
+            for line in _lines(job, self._cluster.executor, interrupted):
                 shown.line(stage.addressing, line)
-        finally:
-            if not job.done():
-                _cancel(job)
+        except BaseException:
+            _cancel(job)
+            raise
         if interrupted():
+            _cancel(job)
             raise StageCmdFailedError(stage.cmd, 130)
         try:
+            if not job.done():
+                raise LabbookError
             status, name = job.result()
         except Exception:  # of submitit, or what it carried here: a traceback, which the log has too
             raise LabbookError(
@@ -164,6 +170,7 @@ def _executor(cluster: Cluster, threads: int, kind: str) -> Any:
         import submitit
     except ModuleNotFoundError as error:
         raise LabbookError("submitit: not installed. `pip install submitit` brings it.") from error
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # a warning each time that Slurm keeps no accounts
     try:
         executor = submitit.AutoExecutor(cluster.logs / "%j", cluster=cluster.executor)
     except RuntimeError as error:
@@ -177,14 +184,18 @@ def _executor(cluster: Cluster, threads: int, kind: str) -> Any:
     return executor
 
 
-def _lines(job: Any, interrupted: Callable[[], bool]) -> Iterator[str]:
-    """Give what a job prints, until it has ended or is not to go on."""
+def _lines(job: Any, executor: str, interrupted: Callable[[], bool]) -> Iterator[str]:
+    """Give what a job prints, until it has ended, is lost or is not to go on."""
     begun = ""
+    look_again, gone = time.monotonic() + SECOND_LOOK, False
     with ExitStack() as stack:
         log: IO[str] | None = None
         done = False
         while not done and not interrupted():
             done = job.done()
+            if time.monotonic() > look_again:
+                look_again, missing = time.monotonic() + SECOND_LOOK, not done and executor == "slurm" and _is_gone(job)
+                done, gone = done or (gone and missing), missing  # twice, as a disk that all see may be late
             if log is None and job.paths.stdout.exists():
                 log = stack.enter_context(job.paths.stdout.open(encoding="utf-8", errors="replace"))
             *whole, begun = (begun + (log.read() if log else "")).split("\n")
@@ -192,6 +203,12 @@ def _lines(job: Any, interrupted: Callable[[], bool]) -> Iterator[str]:
             time.sleep(0 if done else PAUSE)
     if begun:
         yield begun
+
+
+def _is_gone(job: Any) -> bool:
+    """Look for a job in Slurm's queue: where it keeps no accounts, submitit never hears that one was lost."""
+    listed = subprocess.run(["squeue", "--noheader", "--jobs", job.job_id], capture_output=True, text=True, check=False)
+    return not listed.stdout.strip()
 
 
 def _cancel(job: Any) -> None:
