@@ -242,6 +242,7 @@ def test_what_came_damaged_is_not_used(project):
         ("executor: local\nparameters: {partition: gpu}", "parameters of"),
         ("executor: local\nremote: elsewhere", "elsewhere"),
         ("executor: local\nrepository: /not/there.git", "git push"),
+        ("executor: local\nfolder: /proc/not", "cannot run train@left: [Errno 2]"),
         pytest.param(
             "executor: slurm", "srun", marks=pytest.mark.skipif(bool(shutil.which("srun")), reason="this machine has Slurm")
         ),
@@ -249,10 +250,11 @@ def test_what_came_damaged_is_not_used(project):
 )
 def test_settings_that_cannot_be_used_are_named(project, text, says):
     (project.folder / "cluster.yaml").write_text(text)
-    told = project.on_cluster("draw", fails=True)
+    told = project.on_cluster("train@left", fails=True)
     assert says in told
     assert "Traceback" not in told
-    assert not project.where()
+    assert "unexpected" not in told
+    assert "train@left" not in project.where()
 
 
 def test_workers_run_the_kinds_that_the_pipeline_has():

@@ -17,6 +17,7 @@ from typing import Any
 import submitit
 
 from labbook.cluster.snapshot import Snapshot
+from labbook.core.errors import LabbookError
 from labbook.repro.guard import guarded
 
 __all__ = ["Task"]
@@ -39,6 +40,17 @@ class Task:
         Returns:
             The exit status, and the name of the entry in the run-cache, empty if it failed.
         """
+        try:
+            return self._run()
+        except (LabbookError, OSError) as error:  # no room, no permission, no way to the code
+            print(f"error: {gethostname()} cannot run {self.stage}: {error}", flush=True)
+            return 1, ""
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Let submitit put this back into the queue, when the time is up or others go first."""
+        return submitit.helpers.DelayedSubmission(self)
+
+    def _run(self) -> tuple[int, str]:
         place = Path(os.path.expandvars(self.folder)).expanduser()
         here = place / gethostname()
         with _free_clone(here) as (clone, lock):
@@ -48,12 +60,8 @@ class Task:
             _link(clone / ".checkpoints", place / "checkpoints")  # a training that was moved to another machine goes on there
             request = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
             request |= {"remote": self.remote, "configuration": dict(self.configuration), "answer": str(answer)}
-            status = _run([sys.executable, "-m", "labbook.cluster.worker", json.dumps(request)], clone, lock)
+            status = _call([sys.executable, "-m", "labbook.cluster.worker", json.dumps(request)], clone, lock)
             return status, answer.read_text() if status == 0 else ""
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Let submitit put this back into the queue, when the time is up or others go first."""
-        return submitit.helpers.DelayedSubmission(self)
 
 
 @contextmanager
@@ -79,7 +87,7 @@ def _link(link: Path, folder: Path) -> None:
         link.symlink_to(folder.resolve())
 
 
-def _run(command: list[str], clone: Path, lock: int) -> int:
+def _call(command: list[str], clone: Path, lock: int) -> int:
     """Run with the code of the clone, to the end of it or of us."""
     paths = os.pathsep.join(filter(None, (str(clone / "src"), os.environ.get("PYTHONPATH"))))
     programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # `python` is ours, as for make

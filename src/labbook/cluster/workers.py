@@ -180,7 +180,7 @@ def _executor(cluster: Cluster, threads: int, kind: str) -> Any:
         with warnings.catch_warnings(action="error"):  # it warns of a parameter that it passes over
             executor.update_parameters(**usual | cluster.parameters | cluster.stages[kind])
     except (AssertionError, NameError, TypeError, ValueError, Warning) as error:
-        raise ParamsError(f"parameters of {kind}: {' '.join(str(error).split())}") from error
+        raise ParamsError(f"parameters of {kind}: {str(error).splitlines()[0]}") from error
     return executor
 
 

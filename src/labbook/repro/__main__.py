@@ -12,6 +12,7 @@ import dvc.dvcfile
 import dvc.repo.reproduce
 from dvc.cli import main
 from dvc.dvcfile import ProjectFile
+from dvc.exceptions import DvcException
 from dvc.stage import PipelineStage, Stage
 from networkx import DiGraph
 
@@ -43,6 +44,8 @@ def install(jobs: int, gpus: Sequence[str], here: int | None = None, at_work: At
             ran: list[Stage] = (in_order if alone else side_by_side.reproduce)(steps, graph=graph, **options)
             ended_well = True
             return ran
+        except LabbookError as error:
+            raise DvcException(str(error)) from None  # of others DVC says that they were unexpected
         finally:
             entries.write()
             entries.settle(steps, ended_well=ended_well)
