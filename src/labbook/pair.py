@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from labbook.at_once import run_at_once
 from labbook.core.packed import Packed
 from labbook.core.runtime import configure
 from labbook.core.settings import Runtime, TrainSettings
@@ -32,15 +33,17 @@ def run_starts(
     Raises:
         LabbookError: as `train_experiment`.
     """
-    begun = read_start(settings.pretrained)
-    rows = {}
-    for restart in range(settings.restart, settings.restart + starts):
+
+    def train(restart: int) -> dict[str, Any]:
+        begun = read_start(settings.pretrained)
         again = settings.model_copy(update={"restart": restart})
         outcome = train_experiment(f"{name}/{restart}", again, runtime, packed, key=key, start=begun)
         device = configure(runtime.device, runtime.threads, runtime.seed)
         evaluation = examine(plane, restore(again, packed, outcome.weights, device), packed, device)
-        rows[str(restart)] = {figure: evaluation.metrics[figure] for figure in FIGURES} | _of_training(outcome)
-    return rows
+        return {figure: evaluation.metrics[figure] for figure in FIGURES} | _of_training(outcome)
+
+    restarts = range(settings.restart, settings.restart + starts)
+    return dict(zip(map(str, restarts), run_at_once(train, restarts), strict=True))
 
 
 def _of_training(outcome: Outcome) -> dict[str, Any]:

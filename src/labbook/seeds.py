@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from labbook.at_once import run_at_once
 from labbook.core.inference import measure, place
 from labbook.core.packed import Packed
 from labbook.core.runtime import configure
@@ -38,16 +39,18 @@ def run_seeds(
         LabbookError: as `train_experiment`.
     """
     alone = settings.on(packed.source).model_copy(update={"test_curve": False, "watch": []})  # no figure of them is kept
-    start = read_start(settings.pretrained)
-    runs, timings = {}, []
-    for runtime in runtimes:
+
+    def train(runtime: Runtime) -> tuple[dict[str, float], dict[str, Any]]:
+        start = read_start(settings.pretrained)
         outcome = train_experiment(f"{name}/{runtime.seed}", alone, runtime, packed, key=key, start=start)
         device = configure(runtime.device, runtime.threads, runtime.seed)
         restored = restore(alone, packed, outcome.weights, device)
         loss, accuracy = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))
-        runs[str(runtime.seed)] = {"test_accuracy": round(accuracy, 6), "test_loss": round(loss, 6)}
-        timings.append(outcome.timing)
-    together = {figure: summarise([run[figure] for run in runs.values()]) for figure in ("test_accuracy", "test_loss")}
+        return {"test_accuracy": round(accuracy, 6), "test_loss": round(loss, 6)}, outcome.timing
+
+    figures, timings = zip(*run_at_once(train, runtimes), strict=True)
+    runs = {str(runtime.seed): run for runtime, run in zip(runtimes, figures, strict=True)}
+    together = {figure: summarise([run[figure] for run in figures]) for figure in ("test_accuracy", "test_loss")}
     seconds = round(sum(timing["seconds"] for timing in timings), 3)
     return {"source": packed.source, **together, "runs": runs}, timings[-1] | {"seconds": seconds}
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from labbook.at_once import run_at_once
 from labbook.core.inference import measure, place
 from labbook.core.packed import Packed
 from labbook.core.runtime import configure
@@ -27,15 +28,17 @@ def run_sweep(
     Raises:
         LabbookError: as `train_experiment`.
     """
-    rows, timings = [], []
-    for number, (value, settings) in enumerate(variants):
+
+    def train(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        value, settings = variants[number]
         start = read_start(settings.pretrained)
         outcome = train_experiment(f"{name}/{number}", settings, runtime, packed, key=f"sweeps.{name}.train", start=start)
         device = configure(runtime.device, runtime.threads, runtime.seed)
         restored = restore(settings.on(packed.source), packed, outcome.weights, device)
         loss, accuracy = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))
         figures = {"test_loss": round(loss, 6), "test_accuracy": round(accuracy, 6)}
-        rows.append({"source": packed.source, "value": round(value, 6)} | outcome.summary["last"] | figures)
-        timings.append(outcome.timing)
+        return {"source": packed.source, "value": round(value, 6)} | outcome.summary["last"] | figures, outcome.timing
+
+    rows, timings = zip(*run_at_once(train, range(len(variants))), strict=True)
     seconds = round(sum(timing["seconds"] for timing in timings), 3)
-    return rows, timings[-1] | {"seconds": seconds}
+    return list(rows), timings[-1] | {"seconds": seconds}
