@@ -1,5 +1,6 @@
 """`labbook repro --cluster` with real workers: processes that share nothing but the remote."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -102,6 +103,15 @@ class Project:
             except psutil.Error:
                 pass
         return found
+
+    def damage(self, store: Path, output: str) -> str:
+        """Change a byte of what a cache or a remote holds of an output, and give its hash."""
+        oid = hashlib.md5((self.folder / output).read_bytes()).hexdigest()
+        theirs = store / "files/md5" / oid[:2] / oid[2:]
+        theirs.chmod(0o644)
+        theirs.write_bytes(theirs.read_bytes()[:-1] + b"!")
+        theirs.chmod(0o444)  # as DVC leaves it, and believes it
+        return oid
 
     def copy(self, name: str) -> "Project":
         """What git knows and what lies beside it uncommitted, and nothing of DVC's."""
@@ -214,16 +224,31 @@ def test_a_job_whose_time_is_up_goes_back_into_the_queue(project):
 
 def test_what_came_damaged_is_not_used(project):
     project.on_cluster("train@left")
-    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
-    oid = next(out["md5"] for out in lock["train@left"]["outs"] if out["path"] == "trained-left")
-    theirs = project.folder.parent / "remote/files/md5" / oid[:2] / oid[2:]
-    theirs.chmod(0o644)
-    theirs.write_bytes(theirs.read_bytes()[:-1] + b"!")
+    oid = project.damage(project.folder.parent / "remote", "trained-left")
     other = project.copy("other")
     told = other.on_cluster("train@left", fails=True)
     assert f"{oid} came damaged" in told
     assert "Traceback" not in told
     assert not (other.folder / "trained-left").exists()
+
+
+def test_what_lies_damaged_in_a_cache_is_fetched_anew(project):
+    project.on_cluster("train@left")
+    made = (project.folder / "trained-left").read_bytes()
+    project.damage(project.folder / ".dvc/cache", "trained-left")
+    shutil.rmtree(project.folder / ".dvc/cache/runs")
+    for name in ("trained-left", "dvc.lock"):
+        (project.folder / name).unlink()
+    project.on_cluster("train@left")  # what the remote has, in the place of the damaged one
+    assert (project.folder / "trained-left").read_bytes() == made
+
+    (caches,) = project.folder.parent.glob("workers/*/cache")
+    project.damage(caches, "drawn/all")
+    for drawn in project.folder.parent.glob("workers/*/0/drawn"):
+        shutil.rmtree(drawn)
+    project.set(way="sleep 0")
+    project.on_cluster("train@left")
+    assert (project.folder / "trained-left").read_bytes() == made
 
 
 @pytest.mark.parametrize(
