@@ -78,7 +78,7 @@ class Project:
     def where(self) -> dict[str, str]:
         """By stage, the folder in which it ran last."""
         lines = self.diary.read_text().splitlines() if self.diary.exists() else []
-        return {stage: place for place, stage in map(str.split, lines)}
+        return {stage: place for place, stage in (line.rsplit(maxsplit=1) for line in lines)}
 
     def set(self, **values: object) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -249,6 +249,21 @@ def test_what_lies_damaged_in_a_cache_is_fetched_anew(project):
     project.set(way="sleep 0")
     project.on_cluster("train@left")
     assert (project.folder / "trained-left").read_bytes() == made
+
+
+def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
+    """In a folder with other letters than those of ASCII."""
+    workers = tmp_path / "für alle"
+    (project.folder / "cluster.yaml").write_text(f"executor: local\nfolder: {workers}\n")
+    (project.folder / ".dvc/config.local").write_text("['remote \"team\"']\n    url = ../../remöte\n")
+    project.on_cluster("train@left")
+    (clone,) = workers.glob("*/0")
+    for left in (".git/index.lock", ".git/shallow.lock", ".dvc/tmp/rwlock"):
+        (clone / left).write_text("{")
+    project.set(way="true")
+    project.on_cluster("train@left")
+    assert not (clone / ".dvc/config.local").exists()
+    assert project.where()["train@left"] == str(clone)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The working tree as a commit that no branch knows: workers run what lies here, committed or not."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -27,9 +28,18 @@ class Snapshot:
     def bring(self, clone: Path) -> None:
         """Make `clone` that commit, new or over an earlier one; what git ignores stays, such as data that were fetched.
 
+        Nobody else works there.
+
         Raises:
             LabbookError: git says why not.
         """
+        try:
+            self._check_out(clone)
+        except LabbookError:
+            shutil.rmtree(clone / ".git", ignore_errors=True)  # a git that was killed there left locks, or half of something
+            self._check_out(clone)
+
+    def _check_out(self, clone: Path) -> None:
         if not (clone / ".git").exists():
             clone.mkdir(parents=True, exist_ok=True)
             _git("init", "--quiet", cwd=clone)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -42,13 +43,13 @@ class Task:
         place = Path(os.path.expandvars(self.folder)).expanduser()
         here = place / gethostname()
         with _free_clone(here) as (clone, lock):
+            shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)  # locks of somebody who was killed
             self.snapshot.bring(clone)
             answer = clone / ".dvc/tmp/entry"
-            answer.unlink(missing_ok=True)
             _link(clone / ".checkpoints", place / "checkpoints")  # a training that was moved to another machine goes on there
             request = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
             request |= {"remote": self.remote, "configuration": dict(self.configuration), "answer": str(answer)}
-            status = _run([sys.executable, "-m", "labbook.cluster.worker", json.dumps(request)], clone, lock)
+            status = _run([sys.executable, "-m", "labbook.cluster.worker"], json.dumps(request), clone, lock)
             return status, answer.read_text() if status == 0 else ""
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -79,17 +80,18 @@ def _link(link: Path, folder: Path) -> None:
         link.symlink_to(folder.resolve())
 
 
-def _run(command: list[str], clone: Path, lock: int) -> int:
-    """Run with the code of the clone, to the end of it or of us."""
+def _run(command: list[str], request: str, clone: Path, lock: int) -> int:
+    """Run with the code of the clone, to the end of it or of us; the request may hold secrets, which `ps` would show."""
     paths = os.pathsep.join(filter(None, (str(clone / "src"), os.environ.get("PYTHONPATH"))))
     programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # `python` is ours, as for make
     with guarded():
         environment = os.environ | {"PYTHONPATH": paths, "PATH": programs}
         process = subprocess.Popen(
-            command, cwd=clone, env=environment, stdin=subprocess.DEVNULL, pass_fds=(lock,), process_group=0
+            command, cwd=clone, env=environment, stdin=subprocess.PIPE, text=True, pass_fds=(lock,), process_group=0
         )
         try:
-            return process.wait()
+            process.communicate(request)
+            return process.returncode
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, SIGKILL)  # its own guard ends what the stage started
