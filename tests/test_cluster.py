@@ -209,6 +209,7 @@ def test_workers_end_with_the_run(project, end):
         time.sleep(0.1)
     project.set(way="true")
     project.on_cluster("train@left")
+    assert not list((project.folder / ".git/refs/labbook").glob("*"))
 
 
 def test_a_job_whose_time_is_up_goes_back_into_the_queue(project):
@@ -273,6 +274,7 @@ def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
         ("excutor: local", "unknown key; did you mean 'executor'?"),
         ("executor: local\nparameters: {partition: gpu}", "parameters of"),
         ("executor: local\nremote: elsewhere", "elsewhere"),
+        ("executor: local\nstages: {trian: {}}", "did you mean 'train'?"),
         ("executor: local\nrepository: /not/there.git", "git push"),
         pytest.param(
             "executor: slurm", "srun", marks=pytest.mark.skipif(bool(shutil.which("srun")), reason="this machine has Slurm")
@@ -284,7 +286,9 @@ def test_settings_that_cannot_be_used_are_named(project, text, says):
     told = project.on_cluster("draw", fails=True)
     assert says in told
     assert "Traceback" not in told
+    assert "unexpected" not in told
     assert not project.where()
+    assert not list((project.folder / ".git/refs/labbook").glob("*"))
 
 
 def test_workers_run_the_kinds_that_the_pipeline_has():

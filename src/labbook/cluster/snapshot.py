@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
+
+import psutil
 
 from labbook.core.errors import LabbookError
 
@@ -59,7 +61,11 @@ def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
     Raises:
         LabbookError: git says why not.
     """
-    ref = f"refs/labbook/{gethostname()}-{os.getpid()}"
+    ours = f"refs/labbook/{gethostname()}-"
+    for left in _git("for-each-ref", "--format=%(refname)", f"{ours}*", cwd=root).split():
+        if not psutil.pid_exists(int(left.removeprefix(ours))):  # of a run that was killed
+            _forget(left, root, repository)
+    ref = f"{ours}{os.getpid()}"
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         head = _git("rev-parse", "HEAD", cwd=root)
@@ -67,14 +73,19 @@ def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
         _git("add", "--all", cwd=root, **index)
         tree = _git("write-tree", cwd=root, **index)
     commit = _git("commit-tree", tree, "-p", head, "-m", "Working tree", cwd=root, **IDENTITY)
-    _git("update-ref", ref, commit, cwd=root)
-    if repository:
-        _git("push", "--quiet", "--force", repository, f"{ref}:{ref}", cwd=root)
     try:
+        _git("update-ref", ref, commit, cwd=root)
+        if repository:
+            _git("push", "--quiet", "--force", repository, f"{ref}:{ref}", cwd=root)
         yield Snapshot(repository or str(root.resolve()), ref)
     finally:
-        _git("update-ref", "-d", ref, cwd=root)
-        if repository:
+        _forget(ref, root, repository)
+
+
+def _forget(ref: str, root: Path, repository: str | None) -> None:
+    _git("update-ref", "-d", ref, cwd=root)
+    if repository:
+        with suppress(LabbookError):  # it is out of reach, or never had it; what the run says counts more
             _git("push", "--quiet", "--delete", repository, ref, cwd=root)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import submitit
 
 from labbook.cluster.snapshot import Snapshot
+from labbook.core.errors import LabbookError
 from labbook.repro.guard import guarded
 
 __all__ = ["Task"]
@@ -40,6 +41,13 @@ class Task:
         Returns:
             The exit status, and the name of the entry in the run-cache, empty if it failed.
         """
+        try:
+            return self._run()
+        except (LabbookError, OSError) as error:  # submitit would make a traceback of it
+            print(f"error: {error}", flush=True)
+            return 1, ""
+
+    def _run(self) -> tuple[int, str]:
         place = Path(os.path.expandvars(self.folder)).expanduser()
         here = place / gethostname()
         with _free_clone(here) as (clone, lock):

@@ -12,6 +12,7 @@ import dvc.dvcfile
 import dvc.repo.reproduce
 from dvc.cli import main
 from dvc.dvcfile import ProjectFile
+from dvc.exceptions import DvcException
 from dvc.stage import PipelineStage, Stage
 from networkx import DiGraph
 
@@ -37,6 +38,12 @@ def install(jobs: int, gpus: Sequence[str], here: int | None = None, at_work: At
     in_order = dvc.repo.reproduce._reproduce
 
     def reproduce(steps: list[Stage], graph: DiGraph | None = None, **options: Any) -> list[Stage]:
+        try:
+            return settled(steps, graph, **options)
+        except LabbookError as error:
+            raise DvcException(str(error)) from None  # else DVC calls it unexpected, and sends people to its own support
+
+    def settled(steps: list[Stage], graph: DiGraph | None, **options: Any) -> list[Stage]:
         alone = graph is None or not steps or options.get("dry") or options.get("interactive")  # nothing to run side by side
         ended_well = False
         try:
