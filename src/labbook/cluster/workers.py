@@ -159,7 +159,9 @@ def at_work(cluster: Cluster, threads: int, repo: Repo) -> Iterator[Workers]:
         raise LabbookError(f"--cluster: run from the root of the repository, {repo.root_dir}.")
     kinds = {_kind(stage) for stage in repo.index.stages}
     for kind in cluster.stages.keys() - kinds - set(KINDS):
-        raise ParamsError(f"stages.{kind}: no stage of this name, without what stands behind the @{closest(kind, sorted(kinds))}")
+        raise ParamsError(
+            f"stages.{kind}: no stage of this name, without what stands behind the @{closest(kind, sorted(kinds))}"
+        )
     with snapshot(Path(repo.root_dir), cluster.repository) as tree:
         yield Workers(cluster, threads, repo, tree)
 
