@@ -96,7 +96,7 @@ def pull(repo: Repo, name: str | None) -> str:
         try:
             with set_loggers_level(logging.ERROR):
                 repo.checkout(allow_missing=True)
-        except DvcException as error:
+        except (DvcException, OSError) as error:
             reason = _reason(error).replace("Use `--force` to force.", f"`dvc commit` keeps them, {ASIDE}:")
             raise LabbookError(f"all was fetched, but not all checked out: {reason}") from error
     came = len(now.keys() - here.keys())
