@@ -86,19 +86,20 @@ class Project:
     def outputs(self) -> dict[str, bytes]:
         return {name: (self.folder / name).read_bytes() for name in (*OUTPUTS, "dvc.lock")}
 
-    def await_stage(self, stage: str, within: float = 60) -> list[psutil.Process]:
-        """Wait until a stage runs, and give the processes of ours, which know the diary."""
+    def await_stage(self, stage: str, within: float = 60) -> None:
+        """Wait until a stage runs."""
         deadline = time.monotonic() + within
         while stage not in self.where():
             assert time.monotonic() < deadline, f"{stage} did not begin"
             time.sleep(0.05)
-        return self.processes()
 
-    def processes(self) -> list[psutil.Process]:
+    def processes(self, line: str = "") -> list[psutil.Process]:
+        """Give those of ours, which know the diary, in whose command line this stands."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.pid != os.getpid() and process.environ().get("DIARY") == str(self.diary):
+                ours = process.pid != os.getpid() and process.environ().get("DIARY") == str(self.diary)
+                if ours and line in " ".join(process.cmdline()):
                     found.append(process)
             except psutil.Error:
                 pass
@@ -184,9 +185,9 @@ def test_one_that_fails_says_why_and_the_others_go_on(project):
 def test_a_worker_that_is_lost_is_told_of(project):
     project.set(way="sleep 60")
     with project.start("train@left") as process:
-        for other in project.await_stage("train@left"):
-            if "submitit.core._submit" in " ".join(other.cmdline()):
-                other.kill()
+        project.await_stage("train@left")
+        for other in project.processes("submitit.core._submit"):
+            other.kill()
         told, _ = process.communicate(timeout=60)
     assert process.returncode
     assert "was lost" in told
@@ -215,9 +216,9 @@ def test_workers_end_with_the_run(project, end):
 def test_a_job_whose_time_is_up_goes_back_into_the_queue(project):
     project.set(way="mkdir -p .checkpoints && { test -f .checkpoints/epoch || { touch .checkpoints/epoch; sleep 60; }; }; true")
     with project.start("train@left") as process:
-        for other in project.await_stage("train@left"):
-            if "submitit.core._submit" in " ".join(other.cmdline()):
-                other.send_signal(signal.SIGUSR2)  # as Slurm does, some time before the end
+        project.await_stage("train@left")
+        for other in project.processes("submitit.core._submit"):
+            other.send_signal(signal.SIGUSR2)  # as Slurm does, some time before the end
         told, _ = process.communicate(timeout=60)
     assert process.returncode == 0, told
     assert len(project.diary.read_text().splitlines()) == 3  # draw, and train@left twice
@@ -257,6 +258,9 @@ def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
     workers = tmp_path / "für alle"
     (project.folder / "cluster.yaml").write_text(f"executor: local\nfolder: {workers}\n")
     (project.folder / ".dvc/config.local").write_text("['remote \"team\"']\n    url = ../../remöte\n")
+    project.set(way="touch .checkpoints/left; false")
+    project.on_cluster("train@left", fails=True)
+    project.set(way="test ! -e .checkpoints/left")  # of other settings
     project.on_cluster("train@left")
     (clone,) = workers.glob("*/0")
     for left in (".git/index.lock", ".git/shallow.lock", ".dvc/tmp/rwlock"):

@@ -29,6 +29,7 @@ class Task:
     """A stage, and all that a machine has to know that runs it."""
 
     stage: str
+    key: str  # of its run, in the run-cache
     snapshot: Snapshot
     inputs: Mapping[str, str]  # by path, the object that is to lie there
     remote: str
@@ -54,11 +55,16 @@ class Task:
             shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)  # locks of somebody who was killed
             self.snapshot.bring(clone)
             answer = clone / ".dvc/tmp/entry"
-            _link(clone / ".checkpoints", place / "checkpoints")  # a training that was moved to another machine goes on there
+            # A training that was moved to another machine goes on there; one with other settings has checkpoints of its own.
+            checkpoints = place / "checkpoints" / self.key
+            _link(clone / ".checkpoints", checkpoints)
             request = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
             request |= {"remote": self.remote, "configuration": dict(self.configuration), "answer": str(answer)}
             status = _run([sys.executable, "-m", "labbook.cluster.worker"], json.dumps(request), clone, lock)
-            return status, answer.read_text() if status == 0 else ""
+            if status:
+                return status, ""
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return status, answer.read_text(encoding="utf-8")
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Let submitit put this back into the queue, when the time is up or others go first."""
@@ -84,8 +90,8 @@ def _free_clone(here: Path) -> Iterator[tuple[Path, int]]:
 
 def _link(link: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if not link.exists():
-        link.symlink_to(folder.resolve())
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve())
 
 
 def _run(command: list[str], request: str, clone: Path, lock: int) -> int:

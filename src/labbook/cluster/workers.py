@@ -109,7 +109,9 @@ class Workers:
         from labbook.cluster.task import Task  # needs submitit
 
         stage = errand.stage
-        task = Task(stage.addressing, self._tree, errand.inputs, self._remote, self._configuration, self._cluster.folder)
+        task = Task(
+            stage.addressing, errand.key, self._tree, errand.inputs, self._remote, self._configuration, self._cluster.folder
+        )
         with self._one_at_a_time:
             job = self._executors[_kind(stage)].submit(task)
         shown.line(stage.addressing, f"waits as job {job.job_id}")
