@@ -1,5 +1,6 @@
 """`labbook repro --cluster` with real workers: processes that share nothing but the remote."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -80,7 +81,7 @@ class Project:
     def where(self) -> dict[str, str]:
         """By stage, the folder in which it ran last."""
         lines = self.diary.read_text().splitlines() if self.diary.exists() else []
-        return {stage: place for place, stage in map(str.split, lines)}
+        return {stage: place for place, stage in (line.rsplit(maxsplit=1) for line in lines)}
 
     def set(self, **values: object) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -107,6 +108,15 @@ class Project:
             except psutil.Error:
                 pass
         return found
+
+    def damage(self, store: Path, output: str) -> str:
+        """Change a byte of what a cache or a remote holds of an output, and give its hash."""
+        oid = hashlib.md5((self.folder / output).read_bytes()).hexdigest()
+        theirs = store / "files/md5" / oid[:2] / oid[2:]
+        theirs.chmod(0o644)
+        theirs.write_bytes(theirs.read_bytes()[:-1] + b"!")
+        theirs.chmod(0o444)  # as DVC leaves it, and believes it
+        return oid
 
     def copy(self, name: str) -> "Project":
         """What git knows and what lies beside it uncommitted, and nothing of DVC's."""
@@ -209,6 +219,7 @@ def test_workers_end_with_the_run(project, end):
         time.sleep(0.1)
     project.set(way="true")
     project.on_cluster("train@left")
+    assert not list((project.folder / ".git/refs/labbook").glob("*"))
 
 
 def test_a_job_whose_time_is_up_goes_back_into_the_queue(project):
@@ -222,16 +233,49 @@ def test_a_job_whose_time_is_up_goes_back_into_the_queue(project):
 
 def test_what_came_damaged_is_not_used(project):
     project.on_cluster("train@left")
-    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
-    oid = next(out["md5"] for out in lock["train@left"]["outs"] if out["path"] == "trained-left")
-    theirs = project.folder.parent / "remote/files/md5" / oid[:2] / oid[2:]
-    theirs.chmod(0o644)
-    theirs.write_bytes(theirs.read_bytes()[:-1] + b"!")
+    oid = project.damage(project.folder.parent / "remote", "trained-left")
     other = project.copy("other")
     told = other.on_cluster("train@left", fails=True)
     assert f"{oid} came damaged" in told
     assert "Traceback" not in told
     assert not (other.folder / "trained-left").exists()
+
+
+def test_what_lies_damaged_in_a_cache_is_fetched_anew(project):
+    project.on_cluster("train@left")
+    made = (project.folder / "trained-left").read_bytes()
+    project.damage(project.folder / ".dvc/cache", "trained-left")
+    shutil.rmtree(project.folder / ".dvc/cache/runs")
+    for name in ("trained-left", "dvc.lock"):
+        (project.folder / name).unlink()
+    project.on_cluster("train@left")  # what the remote has, in the place of the damaged one
+    assert (project.folder / "trained-left").read_bytes() == made
+
+    (caches,) = project.folder.parent.glob("workers/*/cache")
+    project.damage(caches, "drawn/all")
+    for drawn in project.folder.parent.glob("workers/*/0/drawn"):
+        shutil.rmtree(drawn)
+    project.set(way="sleep 0")
+    project.on_cluster("train@left")
+    assert (project.folder / "trained-left").read_bytes() == made
+
+
+def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
+    """In a folder with other letters than those of ASCII."""
+    workers = tmp_path / "für alle"
+    (project.folder / "cluster.yaml").write_text(f"executor: local\nfolder: {workers}\n")
+    (project.folder / ".dvc/config.local").write_text("['remote \"team\"']\n    url = ../../remöte\n")
+    project.set(way="touch .checkpoints/left; false")
+    project.on_cluster("train@left", fails=True)
+    project.set(way="test ! -e .checkpoints/left")  # of other settings
+    project.on_cluster("train@left")
+    (clone,) = workers.glob("*/0")
+    for left in (".git/index.lock", ".git/shallow.lock", ".dvc/tmp/rwlock"):
+        (clone / left).write_text("{")
+    project.set(way="true")
+    project.on_cluster("train@left")
+    assert not (clone / ".dvc/config.local").exists()
+    assert project.where()["train@left"] == str(clone)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +285,7 @@ def test_what_came_damaged_is_not_used(project):
         ("excutor: local", "unknown key; did you mean 'executor'?"),
         ("executor: local\nparameters: {partition: gpu}", "parameters of"),
         ("executor: local\nremote: elsewhere", "elsewhere"),
+        ("executor: local\nstages: {trian: {}}", "did you mean 'train'?"),
         ("executor: local\nrepository: /not/there.git", "git push"),
         ("executor: local\nfolder: /proc/not", "cannot run train@left: [Errno 2]"),
         pytest.param(
@@ -255,6 +300,7 @@ def test_settings_that_cannot_be_used_are_named(project, text, says):
     assert "Traceback" not in told
     assert "unexpected" not in told
     assert "train@left" not in project.where()
+    assert not list((project.folder / ".git/refs/labbook").glob("*"))
 
 
 def test_workers_run_the_kinds_that_the_pipeline_has():

@@ -526,6 +526,8 @@ def test_settings_that_are_not_safe_are_refused(make_team, tmp_path):
         ("in the repository", lambda repo: set_folder(repo, "x", a.folder / "inside", None)),
         ("everybody may write", lambda repo: set_folder(repo, "x", tmp_path / "open", None)),
         ("no such group", lambda repo: set_folder(repo, "x", tmp_path / "new", "no-such-group")),
+        ("letters of ASCII", lambda repo: set_folder(repo, "x", tmp_path / "größe", None)),
+        ("letters of ASCII", lambda repo: set_folder(repo, "x", tmp_path / "%(home)s", None)),
         ("user@host:/folder", lambda repo: set_ssh(repo, "x", "server", None, None)),
         ("https", lambda repo: set_s3(repo, "x", "bucket", **s3 | {"endpoint": "http://example.org"})),
         (

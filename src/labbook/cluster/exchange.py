@@ -112,14 +112,14 @@ class Exchange:
                 replace(Path(path), lambda part, oid=oid: shutil.copyfile(self._cache.objects.oid_to_path(oid), part))  # type: ignore[misc]
 
     def _fetch(self, oids: Iterable[str]) -> bool:
-        """Copy objects from the remote that are not here, directories first; say whether all of them are here now."""
+        """Copy objects from the remote that are not here whole, directories first; say whether all of them are here now."""
         oids = set(oids)
         if not self._fetch_these(oids):
             return False
         return self._fetch_these({file for oid in oids for file in listed(oid, self._cache)})
 
     def _fetch_these(self, oids: set[str]) -> bool:
-        missing = oids - self._cache.holds(oids)
+        missing = self._cache.damaged(oids)  # DVC would believe what the cache holds, and check it out
         if not missing <= self.remote.holds(missing):
             return False
         with tempfile.TemporaryDirectory(dir=self._aside) as folder:  # nothing is in the cache before it was hashed

@@ -1,10 +1,11 @@
 """The working tree as a commit that no branch knows: workers run what lies here, committed or not."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
@@ -19,9 +20,6 @@ IDENTITY = {"GIT_AUTHOR_NAME": "labbook", "GIT_AUTHOR_EMAIL": "labbook@localhost
 IDENTITY |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in IDENTITY.items()}
 
 
-OURS = f"refs/labbook/{gethostname()}-"  # and a process
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """A commit, and where it can be fetched."""
@@ -32,9 +30,18 @@ class Snapshot:
     def bring(self, clone: Path) -> None:
         """Make `clone` that commit, new or over an earlier one; what git ignores stays, such as data that were fetched.
 
+        Nobody else works there.
+
         Raises:
             LabbookError: git says why not.
         """
+        try:
+            self._check_out(clone)
+        except LabbookError:
+            shutil.rmtree(clone / ".git", ignore_errors=True)  # a git that was killed there left locks, or half of something
+            self._check_out(clone)
+
+    def _check_out(self, clone: Path) -> None:
         if not (clone / ".git").exists():
             clone.mkdir(parents=True, exist_ok=True)
             _git("init", "--quiet", cwd=clone)
@@ -54,9 +61,11 @@ def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
     Raises:
         LabbookError: git says why not.
     """
-    for ref in _left_behind(root):
-        _git("update-ref", "-d", ref, cwd=root)
-    ref = f"{OURS}{os.getpid()}"
+    ours = f"refs/labbook/{gethostname()}-"
+    for left in _git("for-each-ref", "--format=%(refname)", f"{ours}*", cwd=root).split():
+        if not psutil.pid_exists(int(left.removeprefix(ours))):  # of a run that was killed
+            _forget(left, root, repository)
+    ref = f"{ours}{os.getpid()}"
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         head = _git("rev-parse", "HEAD", cwd=root)
@@ -64,21 +73,20 @@ def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
         _git("add", "--all", cwd=root, **index)
         tree = _git("write-tree", cwd=root, **index)
     commit = _git("commit-tree", tree, "-p", head, "-m", "Working tree", cwd=root, **IDENTITY)
-    _git("update-ref", ref, commit, cwd=root)
-    if repository:
-        _git("push", "--quiet", "--force", repository, f"{ref}:{ref}", cwd=root)
     try:
+        _git("update-ref", ref, commit, cwd=root)
+        if repository:
+            _git("push", "--quiet", "--force", repository, f"{ref}:{ref}", cwd=root)
         yield Snapshot(repository or str(root.resolve()), ref)
     finally:
-        _git("update-ref", "-d", ref, cwd=root)
-        if repository:
+        _forget(ref, root, repository)
+
+
+def _forget(ref: str, root: Path, repository: str | None) -> None:
+    _git("update-ref", "-d", ref, cwd=root)
+    if repository:
+        with suppress(LabbookError):  # it is out of reach, or never had it; what the run says counts more
             _git("push", "--quiet", "--delete", repository, ref, cwd=root)
-
-
-def _left_behind(root: Path) -> list[str]:
-    """Name what runs left that were killed; jobs of theirs that still wait end when they look for it."""
-    refs = _git("for-each-ref", "--format=%(refname)", f"{OURS}*", cwd=root).split()
-    return [ref for ref in refs if not psutil.pid_exists(int(ref.removeprefix(OURS)))]
 
 
 def _git(*arguments: str, cwd: Path, **environment: str) -> str:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ class Task:
     """A stage, and all that a machine has to know that runs it."""
 
     stage: str
+    key: str  # of its run, in the run-cache
     snapshot: Snapshot
     inputs: Mapping[str, str]  # by path, the object that is to lie there
     remote: str
@@ -42,7 +44,7 @@ class Task:
         """
         try:
             return self._run()
-        except (LabbookError, OSError) as error:  # no room, no permission, no way to the code
+        except (LabbookError, OSError) as error:  # submitit would make a traceback of it
             print(f"error: {gethostname()} cannot run {self.stage}: {error}", flush=True)
             return 1, ""
 
@@ -54,14 +56,19 @@ class Task:
         place = Path(os.path.expandvars(self.folder)).expanduser()
         here = place / gethostname()
         with _free_clone(here) as (clone, lock):
+            shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)  # locks of somebody who was killed
             self.snapshot.bring(clone)
             answer = clone / ".dvc/tmp/entry"
-            answer.unlink(missing_ok=True)
-            _link(clone / ".checkpoints", place / "checkpoints")  # a training that was moved to another machine goes on there
+            # A training that was moved to another machine goes on there; one with other settings has checkpoints of its own.
+            checkpoints = place / "checkpoints" / self.key
+            _link(clone / ".checkpoints", checkpoints)
             request = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
             request |= {"remote": self.remote, "configuration": dict(self.configuration), "answer": str(answer)}
-            status = _call([sys.executable, "-m", "labbook.cluster.worker", json.dumps(request)], clone, lock)
-            return status, answer.read_text() if status == 0 else ""
+            status = _call([sys.executable, "-m", "labbook.cluster.worker"], json.dumps(request), clone, lock)
+            if status:
+                return status, ""
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return status, answer.read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -83,21 +90,22 @@ def _free_clone(here: Path) -> Iterator[tuple[Path, int]]:
 
 def _link(link: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if not link.exists():
-        link.symlink_to(folder.resolve())
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve())
 
 
-def _call(command: list[str], clone: Path, lock: int) -> int:
-    """Run with the code of the clone, to the end of it or of us."""
+def _call(command: list[str], request: str, clone: Path, lock: int) -> int:
+    """Run with the code of the clone, to the end of it or of us; the request may hold secrets, which `ps` would show."""
     paths = os.pathsep.join(filter(None, (str(clone / "src"), os.environ.get("PYTHONPATH"))))
     programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # `python` is ours, as for make
     with guarded():
         environment = os.environ | {"PYTHONPATH": paths, "PATH": programs}
         process = subprocess.Popen(
-            command, cwd=clone, env=environment, stdin=subprocess.DEVNULL, pass_fds=(lock,), process_group=0
+            command, cwd=clone, env=environment, stdin=subprocess.PIPE, text=True, pass_fds=(lock,), process_group=0
         )
         try:
-            return process.wait()
+            process.communicate(request)
+            return process.returncode
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, SIGKILL)  # its own guard ends what the stage started

@@ -1,11 +1,9 @@
-"""Run one stage in the clone of a worker: python -m labbook.cluster.worker REQUEST; see `Task`."""
+"""Run one stage in the clone of a worker: python -m labbook.cluster.worker, with a request on standard input; see `Task`."""
 
 import json
 import logging
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.logger import set_loggers_level
@@ -18,14 +16,6 @@ from labbook.cluster.exchange import Exchange
 from labbook.core.stage import run
 from labbook.repro.__main__ import install
 from labbook.team.repository import open_repository
-
-
-def configure(cache: str, remote: str, configuration: Mapping[str, Any]) -> None:
-    """Let DVC use a cache of this machine, and the remote as it is known where the run was started."""
-    repo = open_repository()
-    with repo.config.edit("local") as values:
-        values.setdefault("cache", {})["dir"] = cache
-        values.setdefault("remote", {})[remote] = dict(configuration)
 
 
 def reproduce(repo: Repo, name: str) -> list[Stage]:
@@ -43,9 +33,9 @@ def reproduce(repo: Repo, name: str) -> list[Stage]:
 
 def main() -> None:
     """Fetch what the stage reads, run it, send what it made, and write down the name of its entry in the run-cache."""
-    request = json.loads(sys.argv[1])
-    configure(request["cache"], request["remote"], request["configuration"])
-    repo = open_repository()
+    request = json.load(sys.stdin)
+    # A cache of this machine, and the remote as it is known where the run was started; its secrets are written nowhere.
+    repo = open_repository({"cache": {"dir": request["cache"]}, "remote": {request["remote"]: request["configuration"]}})
     exchange = Exchange(repo, request["remote"])
     exchange.lay_out(request["inputs"])
     (stage,) = reproduce(repo, request["stage"])

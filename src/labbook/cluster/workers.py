@@ -20,9 +20,10 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.utils import relpath
 
 from labbook.cluster.exchange import Exchange
-from labbook.cluster.settings import Cluster
+from labbook.cluster.settings import KINDS, Cluster
 from labbook.cluster.snapshot import Snapshot, snapshot
 from labbook.core.errors import LabbookError, ParamsError
+from labbook.core.parts import closest
 from labbook.repro.show import Show
 
 __all__ = ["Errand", "Workers", "at_work"]
@@ -111,7 +112,9 @@ class Workers:
         from labbook.cluster.task import Task  # needs submitit
 
         stage = errand.stage
-        task = Task(stage.addressing, self._tree, errand.inputs, self._remote, self._configuration, self._cluster.folder)
+        task = Task(
+            stage.addressing, errand.key, self._tree, errand.inputs, self._remote, self._configuration, self._cluster.folder
+        )
         with self._one_at_a_time:
             job = self._executors[_kind(stage)].submit(task)
         shown.line(stage.addressing, f"waits as job {job.job_id}")
@@ -160,6 +163,13 @@ def at_work(cluster: Cluster, threads: int, repo: Repo) -> Iterator[Workers]:
     Raises:
         LabbookError: the code cannot be given to them, or the remote or the engine cannot be used.
     """
+    if Path.cwd() != Path(repo.root_dir):
+        raise LabbookError(f"--cluster: run from the root of the repository, {repo.root_dir}.")
+    kinds = {_kind(stage) for stage in repo.index.stages}
+    for kind in cluster.stages.keys() - kinds - set(KINDS):
+        raise ParamsError(
+            f"stages.{kind}: no stage of this name, without what stands behind the @{closest(kind, sorted(kinds))}"
+        )
     with snapshot(Path(repo.root_dir), cluster.repository) as tree:
         yield Workers(cluster, threads, repo, tree)
 

@@ -134,7 +134,7 @@ class Objects:
             yield Finding(f"{remote.name}: {len(unsent)} objects are not there yet", "`make push` sends them.", wrong=False)
         if not self._hash_remote:
             yield Finding(
-                f"{remote.name}: {len(common)} of our objects are there by name and size",
+                f"{remote.name}: {sum(oid in self._whole for oid in common)} of our objects are there by name and size",
                 f"--remote {remote.label} reads and hashes them.",
                 wrong=False,
             )

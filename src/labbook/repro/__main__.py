@@ -38,14 +38,18 @@ def install(jobs: int, gpus: Sequence[str], here: int | None = None, at_work: At
     in_order = dvc.repo.reproduce._reproduce
 
     def reproduce(steps: list[Stage], graph: DiGraph | None = None, **options: Any) -> list[Stage]:
+        try:
+            return settled(steps, graph, **options)
+        except LabbookError as error:
+            raise DvcException(str(error)) from None  # else DVC calls it unexpected, and sends people to its own support
+
+    def settled(steps: list[Stage], graph: DiGraph | None, **options: Any) -> list[Stage]:
         alone = graph is None or not steps or options.get("dry") or options.get("interactive")  # nothing to run side by side
         ended_well = False
         try:
             ran: list[Stage] = (in_order if alone else side_by_side.reproduce)(steps, graph=graph, **options)
             ended_well = True
             return ran
-        except LabbookError as error:
-            raise DvcException(str(error)) from None  # of others DVC says that they were unexpected
         finally:
             entries.write()
             entries.settle(steps, ended_well=ended_well)

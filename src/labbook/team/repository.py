@@ -1,6 +1,8 @@
 """The DVC repository of the current folder, opened so that servers are who they say."""
 
-from dvc.exceptions import DvcException
+from typing import Any
+
+from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.fs import known_implementations
 from dvc.repo import Repo
 
@@ -14,14 +16,19 @@ def check_host_keys() -> None:
     known_implementations["ssh"]["class"] = "labbook.team.ssh.CheckedSSHFileSystem"
 
 
-def open_repository() -> Repo:
+def open_repository(configuration: dict[str, Any] | None = None) -> Repo:
     """Open the repository.
+
+    Args:
+        configuration: what counts instead of the same settings in the files of DVC.
 
     Raises:
         LabbookError: there is none here, or its configuration cannot be read.
     """
     check_host_keys()
     try:
-        return Repo(".")
+        return Repo(".", config=configuration)
+    except NotDvcRepoError as error:
+        raise LabbookError(f"{error}. Run from the root of the repository.") from error
     except DvcException as error:
-        raise LabbookError(f"{error} Run from the root of the repository.") from error
+        raise LabbookError(f"{error} Look into .dvc/config and .dvc/config.local.") from error

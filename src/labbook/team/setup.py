@@ -8,10 +8,13 @@ import ipaddress
 import re
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from configobj import ConfigObjError
 from dvc.repo import Repo
 
 from labbook.core.errors import LabbookError
@@ -41,7 +44,7 @@ def set_cache(repo: Repo, folder: Path, group: str | None) -> str:
         LabbookError: the folder cannot be used, or is open to everybody.
     """
     shared = _prepare(repo, folder, group)
-    with repo.config.edit("local") as config:
+    with _edit(repo, "local") as config:
         config["cache"] |= {"dir": str(folder)} | ({"shared": "group"} if shared else {})
     return f"the cache of this clone is {folder}. `dvc repro` or `dvc checkout` takes outputs from there"
 
@@ -90,15 +93,43 @@ def _use(repo: Repo, name: str, settings: dict[str, Any], own: dict[str, Any]) -
         remote = repo.cloud.get_remote(name)
         remote.fs.makedirs(remote.path)
     if name in repo.config.read("local").get("remote", {}):  # what it was before
-        with repo.config.edit("local") as config:
+        with _edit(repo, "local") as config:
             del config["remote"][name]
-    with repo.config.edit("repo") as config:
+    with _edit(repo, "repo") as config:
         config["remote"][name] = settings
         config["core"]["remote"] = name
     if own:
-        with repo.config.edit("local") as config:
+        with _edit(repo, "local") as config:
             config["remote"][name] = own
     return f"{name}: {settings['url']}. Commit .dvc/config; `make push` and `make pull` use it"
+
+
+@contextmanager
+def _edit(repo: Repo, level: str) -> Iterator[dict[str, Any]]:
+    """Change a file of DVC's configuration, whole or not at all: DVC empties it before it looks whether it can write it.
+
+    Raises:
+        LabbookError: it cannot be written.
+    """
+    path = Path(repo.config.files[level])
+    part = path.with_name(f"{path.name}.part")
+    try:
+        if path.exists():
+            shutil.copy(path, part)
+        repo.config.files[level] = str(part)
+        with repo.config.edit(level) as config:
+            yield config
+        part.replace(path)
+    except OSError as error:
+        raise LabbookError(explain(error, path)) from error
+    except (ConfigObjError, UnicodeEncodeError) as error:
+        raise LabbookError(
+            f"{path}: DVC cannot keep this there: {error}. It takes letters of ASCII, and no '%('. Use another name, "
+            "such as that of a symbolic link."
+        ) from error
+    finally:
+        repo.config.files[level] = str(path)
+        part.unlink(missing_ok=True)
 
 
 def _prepare(repo: Repo, folder: Path, group: str | None) -> bool:

@@ -4,9 +4,11 @@
 half its bytes, or a directory of which one file is missing, for whole; and it sends a damaged object as it is.
 """
 
+import logging
 from collections.abc import Iterable
 
 from dvc.exceptions import DvcException
+from dvc.logger import set_loggers_level
 from dvc.repo import Repo, lock_repo
 
 from labbook.core.errors import LabbookError
@@ -15,6 +17,7 @@ from labbook.team.store import cache_of, listed, needed, parse, remote_of, speak
 __all__ = ["pull", "push"]
 
 DOCTOR = "`python -m labbook.doctor --mend` looks for a good copy."
+ASIDE = "`python -m labbook.doctor --mend` sets them aside; then pull again"
 SHOWN = 10  # problems
 
 
@@ -75,7 +78,8 @@ def pull(repo: Repo, name: str | None) -> str:
         ]
         _raise(problems, "Nothing was pulled.")
         try:
-            repo.fetch(remote=remote.label)
+            with set_loggers_level(logging.ERROR):  # its warnings name each object that nobody has: we count them
+                repo.fetch(remote=remote.label)
         except (DvcException, OSError) as error:
             problems += [_reason(error)]
         there, now = remote.sizes(), cache.sizes()
@@ -90,9 +94,11 @@ def pull(repo: Repo, name: str | None) -> str:
         problems += [f"{name} of the run-cache: not fetched: {_reason(e)}" for name, e in cache.put_entries(good).items()]
         _raise(problems, f"Pull again; `python -m labbook.doctor --remote {remote.label}` hashes all that is there.")
         try:
-            repo.checkout(allow_missing=True)
-        except DvcException as error:
-            raise LabbookError(f"all was fetched, but not all checked out: {_reason(error)}") from error
+            with set_loggers_level(logging.ERROR):
+                repo.checkout(allow_missing=True)
+        except (DvcException, OSError) as error:
+            reason = _reason(error).replace("Use `--force` to force.", f"`dvc commit` keeps them, {ASIDE}:")
+            raise LabbookError(f"all was fetched, but not all checked out: {reason}") from error
     came = len(now.keys() - here.keys())
     return f"{remote.name}: {came} objects and {len(good)} runs fetched{_lost(oid for oid in makers if oid not in now)}"
 
