@@ -1,7 +1,9 @@
 """`labbook repro --cluster` with real workers: processes that share nothing but the remote."""
 
+import copy
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from toolbox import toy_settings
 
 from labbook.cluster.settings import KINDS, read_cluster
 from labbook.core.errors import ParamsError
@@ -301,6 +304,24 @@ def test_settings_that_cannot_be_used_are_named(project, text, says):
     assert "unexpected" not in told
     assert "train@left" not in project.where()
     assert not list((project.folder / ".git/refs/labbook").glob("*"))
+
+
+def test_slurm_is_asked_for_a_core_for_each_thread_of_each_process(project):
+    asked = project.folder.parent / "asked"
+    for name, does in {"srun": "true", "sbatch": f'grep cpus-per-task "$1" >> {asked}; exit 1'}.items():
+        command = project.folder.parent / "bin" / name
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f"#!/bin/sh\n{does}\n")
+        command.chmod(0o755)
+    project.environment["PATH"] = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    blocks = {name: {"train": toy_settings(processes=count).model_dump()} for name, count in (("left", 4), ("right", 1))}
+    project.set(way="true", seed=0, device="cpu", threads=2, data={"source": "official"}, **blocks)
+    stages = copy.deepcopy(PIPELINE)
+    stages["train"]["do"]["params"] += ["threads", "${item}.train"]
+    (project.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (project.folder / "cluster.yaml").write_text(f"executor: slurm\nfolder: {project.folder.parent / 'workers'}\n")
+    told = project.on_cluster("train", "--keep-going", fails=True)
+    assert sorted(re.findall(r"=(\d+)", asked.read_text())) == ["2", "8"], told
 
 
 def test_workers_run_the_kinds_that_the_pipeline_has():

@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from labbook.core.errors import DeviceError, ParamsError, TrainingError
 from labbook.core.settings import Runtime
-from labbook.models import resnet18
+from labbook.models import resnet18, unet
 from labbook.params.check import check_project
 from labbook.training import distributed as ours
 from labbook.training.checkpoint import CHECKPOINTS, Checkpoint
@@ -36,19 +36,40 @@ CASES = {
     "an empty part": ("cnn", toy_plan("adam", batch_size=23, validate_every=4)),
     "augmentation": ("mlp", toy_plan("adam", batch_size=20, drop_last=True, augmentation=Noise())),
     "sorted, stopped early": ("cnn", toy_plan(batch_size=18, order="by_class", stopping=lambda losses: len(losses) == 2)),
+    "a label a pixel": ("convolutions", toy_plan("momentum", batch_size=23)),
 }
-RANDOM = ("cnn", toy_plan("adam", batch_size=23, augmentation=Noise(), keep="best_validation_accuracy"))
+# With batch norm, whose statistics are of each process's rows.
+RANDOM = {
+    "dropout": ("random cnn", toy_plan("adam", batch_size=23, augmentation=Noise(), keep="best_validation_accuracy")),
+    "bf16": ("unet", toy_plan("adam", batch_size=23, precision="bf16")),
+}
 
 
 class Interrupted(Exception):
     """Stands for a kill, here of all processes."""
 
 
+def build(packed, kind):
+    """Build a model and place what it learns from: a label an image, or a label a pixel."""
+    if kind in ("mlp", "cnn"):
+        return toy_model(packed, kind), splits(packed)
+    if kind == "random cnn":
+        return toy_model(packed, "cnn", dropout=0.3, batch_norm=True), splits(packed)
+    torch.manual_seed(0)
+    if kind == "unet":
+        model = unet.build(unet.Settings(name="unet", channels=[4]), packed.image_shape, 3)
+        model.down.requires_grad_(False)
+    else:
+        model = nn.Sequential(nn.Conv2d(1, 4, kernel_size=3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, kernel_size=1))
+    bright = [dataclasses.replace(split, labels=(split.pixels[..., 0] > 0.5).byte()) for split in splits(packed)]
+    return model.to(memory_format=torch.channels_last), bright
+
+
 def train(packed, kind, plan, processes):
     """Train in float64, where sums in another order are almost the same; give all that comes of it."""
     torch.set_num_threads(1)
-    model = toy_model(packed, kind).double()
-    inputs = [dataclasses.replace(split, pixels=split.pixels.double()) for split in splits(packed)]
+    model, inputs = build(packed, kind)
+    model, inputs = model.double(), [dataclasses.replace(split, pixels=split.pixels.double()) for split in inputs]
     trained = fit(model, *inputs, plan, processes=processes)
     return {
         "weights": trained.weights,
@@ -59,13 +80,13 @@ def train(packed, kind, plan, processes):
     }
 
 
-def train_random(packed, processes, folder):
-    """Train with dropout, batch norm and augmentation: undisturbed, and interrupted at the second row and gone on with."""
-    (kind, plan), file = RANDOM, Checkpoint(folder / f"{processes.count}.pt")
+def train_random(packed, kind, plan, processes, folder):
+    """Train what is not as by one process: undisturbed, and interrupted at the second row and gone on with."""
+    file = Checkpoint(folder / f"{kind}-{processes.count}.pt")
 
     def run(**keys):
-        model = toy_model(packed, kind, dropout=0.3, batch_norm=True)
-        trained = fit(model, *splits(packed), plan, processes=processes, **keys)
+        model, inputs = build(packed, kind)
+        trained = fit(model, *inputs, plan, processes=processes, **keys)
         return {"weights": trained.weights, "rows": [dataclasses.asdict(row) for row in trained.rows]}
 
     def interrupt(done, row):
@@ -95,7 +116,8 @@ def process(packed, folder, port, rank, count):
     }
     with joined() as processes:
         results = {case: train(packed, *CASES[case], processes) for case in CASES}
-        results["random"], results["resumed"] = train_random(packed, processes, folder)
+        for case in RANDOM:
+            results[case], results[f"{case}, resumed"] = train_random(packed, *RANDOM[case], processes, folder)
         outcome = train_settings(packed, processes, folder)
         results["experiment"] = {"weights": outcome.weights, "summary": outcome.summary}
         with contextlib.suppress(TrainingError):
@@ -157,19 +179,20 @@ def test_gradients_weights_and_history_are_those_of_one_process(worlds, alone, c
 def test_all_processes_end_with_the_same_bits(worlds, count):
     """Those of dropout and batch norm too, running statistics among them."""
     first, *others = worlds[0][count]
-    assert all(tensor.isfinite().all() for tensor in first["random"]["weights"].values())
+    assert all(tensor.isfinite().all() for case in RANDOM for tensor in first[case]["weights"].values())
     for other in others:
-        for case in (*CASES, "random"):
+        for case in (*CASES, *RANDOM):
             assert bits(other[case]["weights"]) == bits(first[case]["weights"])
             assert other[case]["rows"] == first[case]["rows"]
 
 
+@pytest.mark.parametrize("case", RANDOM)
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_that_were_interrupted_end_with_the_same_bits(worlds, count):
-    """Of a model with dropout, which each process draws for itself."""
+def test_processes_that_were_interrupted_end_with_the_same_bits(worlds, count, case):
+    """Of a model with dropout too, which each process draws for itself."""
     for one in worlds[0][count]:
-        assert bits(one["resumed"]["weights"]) == bits(one["random"]["weights"])
-        assert one["resumed"]["rows"] == one["random"]["rows"]
+        assert bits(one[f"{case}, resumed"]["weights"]) == bits(one[case]["weights"])
+        assert one[f"{case}, resumed"]["rows"] == one[case]["rows"]
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -213,12 +236,21 @@ def failure(folder, exitcode, message=None):
             "process 0 of 2 failed, and the others were stopped.\nTraceback: a",
         ),
         ((3, None), (-signal.SIGTERM, None), "process 0 of 2 ended by exit code 3, and the others were stopped. Run the same"),
+        ((-signal.SIGKILL, None), (1, "a process has not answered for long"), "a process has not answered for long"),
     ],
-    ids=["killed", "an error that can be mended", "a mistake of ours", "an exit"],
+    ids=["killed", "an error that can be mended", "a mistake of ours", "an exit", "stuck, and killed for it"],
 )
 def test_cause_is_told_and_not_what_follows_from_it(tmp_path, first, second, expected):
     failures = {rank: failure(tmp_path, *how) for rank, how in enumerate((first, second))}
     assert ours._cause(failures, 2).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 2000ms for recv", "wait timeout after 2000ms, keys: /x"],
+)
+def test_wait_that_was_too_long_is_told_as_that(said):
+    assert ours._message(RuntimeError(said)).startswith("a process has not answered for 0:10:00: it is stuck")
 
 
 @pytest.fixture
@@ -303,6 +335,14 @@ def test_check_refuses_several_processes_in_sweeps_and_pairs(edit_params, block,
         check_project()
 
 
+IMPATIENT = """
+from datetime import timedelta
+from pathlib import Path
+from labbook.training import distributed
+
+distributed.PATIENCE = timedelta(seconds=5)
+exec(Path("stages/train.py").read_text())
+"""
 NAME = "together"
 RESULTS = tuple(f"{folder}/{NAME}.{kind}" for folder, kind in (
     ("models/weights", "safetensors"), ("models/summaries", "json"), ("plots/history", "tsv"),
@@ -325,8 +365,8 @@ def started(prepared, edit_params):
         del train["constraint"]
         values["experiments"][NAME] = values["experiments"]["mnist_mlp_100"] | {"train": train}
 
-    def start():
-        command = [sys.executable, "stages/train.py", NAME, "--checkpoint-seconds", "0"]
+    def start(script="stages/train.py"):
+        command = [sys.executable, script, NAME, "--checkpoint-seconds", "0"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, **pipes))
         return running[-1]
@@ -359,8 +399,15 @@ def wait_for_a_checkpoint(launcher) -> None:
         time.sleep(0.001)
 
 
+def wait_for_the_end_of_all_but(rank) -> None:
+    deadline = time.monotonic() + 60
+    while workers().keys() != {rank}:
+        assert time.monotonic() < deadline, "the others go on"
+        time.sleep(0.05)
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes under /proc")
-def test_training_that_is_stopped_and_then_loses_a_process_ends_with_the_same_bytes(started):
+def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_same_bytes(started):
     launcher = started()
     said, complaint = launcher.communicate(timeout=100)
     assert (launcher.returncode, "error" in complaint) == (0, False)
@@ -375,6 +422,22 @@ def test_training_that_is_stopped_and_then_loses_a_process_ends_with_the_same_by
     launcher.send_signal(signal.SIGTERM)
     said, complaint = launcher.communicate(timeout=100)
     assert (launcher.returncode, complaint) == (128 + signal.SIGTERM, "")
+    assert not workers()
+
+    Path("impatient.py").write_text(IMPATIENT)
+    launcher = started("impatient.py")
+    wait_for_a_checkpoint(launcher)
+    stuck = workers()["1"]
+    os.kill(stuck, signal.SIGSTOP)
+    wait_for_the_end_of_all_but("1")
+    os.kill(stuck, signal.SIGCONT)  # else torchrun, which has asked it to end, waits for 30 seconds and kills it
+    said, complaint = launcher.communicate(timeout=100)
+    assert launcher.returncode == 1
+    assert said.startswith("going on from the checkpoint at step ")
+    assert complaint == (
+        "error: a process has not answered for 0:00:05: it is stuck, or its machine is gone. "
+        "Run the same command again to go on from the last checkpoint.\n"
+    )
     assert not workers()
 
     launcher = started()

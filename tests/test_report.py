@@ -394,6 +394,16 @@ def test_nothing_is_written_when_a_picture_is_missing(project, write, tmp_path):
     assert not (tmp_path / "reports").exists()
 
 
+def test_a_page_says_how_many_processes_trained(project, write):
+    records = [make_record(project, name, [0.9], source="embedded") for name in ("mnist_mlp_100", "mnist_mlp_200")]
+    records[0].card["settings"]["processes"] = 4
+    pages = write("embedded", records)
+    page = pages["experiments/mnist_mlp_100.html"]
+    assert "cpu, threads: 2, processes: 4<" in page
+    assert '<tr class="changed"><th scope="row"><code>processes</code></th><td>4</td><td>1</td></tr>' in page
+    assert "processes" not in pages["experiments/mnist_mlp_200.html"]
+
+
 def test_a_page_tells_everything_of_its_experiment(site):
     page = site["experiments/mnist_mlp_100.html"]
     assert "in its best epoch and 0.9776 in its last" in page

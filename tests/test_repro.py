@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from toolbox import toy_settings
 
 from labbook.repro.entries import modify_whole
 
@@ -524,6 +525,15 @@ def test_a_terminal_shows_lines_when_more_or_less_is_asked_for(repository, termi
     assert "0:00:0" not in terminal.text
 
 
+def with_gpus(work: Repository, *names: str) -> list[str]:
+    """Give what starts a command as on a machine with GPUs of one model."""
+    driver = work.folder / "nvidia-smi"
+    lines = [f"echo 'GPU {index}: NVIDIA H200 (UUID: {name})'\n" for index, name in enumerate(names)]
+    driver.write_text("#!/bin/sh\n" + "".join(lines))
+    driver.chmod(0o755)
+    return ["env", "-u", "CUDA_VISIBLE_DEVICES", f"PATH={work.folder}{os.pathsep}{os.environ['PATH']}"]
+
+
 def test_each_job_has_a_gpu_of_its_own(repository):
     shown = 'echo "$CUDA_VISIBLE_DEVICES" >'
     work = repository(
@@ -531,14 +541,48 @@ def test_each_job_has_a_gpu_of_its_own(repository):
         b=(f"touch b.began && {until('a.began')} && {shown} b", []),
     )
     (work.folder / "params.yaml").write_text("{seed: 0, device: auto, threads: 1, data: {source: embedded}}")
-    driver = work.folder / "nvidia-smi"
-    driver.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-x)'\necho 'GPU 1: NVIDIA H200 (UUID: GPU-y)'\n")
-    driver.chmod(0o755)
-    work.run(
-        ["env", "-u", "CUDA_VISIBLE_DEVICES", f"PATH={work.folder}{os.pathsep}{os.environ['PATH']}", *side_by_side()],
-        check=True,
-    )
+    work.run([*with_gpus(work, "GPU-x", "GPU-y"), *side_by_side()], check=True)
     assert {(work.folder / name).read_text().strip() for name in "ab"} == {"GPU-x", "GPU-y"}
+
+
+@pytest.fixture
+def with_training(repository):
+    """Make a repository whose stage `wide` trains with four processes on the data that it has, embedded ones."""
+
+    def make(**stages: tuple[str, list[str]]) -> Repository:
+        work: Repository = repository(**stages)
+        train = toy_settings(embedded={"processes": 4}).model_dump(exclude_unset=True)
+        values = {"seed": 0, "device": "auto", "threads": 1, "data": {"source": "embedded"}, "wide": {"train": train}}
+        (work.folder / "params.yaml").write_text(yaml.safe_dump(values))
+        blocks = yaml.safe_load((work.folder / "dvc.yaml").read_text())["stages"]
+        blocks["wide"]["params"] = ["seed", "wide.train"]
+        (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+        return work
+
+    return make
+
+
+def test_training_of_several_processes_takes_the_room_of_as_many_jobs_or_of_all(with_training):
+    work = with_training(
+        first=(f"{until('other')} && test -e other && touch first", []),
+        wide=("test -e first && touch wide", []),  # fails beside `first`
+        other=("touch other", []),  # for which there is room beside `first`
+    )
+    ended = work.run(side_by_side(jobs=2))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert work.entries() == ["first", "wide", "other"]
+
+
+def test_training_of_several_processes_has_as_many_gpus(with_training):
+    shown = 'echo "$CUDA_VISIBLE_DEVICES" >'
+    work = with_training(
+        wide=(f"touch wide.began && {until('one.began')} && {shown} wide", []),
+        one=(f"touch one.began && {until('wide.began')} && {shown} one", []),
+    )
+    work.run([*with_gpus(work, *"abcde"), *side_by_side(jobs=5)], check=True)
+    wide, one = ((work.folder / name).read_text().strip().split(",") for name in ("wide", "one"))
+    assert (len(wide), len(one)) == (4, 1)
+    assert sorted(wide + one) == list("abcde")
 
 
 def test_more_jobs_than_the_machine_holds_are_told(repository):

@@ -42,7 +42,7 @@ class Workers:
 
         Args:
             cluster: its settings.
-            threads: of a stage, for each of which it gets a core.
+            threads: of each process of a stage, for each of which it gets a core.
             repo: of the run.
             tree: what workers run.
 
@@ -54,10 +54,11 @@ class Workers:
         self._remote = self._exchange.remote.label
         self._configuration = dict(repo.config["remote"][self._remote])
         self._tree = tree
+        self._threads = threads
         self._executors = {kind: _executor(cluster, threads, kind) for kind in cluster.stages}
         self._one_at_a_time = threading.Lock()
 
-    def errand(self, stage: Stage, upstream: Iterable[Stage], *, force: bool) -> "Errand | None":
+    def errand(self, stage: Stage, upstream: Iterable[Stage], processes: int, *, force: bool) -> "Errand | None":
         """Say what a worker has to do; `None` for a stage that runs here.
 
         The caller holds DVC's lock on the repository.
@@ -65,6 +66,7 @@ class Workers:
         Args:
             stage: which.
             upstream: the stages that make what it depends on.
+            processes: that its command starts.
             force: run it even if the remote has what it makes.
         """
         if force:
@@ -78,7 +80,7 @@ class Workers:
         # What git tracks is in the snapshot, unless it is new; what is new is in the cache, for the run-cache.
         needless = {out.hash_info.value for out in outs if not out.use_cache} - self._exchange.here(inputs.values())
         inputs = {path: oid for path, oid in inputs.items() if oid not in needless}
-        return Errand(stage, _get_stage_hash(stage), inputs, force)
+        return Errand(stage, processes, _get_stage_hash(stage), inputs, force)
 
     def run(self, errand: "Errand", shown: Show, interrupted: Callable[[], bool]) -> None:
         """Have a stage run, unless the remote has what it makes, and bring that into the cache.
@@ -115,8 +117,10 @@ class Workers:
         task = Task(
             stage.addressing, errand.key, self._tree, errand.inputs, self._remote, self._configuration, self._cluster.folder
         )
+        kind, cores = _kind(stage), errand.processes * self._threads
         with self._one_at_a_time:
-            job = self._executors[_kind(stage)].submit(task)
+            self._executors[kind].update_parameters(**_parameters(self._cluster, cores, kind))
+            job = self._executors[kind].submit(task)
         shown.line(stage.addressing, f"waits as job {job.job_id}")
         try:
             for line in _lines(job, self._cluster.executor, interrupted):
@@ -146,6 +150,7 @@ class Errand:
     """A stage that a worker runs."""
 
     stage: Stage
+    processes: int
     key: str  # of its run, in the run-cache
     inputs: Mapping[str, str]  # by path, the objects of other stages that it reads
     force: bool
@@ -174,7 +179,7 @@ def at_work(cluster: Cluster, threads: int, repo: Repo) -> Iterator[Workers]:
         yield Workers(cluster, threads, repo, tree)
 
 
-def _executor(cluster: Cluster, threads: int, kind: str) -> Any:
+def _executor(cluster: Cluster, cores: int, kind: str) -> Any:
     os.environ.setdefault("SUBMITIT_LOG_LEVEL", "WARNING")  # here and, as jobs inherit it, there
     try:
         import submitit
@@ -185,13 +190,18 @@ def _executor(cluster: Cluster, threads: int, kind: str) -> Any:
         executor = submitit.AutoExecutor(cluster.logs / "%j", cluster=cluster.executor)
     except RuntimeError as error:
         raise LabbookError(f"executor: {cluster.executor}: {error} `executor: local` runs workers on this machine.") from error
-    usual = {"timeout_min": MINUTES, "cpus_per_task": threads, "name": f"labbook-{kind}", "stderr_to_stdout": True}
     try:
         with warnings.catch_warnings(action="error"):  # it warns of a parameter that it passes over
-            executor.update_parameters(**usual | cluster.parameters | cluster.stages[kind])
+            executor.update_parameters(**_parameters(cluster, cores, kind))
     except (AssertionError, NameError, TypeError, ValueError, Warning) as error:
         raise ParamsError(f"parameters of {kind}: {str(error).splitlines()[0]}") from error
     return executor
+
+
+def _parameters(cluster: Cluster, cores: int, kind: str) -> dict[str, Any]:
+    """Say what submitit is to ask for."""
+    usual = {"timeout_min": MINUTES, "cpus_per_task": cores, "name": f"labbook-{kind}", "stderr_to_stdout": True}
+    return usual | cluster.parameters | cluster.stages[kind]
 
 
 def _lines(job: Any, executor: str, interrupted: Callable[[], bool]) -> Iterator[str]:

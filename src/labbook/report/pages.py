@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,7 +287,8 @@ def _settings(record: Record) -> list[tuple[str, str, str]]:
     asked = record.asked.train.on("official")
     own = dict(_flat(record.card["settings"]))
     official = dict(_flat(asked.model_dump(exclude_none=True, exclude={"processes"} if asked.processes == 1 else None)))
-    return [(key, own.get(key, "–"), official.get(key, "–")) for key in dict.fromkeys([*own, *official])]
+    unsaid = defaultdict(lambda: "–", processes="1")
+    return [(key, own.get(key, unsaid[key]), official.get(key, unsaid[key])) for key in dict.fromkeys([*own, *official])]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The commands of stages: what they print is handed on, each has a GPU of its own, and they end when the run is interrupted."""
+"""The commands of stages: what they print is handed on, each has GPUs of its own, and they end when the run is interrupted."""
 
 import os
 import signal
@@ -27,16 +27,18 @@ class Commands:
         self._gpus = Counter(dict.fromkeys(gpus, 0))  # and how many commands each of them has
         self._choice = threading.Lock()
 
-    def run(self, shown: Show, executable: str | None, cmd: str, *, env: dict[str, str], **options: Any) -> None:
-        """Run a command to its end, in the place of DVC's `_run`.
+    def run(
+        self, shown: Show, processes: int, executable: str | None, cmd: str, *, env: dict[str, str], **options: Any
+    ) -> None:
+        """Run a command, which starts so many processes, to its end, in the place of DVC's `_run`.
 
         Raises:
             StageCmdFailedError: its exit status is not 0.
         """
-        with self._gpu_of_its_own() as gpu:
+        with self._gpus_of_its_own(processes) as gpus:
             process = subprocess.Popen(
                 _make_cmd(executable, cmd),
-                env=env | gpu | {"PYTHONUNBUFFERED": "1"},  # lines when they are said, not when a pipe is full
+                env=env | gpus | {"PYTHONUNBUFFERED": "1"},  # lines when they are said, not when a pipe is full
                 stdin=subprocess.DEVNULL,  # a process group of its own may not read from the terminal
                 stdout=subprocess.PIPE if shown.captures else None,
                 stderr=subprocess.STDOUT if shown.captures else None,
@@ -79,19 +81,19 @@ class Commands:
                 signal.signal(number, handler)
 
     @contextmanager
-    def _gpu_of_its_own(self) -> Iterator[dict[str, str]]:
-        """Let a command see only the GPU that has the fewest; nothing to choose without several."""
+    def _gpus_of_its_own(self, count: int) -> Iterator[dict[str, str]]:
+        """Let a command see only so many GPUs, those that have the fewest; nothing to choose without several."""
         if len(self._gpus) < 2:
             yield {}
             return
         with self._choice:
-            gpu = min(self._gpus, key=self._gpus.__getitem__)
-            self._gpus[gpu] += 1
+            chosen = sorted(self._gpus, key=self._gpus.__getitem__)[:count]
+            self._gpus.update(chosen)
         try:
-            yield {"CUDA_VISIBLE_DEVICES": gpu}
+            yield {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
         finally:
             with self._choice:
-                self._gpus[gpu] -= 1
+                self._gpus.subtract(chosen)
 
 
 def _listen(process: "subprocess.Popen[str]", name: str, shown: Show) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -15,11 +16,22 @@ __all__ = ["Plan"]
 class Plan:
     """What is still to do of `steps`, which stand in an order that a sequential run could take.
 
-    The arguments are those of DVC's `_reproduce`; an edge of `graph` leads from a stage to what it depends on.
+    The arguments are those of DVC's `_reproduce`, and `jobs`: for how many each stage counts. An edge of `graph` leads from a
+    stage to what it depends on.
     """
 
-    def __init__(self, steps: list[Stage], graph: DiGraph, *, force: bool, force_downstream: bool, on_error: str) -> None:
+    def __init__(
+        self,
+        steps: list[Stage],
+        graph: DiGraph,
+        jobs: Mapping[Stage, int],
+        *,
+        force: bool,
+        force_downstream: bool,
+        on_error: str,
+    ) -> None:
         self._graph = graph
+        self._jobs = jobs
         self._force_downstream = force_downstream
         self._on_error = on_error
         asked = set(steps)
@@ -40,15 +52,23 @@ class Plan:
         """Name the stages that make what `stage` depends on."""
         return list(self._graph.successors(stage))
 
-    def take(self, count: int) -> list[Stage]:
-        """Take up to `count` stages that can run now, those with the longest way to the end first."""
+    def take(self, jobs: int) -> list[Stage]:
+        """Take stages that can run now, those with the longest way to the end first, until so many jobs are at work.
+
+        One that counts for more than are free waits, and others go before it rather than leave a job idle.
+        """
+        free = jobs - sum(self._jobs[stage] for stage in self._at_work)
         ready = sorted(
             (stage for stage, upstream in self._upstream.items() if not upstream), key=lambda stage: -self._way[stage]
         )
-        for stage in ready[:count]:
-            del self._upstream[stage]
-            self._at_work[stage] = time.monotonic()
-        return ready[:count]
+        taken = []
+        for stage in ready:
+            if self._jobs[stage] <= free:
+                free -= self._jobs[stage]
+                del self._upstream[stage]
+                self._at_work[stage] = time.monotonic()
+                taken.append(stage)
+        return taken
 
     def done(self, stage: Stage, *, ran: bool) -> None:
         """Let those go on that waited for `stage`."""
@@ -87,7 +107,7 @@ class Plan:
         now = time.monotonic()
         gone = {stage: now - since for stage, since in list(self._at_work.items())}
         stages = [*list(self._upstream), *gone]
-        work = sum(max(0.0, self._expected(stage) - gone.get(stage, 0.0)) for stage in stages)
+        work = sum(max(0.0, self._expected(stage) - gone.get(stage, 0.0)) * self._jobs[stage] for stage in stages)
         longest = max((self._way[stage] - gone.get(stage, 0.0) for stage in stages), default=0.0)
         return max(longest, work / jobs)
 

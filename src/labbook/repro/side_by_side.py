@@ -1,13 +1,14 @@
 """Run stages side by side: DVC's own work is one thread's at a time, the commands of stages run as many as there are jobs."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import dvc.stage.run
+from dvc.env import DVC_STAGE
 from dvc.repo import Repo
 from dvc.repo.reproduce import _raise_error, _reproduce_stage
 from dvc.stage import Stage
@@ -16,6 +17,7 @@ from networkx import DiGraph
 from labbook.repro.commands import Commands
 from labbook.repro.guard import guarded
 from labbook.repro.plan import Plan
+from labbook.repro.processes import count_processes
 from labbook.repro.readers import forget_broken_lock
 from labbook.repro.show import Show, show
 
@@ -47,7 +49,7 @@ class SideBySide:
         """Say what there is to work with.
 
         Args:
-            jobs: stages at a time.
+            jobs: stages at a time. On this machine a training of several processes counts for as many.
             gpus: of this machine, which its commands share.
             when_idle: called with the lock held, when no stage has ended for a while.
             here: how many of the jobs run a command on this machine; default: all.
@@ -56,7 +58,10 @@ class SideBySide:
         self._jobs = jobs
         self._commands = Commands(gpus if jobs > 1 else ())
         self._when_idle = when_idle
-        self._room = threading.Semaphore(here or jobs)
+        self._here = here or jobs
+        self._room = threading.Semaphore(self._here)
+        self._door = threading.Lock()
+        self._cluster = at_work is not None
         self._at_work: AtWork = at_work or (lambda repo: nullcontext())
         self._turn = threading.Lock()
 
@@ -80,7 +85,9 @@ class SideBySide:
             ReproductionError: stages failed; those that were at work beside them have ended.
             KeyboardInterrupt: a person or a scheduler ended the run; its commands have ended.
         """
-        plan = Plan(steps, graph, force=force, force_downstream=force_downstream, on_error=on_error)
+        processes = count_processes(steps)
+        jobs = {stage: 1 if self._cluster else min(count, self._jobs) for stage, count in processes.items()}
+        plan = Plan(steps, graph, jobs, force=force, force_downstream=force_downstream, on_error=on_error)
         repo = steps[0].repo
         forget_broken_lock(repo.tmp_dir)
 
@@ -101,7 +108,7 @@ class SideBySide:
                 guarded(),
                 self._at_work(repo) as workers,
                 show(plan, self._jobs, lambda: self._commands.interrupted) as shown,
-                self._in_place_of_dvc(plan, shown, workers),
+                self._in_place_of_dvc(plan, processes, shown, workers),
             ):
                 self._go_through(plan, work, when_idle, shown)
         finally:
@@ -119,8 +126,8 @@ class SideBySide:
         with ThreadPoolExecutor(self._jobs) as threads:
             at_work: dict[Future[Stage | None], Stage] = {}
             while True:
-                free = 0 if self._commands.interrupted else self._jobs - len(at_work)
-                at_work.update((threads.submit(work, stage), stage) for stage in plan.take(free))
+                jobs = 0 if self._commands.interrupted else self._jobs
+                at_work.update((threads.submit(work, stage), stage) for stage in plan.take(jobs))
                 if not at_work:
                     break
                 ended = wait(at_work, timeout=IDLE_SECONDS, return_when=FIRST_COMPLETED).done
@@ -139,21 +146,26 @@ class SideBySide:
                             shown.end(stage.addressing, ran=ran)
 
     @contextmanager
-    def _in_place_of_dvc(self, plan: Plan, shown: Show, workers: "Workers | None") -> Iterator[None]:
+    def _in_place_of_dvc(
+        self, plan: Plan, processes: Mapping[Stage, int], shown: Show, workers: "Workers | None"
+    ) -> Iterator[None]:
         """Let DVC call ours for as long as stages run side by side."""
+        named = {stage.addressing: count for stage, count in processes.items()}
 
-        def run(executable: str | None, cmd: str, **options: Any) -> None:
-            self._commands.run(shown, executable, cmd, **options)
+        def run(executable: str | None, cmd: str, *, env: dict[str, str], **options: Any) -> None:
+            self._commands.run(shown, named[env[DVC_STAGE]], executable, cmd, env=env, **options)
 
         def without_turn(run_here: Callable[..., None]) -> Callable[..., None]:
             @wraps(run_here)
             def wrapper(stage: Stage, *args: Any, **kwargs: Any) -> None:
-                errand = workers.errand(stage, plan.upstream(stage), force=plan.forced[stage]) if workers else None
+                count, errand = processes[stage], None
+                if workers:
+                    errand = workers.errand(stage, plan.upstream(stage), count, force=plan.forced[stage])
                 with self._turn_given_away(stage.repo):
                     if workers and errand:
                         workers.run(errand, shown, lambda: self._commands.interrupted)
                     else:
-                        with self._room:
+                        with self._room_for(count):
                             run_here(stage, *args, **kwargs)
                 if errand:
                     errand.check_out()
@@ -166,6 +178,18 @@ class SideBySide:
             yield
         finally:
             dvc.stage.run.unlocked_repo, dvc.stage.run._run = usual
+
+    @contextmanager
+    def _room_for(self, processes: int) -> Iterator[None]:
+        """Wait until this machine has room for so many processes, or is free of others."""
+        count = min(processes, self._here)
+        with self._door:  # one after the other, or two would hold what both wait for
+            for _ in range(count):
+                self._room.acquire()
+        try:
+            yield
+        finally:
+            self._room.release(count)
 
     @contextmanager
     def _turn_given_away(self, repo: Repo) -> Iterator[None]:

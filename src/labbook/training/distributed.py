@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["ALONE", "Processes", "joined", "launch", "started"]
 
 PATIENCE = timedelta(minutes=10)  # with a process that is stuck, or on a machine that is gone
+WAITED = ("Timed out waiting", "Application timeout", "wait timeout")  # words of Gloo, twice, and of the store
+STUCK = "a process has not answered for"
+AGAIN = "Run the same command again to go on from the last checkpoint."
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
@@ -203,8 +206,7 @@ def joined() -> Iterator[Processes]:
     except Exception as error:
         if not os.environ.get(ERROR_FILE):
             raise
-        message = str(error) if isinstance(error, LabbookError) else traceback.format_exc()
-        told = json.dumps({"message": message, "timestamp": int(time.time())})
+        told = json.dumps({"message": _message(error), "timestamp": int(time.time())})
         Path(os.environ[ERROR_FILE]).write_text(told, encoding="utf-8")
         sys.stdout.flush()
         os._exit(1)  # the end of Python might wait for the others, who wait for this one
@@ -260,29 +262,37 @@ class _Forward(nn.Module):
         return logits
 
 
+def _message(error: Exception) -> str:
+    if isinstance(error, LabbookError):
+        return str(error)
+    if any(words in str(error) for words in WAITED):
+        return f"{STUCK} {PATIENCE}: it is stuck, or its machine is gone. {AGAIN}"
+    return traceback.format_exc()
+
+
 def _cause(failures: "dict[int, ProcessFailure]", count: int) -> str:
     """Say what ended the training, given what torchrun knows of each process that failed, the first one first.
 
-    Where one is gone, others fail for want of it, and torchrun ends the rest by SIGTERM: neither is the cause.
+    Where one is gone, others fail for want of it, and torchrun ends the rest by SIGTERM, and by SIGKILL the one that is
+    stuck: neither is the cause.
     """
 
     def doubt(rank: int) -> int:
         failure = failures[rank]
-        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+        if failure.message.startswith(STUCK):
             return 0
-        return 1 if _has_told(failure) and not failure.message.startswith("Traceback") else 2
+        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+            return 1
+        return 2 if _has_told(failure) and not failure.message.startswith("Traceback") else 3
 
     rank = min(failures, key=doubt)
     failure = failures[rank]
-    if doubt(rank) == 1:
+    if doubt(rank) in (0, 2):
         return failure.message
     if _has_told(failure):
         return f"process {rank} of {count} failed, and the others were stopped.\n{failure.message}"
     how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-    return (
-        f"process {rank} of {count} ended by {how}, and the others were stopped. "
-        "Run the same command again to go on from the last checkpoint."
-    )
+    return f"process {rank} of {count} ended by {how}, and the others were stopped. {AGAIN}"
 
 
 def _has_told(failure: "ProcessFailure") -> bool:
