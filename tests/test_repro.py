@@ -585,6 +585,22 @@ def test_training_of_several_processes_has_as_many_gpus(with_training):
     assert sorted(wide + one) == list("abcde")
 
 
+def test_stage_of_many_trainings_has_the_jobs_that_nothing_else_waits_for(repository):
+    shown = 'echo "$LABBOOK_AT_ONCE" >'
+    code = "labbook/at_once.py"
+    work = repository(
+        beside=(f"touch began && {until('last')} && {shown} beside", [code]),
+        other=(f"{until('began')} && {shown} other", []),
+        last=(f"{shown} last", [code, "other"]),  # two jobs of three are free
+    )
+    (work.folder / "labbook").mkdir()
+    (work.folder / code).touch()
+    work.run(side_by_side(jobs=3), check=True)
+    assert [(work.folder / name).read_text() for name in ("beside", "other", "last")] == ["2\n", "1\n", "1\n"]
+    work.run(side_by_side("--force", "--single-item", "last", jobs=3), check=True)
+    assert (work.folder / "last").read_text() == "3\n"
+
+
 def test_more_jobs_than_the_machine_holds_are_told(repository):
     work = repository(a=("touch a", []))
     (work.folder / "params.yaml").write_text("{seed: 0, device: cpu, threads: 1024, data: {source: embedded}}")

@@ -35,6 +35,7 @@ class Task:
     remote: str
     configuration: Mapping[str, Any]  # of the remote
     folder: str
+    threads: int
 
     def __call__(self) -> tuple[int, str]:
         """Run the stage in a clone of its own, and send what it made.
@@ -62,8 +63,9 @@ class Task:
             # A training that was moved to another machine goes on there; one with other settings has checkpoints of its own.
             checkpoints = place / "checkpoints" / self.key
             _link(clone / ".checkpoints", checkpoints)
-            request = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
+            request: dict[str, Any] = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
             request |= {"remote": self.remote, "configuration": dict(self.configuration), "answer": str(answer)}
+            request |= {"threads": self.threads}
             status = _call([sys.executable, "-m", "labbook.cluster.worker"], json.dumps(request), clone, lock)
             if status:
                 return status, ""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from labbook.repro.__main__ import install
 from labbook.team.repository import open_repository
 
 
-def reproduce(repo: Repo, name: str) -> list[Stage]:
+def reproduce(repo: Repo, name: str, threads: int) -> list[Stage]:
     """Run one stage, whatever lies here from before; end with what is wrong, unless its command has said so."""
-    install(1, ())
+    install(max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", threads)) // threads), ())
     try:
         with set_loggers_level(logging.WARNING):
             return list(repo.reproduce(name, single_item=True, force=True))
@@ -38,7 +39,7 @@ def main() -> None:
     repo = open_repository({"cache": {"dir": request["cache"]}, "remote": {request["remote"]: request["configuration"]}})
     exchange = Exchange(repo, request["remote"])
     exchange.lay_out(request["inputs"])
-    (stage,) = reproduce(repo, request["stage"])
+    (stage,) = reproduce(repo, request["stage"], request["threads"])
     Path(request["answer"]).write_text(exchange.give(_get_stage_hash(stage)), encoding="utf-8")
 
 

@@ -115,8 +115,9 @@ class Workers:
 
         stage = errand.stage
         task = Task(
-            stage.addressing, errand.key, self._tree, errand.inputs, self._remote, self._configuration, self._cluster.folder
-        )
+            stage.addressing, errand.key, self._tree, errand.inputs,
+            self._remote, self._configuration, self._cluster.folder, self._threads,
+        )  # fmt: skip
         kind, cores = _kind(stage), errand.processes * self._threads
         with self._one_at_a_time:
             self._executors[kind].update_parameters(**_parameters(self._cluster, cores, kind))

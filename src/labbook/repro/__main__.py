@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from dvc.exceptions import DvcException
 from dvc.stage import PipelineStage, Stage
 from networkx import DiGraph
 
+from labbook.at_once import AT_ONCE
 from labbook.core.errors import LabbookError
 from labbook.core.reading import read
 from labbook.core.settings import read_runtime
@@ -45,6 +47,8 @@ def install(jobs: int, gpus: Sequence[str], here: int | None = None, at_work: At
 
     def settled(steps: list[Stage], graph: DiGraph | None, **options: Any) -> list[Stage]:
         alone = graph is None or not steps or options.get("dry") or options.get("interactive")  # nothing to run side by side
+        if alone and not gpus:
+            os.environ[AT_ONCE] = str(jobs)
         ended_well = False
         try:
             ran: list[Stage] = (in_order if alone else side_by_side.reproduce)(steps, graph=graph, **options)

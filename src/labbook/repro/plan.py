@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -16,8 +16,9 @@ __all__ = ["Plan"]
 class Plan:
     """What is still to do of `steps`, which stand in an order that a sequential run could take.
 
-    The arguments are those of DVC's `_reproduce`, and `jobs`: for how many each stage counts. An edge of `graph` leads from a
-    stage to what it depends on.
+    The arguments are those of DVC's `_reproduce`; `jobs`: for how many each stage counts; and `many`: stages that have use for
+    more, of which the first to start gets those that nothing else waits for. An edge of `graph` leads from a stage to what it
+    depends on.
     """
 
     def __init__(
@@ -25,13 +26,15 @@ class Plan:
         steps: list[Stage],
         graph: DiGraph,
         jobs: Mapping[Stage, int],
+        many: Collection[Stage] = (),
         *,
         force: bool,
         force_downstream: bool,
         on_error: str,
     ) -> None:
         self._graph = graph
-        self._jobs = jobs
+        self._jobs: dict[Stage, int] = dict(jobs)
+        self._many = many
         self._force_downstream = force_downstream
         self._on_error = on_error
         asked = set(steps)
@@ -68,7 +71,14 @@ class Plan:
                 del self._upstream[stage]
                 self._at_work[stage] = time.monotonic()
                 taken.append(stage)
+        for stage in filter(self._many.__contains__, taken):  # nothing else can use what is left
+            self._jobs[stage] += free
+            free = 0
         return taken
+
+    def jobs(self, stage: Stage) -> int:
+        """Give for how many jobs a stage counts now."""
+        return self._jobs[stage]
 
     def done(self, stage: Stage, *, ran: bool) -> None:
         """Let those go on that waited for `stage`."""

@@ -14,6 +14,7 @@ from dvc.repo.reproduce import _raise_error, _reproduce_stage
 from dvc.stage import Stage
 from networkx import DiGraph
 
+from labbook.at_once import AT_ONCE
 from labbook.repro.commands import Commands
 from labbook.repro.guard import guarded
 from labbook.repro.plan import Plan
@@ -62,6 +63,7 @@ class SideBySide:
         self._room = threading.Semaphore(self._here)
         self._door = threading.Lock()
         self._cluster = at_work is not None
+        self._shares_cores = not gpus and not self._cluster
         self._at_work: AtWork = at_work or (lambda repo: nullcontext())
         self._turn = threading.Lock()
 
@@ -87,7 +89,8 @@ class SideBySide:
         """
         processes = count_processes(steps)
         jobs = {stage: 1 if self._cluster else min(count, self._jobs) for stage, count in processes.items()}
-        plan = Plan(steps, graph, jobs, force=force, force_downstream=force_downstream, on_error=on_error)
+        many = [stage for stage in steps if _trains_many(stage)] if self._shares_cores else []
+        plan = Plan(steps, graph, jobs, many, force=force, force_downstream=force_downstream, on_error=on_error)
         repo = steps[0].repo
         forget_broken_lock(repo.tmp_dir)
 
@@ -150,10 +153,12 @@ class SideBySide:
         self, plan: Plan, processes: Mapping[Stage, int], shown: Show, workers: "Workers | None"
     ) -> Iterator[None]:
         """Let DVC call ours for as long as stages run side by side."""
-        named = {stage.addressing: count for stage, count in processes.items()}
+        named = {stage.addressing: stage for stage in processes}
 
         def run(executable: str | None, cmd: str, *, env: dict[str, str], **options: Any) -> None:
-            self._commands.run(shown, named[env[DVC_STAGE]], executable, cmd, env=env, **options)
+            stage = named[env[DVC_STAGE]]
+            env = env | {AT_ONCE: str(plan.jobs(stage))}
+            self._commands.run(shown, processes[stage], executable, cmd, env=env, **options)
 
         def without_turn(run_here: Callable[..., None]) -> Callable[..., None]:
             @wraps(run_here)
@@ -202,3 +207,8 @@ class SideBySide:
         finally:
             self._turn.acquire()
             repo.lock.lock()
+
+
+def _trains_many(stage: Stage) -> bool:
+    """Say whether a stage's code trains several models at once where it may."""
+    return any(dep.def_path.endswith("labbook/at_once.py") for dep in stage.deps)
