@@ -21,6 +21,7 @@ from labbook.cluster.exchange import Exchange
 from labbook.cluster.settings import KINDS, Cluster
 from labbook.cluster.snapshot import Snapshot, snapshot
 from labbook.core.errors import LabbookError, ParamsError
+from labbook.core.files import explain
 from labbook.core.parts import closest
 from labbook.repro.show import Show
 
@@ -178,6 +179,8 @@ def _executor(cluster: Cluster, threads: int, kind: str) -> Any:
         executor = submitit.AutoExecutor(cluster.logs / "%j", cluster=cluster.executor)
     except RuntimeError as error:
         raise LabbookError(f"executor: {cluster.executor}: {error} `executor: local` runs workers on this machine.") from error
+    except OSError as error:
+        raise LabbookError(f"logs: {explain(error, cluster.logs)}") from error
     usual = {"timeout_min": MINUTES, "cpus_per_task": threads, "name": f"labbook-{kind}", "stderr_to_stdout": True}
     try:
         with warnings.catch_warnings(action="error"):  # it warns of a parameter that it passes over
