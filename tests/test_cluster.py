@@ -258,6 +258,7 @@ def test_what_lies_damaged_in_a_cache_is_fetched_anew(project):
     project.damage(caches, "drawn/all")
     for drawn in project.folder.parent.glob("workers/*/0/drawn"):
         shutil.rmtree(drawn)
+        drawn.write_text("a file, of another pipeline")
     project.set(way="sleep 0")
     project.on_cluster("train@left")
     assert (project.folder / "trained-left").read_bytes() == made
@@ -291,6 +292,7 @@ def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
         ("executor: local\nstages: {trian: {}}", "did you mean 'train'?"),
         ("executor: local\nrepository: /not/there.git", "git push"),
         ("executor: local\nfolder: /proc/not", "cannot run train@left: [Errno 2]"),
+        ("executor: local\nlogs: /proc/nowhere", "logs: /proc/nowhere"),
         pytest.param(
             "executor: slurm", "srun", marks=pytest.mark.skipif(bool(shutil.which("srun")), reason="this machine has Slurm")
         ),

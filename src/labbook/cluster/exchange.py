@@ -95,7 +95,11 @@ class Exchange:
         """
         with speaking_to(self.remote.name):
             if not self._fetch(inputs.values()):
-                raise DataError(f"{self.remote.name}: not all that the stage reads is there: {', '.join(inputs)}.")
+                raise DataError(
+                    f"{self.remote.name}: not all that the stage reads is there: {', '.join(inputs)}. Run the same again."
+                )
+        for path, oid in inputs.items():
+            _make_way(Path(path), is_folder=oid.endswith(".dir"))
         files = {path: oid for path, oid in inputs.items() if not oid.endswith(".dir")}
         for folder, oid in inputs.items() - files.items():
             wanted = {str(Path(folder, *parts)): info.value for parts, _, info in tree(oid, self._cache) or ()}
@@ -148,6 +152,14 @@ class Exchange:
             return False
         _raise(self.remote.put(self._cache.files, {oid: self._cache.objects.oid_to_path(oid) for oid in missing}))
         return True
+
+
+def _make_way(path: Path, *, is_folder: bool) -> None:
+    """Remove a file where a folder is to lie, or a folder where a file is: another pipeline may have made it."""
+    if path.is_dir() and not is_folder:
+        shutil.rmtree(path)
+    elif not path.is_dir() and is_folder:
+        path.unlink(missing_ok=True)
 
 
 def _made_by(entry: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from labbook.cluster.exchange import Exchange
 from labbook.cluster.settings import KINDS, Cluster
 from labbook.cluster.snapshot import Snapshot, snapshot
 from labbook.core.errors import LabbookError, ParamsError
+from labbook.core.files import explain
 from labbook.core.parts import closest
 from labbook.repro.show import Show
 
@@ -188,9 +189,12 @@ def _executor(cluster: Cluster, cores: int, kind: str) -> Any:
         raise LabbookError("submitit: not installed. `pip install submitit` brings it.") from error
     logging.getLogger("submitit").setLevel(logging.ERROR)  # a warning each time that Slurm keeps no accounts
     try:
+        cluster.logs.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is sent to workers may hold keys of the remote
         executor = submitit.AutoExecutor(cluster.logs / "%j", cluster=cluster.executor)
     except RuntimeError as error:
         raise LabbookError(f"executor: {cluster.executor}: {error} `executor: local` runs workers on this machine.") from error
+    except OSError as error:
+        raise LabbookError(f"logs: {explain(error, cluster.logs)}") from error
     try:
         with warnings.catch_warnings(action="error"):  # it warns of a parameter that it passes over
             executor.update_parameters(**_parameters(cluster, cores, kind))

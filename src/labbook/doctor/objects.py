@@ -95,6 +95,11 @@ class Objects:
         for out in unknown:
             if Path(out.fs_path).exists() or out.hash_info.value in self._here:
                 yield Finding(f"{out}: what it holds cannot be compared, its list of files is damaged or missing", _again(out))
+        unknown_stages = [stage for stage in self._repo.index.stages if not any(out.hash_info for out in stage.outs)]
+        if unknown_stages:
+            yield Finding(
+                f"dvc.lock: {len(unknown_stages)} stages of dvc.yaml have not run", "`make repro` runs them.", wrong=False
+            )
         absent = 0
         for path, (oid, out) in self._files.items():
             found = self._found[path]

@@ -8,6 +8,7 @@ import ipaddress
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +145,7 @@ def _prepare(repo: Repo, folder: Path, group: str | None) -> bool:
         raise LabbookError(f"{folder}: lies in the repository. Take a folder outside of it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # tries it
         if folder.stat().st_mode & stat.S_IWOTH:
             raise LabbookError(f"{folder}: everybody may write there. `chmod o-w {folder}` first, or take another folder.")
         if group and not (_is_shared(folder) and folder.group() == group):
