@@ -5,6 +5,8 @@ import labbook  # noqa: F401  # before torch, whose threads read the environment
 # isort: split
 
 import contextlib
+import io
+import runpy
 import shutil
 import subprocess
 import sys
@@ -51,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(DATA_ROOT, raising=False)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # small tensors gain nothing by a second, and the other core has tests of its own
     torch.manual_seed(0)
     yield
     torch.use_deterministic_algorithms(False)
@@ -124,12 +126,31 @@ def prepared(workdir: Path, mnist_file: Path) -> Path:
 
 
 @pytest.fixture
-def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a stage script in the current folder, as DVC does."""
+def start_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a stage script in the current folder in a process of its own, as DVC does."""
 
-    def run(stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def start(stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, f"stages/{stage}.py", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    return start
+
+
+@pytest.fixture
+def run_stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a stage script in the current folder, in this process, which has imported torch; what is no message is raised."""
+
+    def run(stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [f"stages/{stage}.py", *arguments]
+        monkeypatch.setattr(sys, "argv", command)
+        said, complaint, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
+            try:
+                runpy.run_path(command[0], run_name="__main__")
+            except SystemExit as end:  # with a message
+                print(end.code, file=sys.stderr)
+                code = 1
+        return subprocess.CompletedProcess(command, code, said.getvalue(), complaint.getvalue())
 
     return run
 

@@ -2,7 +2,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import runpy
 import signal
 import subprocess
 import sys
@@ -355,10 +354,9 @@ def kill_when(reached) -> str:
     return said
 
 
-def test_training_killed_at_several_moments_ends_with_the_same_bytes(long_experiment, run_stage, monkeypatch):
+def test_training_killed_at_several_moments_ends_with_the_same_bytes(long_experiment, run_stage, start_stage):
     """After the first checkpoint, after a resume, while a checkpoint is written, and between the outputs."""
-    monkeypatch.setattr(sys, "argv", ["train.py", NAME])
-    runpy.run_path("stages/train.py", run_name="__main__")
+    assert run_stage("train", NAME).returncode == 0
     undisturbed = {file: Path(file).read_bytes() for file in RESULTS}
     for file in RESULTS:
         Path(file).unlink()
@@ -379,15 +377,15 @@ def test_training_killed_at_several_moments_ends_with_the_same_bytes(long_experi
     said = kill_when(Path(RESULTS[0]).exists)
     assert "going on from the checkpoint at step " in said
 
-    last = run_stage("train", NAME)
+    last = start_stage("train", NAME)
     assert (last.returncode, last.stderr) == (0, "")
     assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
     assert not folder.exists()
 
 
-def test_second_process_on_the_same_experiment_ends_with_one_message(long_experiment, run_stage):
+def test_second_process_on_the_same_experiment_ends_with_one_message(long_experiment, start_stage):
     with hold(CHECKPOINTS / NAME, "of this process"):
-        second = run_stage("train", NAME)
+        second = start_stage("train", NAME)
     assert second.returncode == 1
     message = f"error: {CHECKPOINTS / NAME}: another process trains this experiment now. Wait for it, or stop it.\n"
     assert second.stderr == message

@@ -479,17 +479,15 @@ def test_image_and_layer_are_read_from_a_command_line_too(image, read):
 # The stage
 
 
-def test_the_stage_writes_what_dvc_expects_and_the_same_bytes_twice(prepared, run_stage):
+def test_the_stage_writes_what_dvc_expects_and_the_same_bytes_twice(prepared, run_stage, start_stage):
     trained = run_stage("train", "mnist_mlp_100")
     assert trained.returncode == 0, trained.stderr
     arguments = ("mnist_mlp_100", "--dataset", "mnist", "--image", "3", "--layer", "1", "--channels", "0", "5")
     outputs = [f"plots/{kind}/mnist_mlp_100.png" for kind in ("filters", "activations", "attributions")]
     outputs.append("metrics/explain/mnist_mlp_100.json")
     written = []
-    for _ in range(2):
-        done = run_stage(
-            "explain", *arguments, "--attributions", "saliency", "--correct", "1", "--wrong", "1", "--device", "cpu"
-        )
+    for stage in (run_stage, start_stage):
+        done = stage("explain", *arguments, "--attributions", "saliency", "--correct", "1", "--wrong", "1", "--device", "cpu")
         assert done.returncode == 0, done.stderr
         written.append([Path(output).read_bytes() for output in outputs])
     assert written[0] == written[1]

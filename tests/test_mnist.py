@@ -117,11 +117,11 @@ def test_embedded_train_and_test_share_no_image(embedded):
     assert len(train) + len(test) == 1797
 
 
-def test_embedded_files_have_the_same_bytes_every_time(tmp_path, mnist_file, prepared, run_stage):
+def test_embedded_files_have_the_same_bytes_every_time(tmp_path, mnist_file, prepared, start_stage):
     """Fetched and prepared by the stages, in processes of their own."""
     (prepared / "data/processed/mnist.safetensors").unlink()
     for stage, *more in (("fetch",), ("prepare", "--validation-fraction", "0.1", "--seed", "0")):
-        done = run_stage(stage, "mnist", "--source", "embedded", *more)
+        done = start_stage(stage, "mnist", "--source", "embedded", *more)
         assert (done.returncode, done.stderr) == (0, "")
     assert (prepared / "data/processed/mnist.safetensors").read_bytes() == mnist_file.read_bytes()
     raw = prepared / "data/raw/mnist"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from labbook.core.reading import read
+
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = (
     "mnist_mlp_100", "mnist_mlp_2x50_numpy", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet", "rings_relu_random",
@@ -77,17 +79,17 @@ class Pipeline:
         return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
 
     def params(self) -> dict:
-        return yaml.safe_load((self.folder / "params.yaml").read_text())
+        return read(self.folder / "params.yaml")
 
     def write_params(self, values: dict) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
     def lock(self) -> dict:
-        return yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
+        return read(self.folder / "dvc.lock")["stages"]
 
 
 def small_params() -> dict:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = read(ROOT / "params.yaml")
     values["device"] = "cpu"
     values["experiments"] = {name: values["experiments"][name] for name in EXPERIMENTS}
     values["pairs"] = {"rings_relu": values["pairs"]["rings_relu"] | {"starts": 2}}
@@ -95,6 +97,8 @@ def small_params() -> dict:
     values["explain"]["scenes_unet"]["look"]["region"] = "background"  # which hardly trained weights predict too
     for block in (*values["experiments"].values(), *values["pretrained"].values()):
         block["train"]["embedded"] = block["train"].get("embedded", {}) | {"epochs": 1}
+        if block["train"]["model"]["name"] == "resnet18":
+            block["train"]["embedded"] |= {"augmentation": {"resize": 16}, "batch_size": 250}  # else a third of the run
     values["experiments"]["mnist_mlp_100"]["train"]["embedded"]["epochs"] = 2
     values["seeds"] = {"mnist_mlp_100": values["seeds"]["mnist_mlp_100"] | {"seeds": [0, 1]}}
     (sweep,) = values["sweeps"].values()
