@@ -9,20 +9,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from dvc.repo import Repo
 from toolbox import toy_settings
 
 from labbook.cluster.settings import KINDS, read_cluster
-from labbook.core.errors import ParamsError
+from labbook.cluster.workers import at_work
+from labbook.core.errors import LabbookError, ParamsError
 
 ROOT = Path(__file__).parents[1]
-EXECUTOR = os.environ.get(
-    "LABBOOK_EXECUTOR", "local"
-)  # LABBOOK_EXECUTOR=slurm pytest tests/test_cluster.py, where there is Slurm
+# LABBOOK_EXECUTOR=slurm pytest tests/test_cluster.py, where there is Slurm
+EXECUTOR = os.environ.get("LABBOOK_EXECUTOR", "local")
 SAY_WHERE = 'echo "$PWD $DVC_STAGE" >> "$DIARY"'
 PIPELINE = {
     "draw": {
@@ -291,21 +293,39 @@ def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
         ("executor: local\nremote: elsewhere", "elsewhere"),
         ("executor: local\nstages: {trian: {}}", "did you mean 'train'?"),
         ("executor: local\nrepository: /not/there.git", "git push"),
-        ("executor: local\nfolder: /proc/not", "cannot run train@left: [Errno 2]"),
         ("executor: local\nlogs: /proc/nowhere", "logs: /proc/nowhere"),
-        pytest.param(
-            "executor: slurm", "srun", marks=pytest.mark.skipif(bool(shutil.which("srun")), reason="this machine has Slurm")
-        ),
+        ("executor: slurm", "srun"),
     ],
 )
-def test_settings_that_cannot_be_used_are_named(project, text, says):
+def test_settings_that_cannot_be_used_are_named(project, tmp_path, monkeypatch, text, says):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # a machine without Slurm
+    monkeypatch.chdir(project.folder)
+    Path("cluster.yaml").write_text(text)
+    with (
+        pytest.raises(LabbookError, match=re.escape(says)),
+        closing(Repo(".")) as repo,
+        at_work(read_cluster(Path("cluster.yaml")), 1, repo),
+    ):
+        pass
+    assert not list(Path(".git/refs/labbook").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("executor: local\nremote: elsewhere", "ERROR: remote elsewhere: "),
+        ("executor: local\nfolder: /proc/not", "cannot run train@left: [Errno 2]"),
+    ],
+)
+def test_what_cannot_be_used_ends_the_run_without_a_traceback(project, text, says):
     (project.folder / "cluster.yaml").write_text(text)
     told = project.on_cluster("train@left", fails=True)
     assert says in told
     assert "Traceback" not in told
     assert "unexpected" not in told
     assert "train@left" not in project.where()
-    assert not list((project.folder / ".git/refs/labbook").glob("*"))
 
 
 def test_slurm_is_asked_for_a_core_for_each_thread_of_each_process(project):
