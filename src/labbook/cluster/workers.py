@@ -233,6 +233,8 @@ def _lines(job: Any, executor: str, interrupted: Callable[[], bool]) -> Iterator
 def _is_gone(job: Any) -> bool:
     """Look for a job in Slurm's queue: where it keeps no accounts, submitit never hears that one was lost."""
     listed = subprocess.run(["squeue", "--noheader", "--jobs", job.job_id], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        return "Invalid job id" in listed.stderr  # else Slurm itself is away for a while
     return not listed.stdout.strip()
 
 
