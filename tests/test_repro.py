@@ -385,7 +385,7 @@ def test_commands_end_when_the_run_is_killed(repository):
     assert not (work.folder / "a").exists()
 
 
-KILLS = int(os.environ.get("LABBOOK_KILLS", "3"))  # trials; each takes 3 s
+KILLS = int(os.environ.get("LABBOOK_KILLS", "2"))  # trials; each takes 3 s
 
 
 @pytest.fixture(scope="module")
