@@ -399,6 +399,16 @@ def test_a_server_killed_in_the_middle_of_a_push(make_team, ssh):
     assert b.outputs() == a.outputs()
 
 
+def test_a_remote_that_cannot_be_listed_is_not_an_empty_one(make_team, tmp_path):
+    a, _ = make_team("folder")
+    a.push()
+    objects = tmp_path / "store/files/md5"
+    objects.rename(tmp_path / "away")
+    objects.write_text("")
+    with pytest.raises(LabbookError, match=f"{objects}: Not a directory"):
+        a.push()
+
+
 def test_two_people_push_at_once(make_team):
     a, b = make_team("ssh")
     b.repro()

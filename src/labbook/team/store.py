@@ -28,6 +28,7 @@ from dvc_objects.fs.base import FileSystem
 from voluptuous import Invalid
 
 from labbook.core.errors import LabbookError
+from labbook.core.files import explain
 
 __all__ = ["Store", "cache_of", "digests", "listed", "needed", "parse", "remote_of", "speaking_to", "tree"]
 
@@ -266,14 +267,21 @@ def _walk(files: FileSystem, folder: str) -> dict[str, int]:
     """List the files below `folder`, with sizes in bytes."""
     if isinstance(files, LocalFileSystem):
         found = {}
-        for path in files.find(folder):
-            with suppress(FileNotFoundError):  # renamed meanwhile
-                found[path] = os.stat(path).st_size  # noqa: PTH116 - a million paths
+        for place, _, names in os.walk(folder, onerror=_unless_missing):
+            for name in names:
+                path = os.path.join(place, name)  # noqa: PTH118 - a million paths
+                with suppress(FileNotFoundError):  # renamed meanwhile
+                    found[path] = os.stat(path).st_size  # noqa: PTH116
         return found
     files.fs.invalidate_cache()
     with suppress(FileNotFoundError):
         return {path: info["size"] for path, info in files.fs.find(folder, detail=True).items()}
     return {}
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # a folder that may not be read is not an empty one
+        raise LabbookError(explain(error, Path(error.filename))) from error
 
 
 def _is_object(oid: str) -> bool:
