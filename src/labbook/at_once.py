@@ -1,7 +1,7 @@
 """Several trainings that need nothing of each other, each in a process of its own where there are cores for it.
 
 A small model gains little from a second thread, and the bytes of its weights depend on how many it has; a second model on the
-second core gains all of it and changes nothing. Measured: benchmarks/at_once.md.
+second core gains all of it and changes nothing: benchmarks/at_once.py.
 """
 
 import multiprocessing
