@@ -38,6 +38,7 @@ KEPT = {
     "explain": ("mnist_cnn",),
     "seeds": ("mnist_mlp_100",),
 }
+LONGEST = ("pipeline", "accessibility", "cluster", "distributed", "repro", "teams", "pages", "checkpoint")
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML has the fast ones where libyaml is there
 FastDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -46,8 +47,9 @@ settings.load_profile("labbook")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+    """Begin with the files that take longest, so that no worker is left with one at the end."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(autouse=True)

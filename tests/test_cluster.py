@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from dvc.repo import Repo
+from forks import Fork
 from toolbox import toy_settings
 
 from labbook.cluster.settings import KINDS, read_cluster
@@ -75,13 +76,12 @@ class Project:
         )  # fmt: skip
 
     def on_cluster(self, *arguments: str, fails: bool = False) -> str:
-        with self.start(*arguments) as process:
-            told, _ = process.communicate(timeout=120)
-        assert (process.returncode != 0) == fails, told
-        return told
+        return self.run("--cluster", "cluster.yaml", *arguments, fails=fails)
 
-    def alone(self) -> None:
-        subprocess.run(self.line(), cwd=self.folder, env=self.environment, check=True, capture_output=True)
+    def run(self, *arguments: str, fails: bool = False) -> str:
+        ended = Fork(*self.line(*arguments)[2:], folder=self.folder, environment=self.environment).end(120)
+        assert (ended.returncode != 0) == fails, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
 
     def where(self) -> dict[str, str]:
         """By stage, the folder in which it ran last."""
@@ -152,7 +152,7 @@ def project(tmp_path, monkeypatch) -> Project:
 
 def test_workers_make_what_one_machine_makes(project):
     alone = project.copy("alone")
-    alone.alone()
+    alone.run()
     project.on_cluster()
     assert project.outputs() == alone.outputs()
     trained = {stage: place for stage, place in project.where().items() if Path(place) != project.folder}
@@ -173,7 +173,7 @@ def test_workers_make_what_one_machine_makes(project):
     for changed in (project, alone):
         changed.set(way="sleep 0")
         (changed.folder / "size").write_text("50\n")
-    alone.alone()
+    alone.run()
     project.on_cluster()
     assert project.outputs() == alone.outputs()
 
@@ -228,12 +228,13 @@ def test_workers_end_with_the_run(project, end):
 
 
 def test_a_job_whose_time_is_up_goes_back_into_the_queue(project):
-    project.set(way="mkdir -p .checkpoints && { test -f .checkpoints/epoch || { touch .checkpoints/epoch; sleep 60; }; }; true")
+    waits = 'touch .checkpoints/epoch; echo "$PWD checkpoint" >> "$DIARY"; sleep 60'
+    project.set(way=f"mkdir -p .checkpoints && {{ test -f .checkpoints/epoch || {{ {waits}; }}; }}; true")
     with project.start("train@left") as process:
-        project.await_stage("train@left").send_signal(signal.SIGUSR2)  # as Slurm does, some time before the end
+        project.await_stage("checkpoint").send_signal(signal.SIGUSR2)  # as Slurm does, some time before the end
         told, _ = process.communicate(timeout=200)  # Slurm lets two minutes pass
     assert process.returncode == 0, told
-    assert len(project.diary.read_text().splitlines()) == 3  # draw, and train@left twice
+    assert len(project.diary.read_text().splitlines()) == 4  # draw, train@left, its checkpoint, and train@left again
 
 
 def test_what_came_damaged_is_not_used(project):
@@ -289,6 +290,7 @@ def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
     [
         ("executor: slum", "executor: 'slum' will not do"),
         ("excutor: local", "unknown key; did you mean 'executor'?"),
+        ("executor: local\nexecutor: slurm", "cluster.yaml, line 1: executor stands there twice"),
         ("executor: local\nparameters: {partition: gpu}", "parameters of"),
         ("executor: local\nremote: elsewhere", "elsewhere"),
         ("executor: local\nstages: {trian: {}}", "did you mean 'train'?"),

@@ -3,16 +3,16 @@
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forks import Fork, forks
 from pydantic import ValidationError
 from toolbox import Noise, bits, splits, toy_model, toy_plan, toy_settings
 from torch import distributed, nn
@@ -105,15 +105,10 @@ def train_settings(packed, processes, folder):
     return train_experiment("x", settings, runtime, packed, key="x", checkpoints=folder / "x", processes=processes)
 
 
-def process(packed, folder, port, rank, count):
-    """Be one of `count` processes that torchrun would have started; leave all results in a file."""
-    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in places.items()}
-    os.environ |= {
-        "MASTER_ADDR": "localhost",
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        ERROR_FILE: f"{folder}/{count}-{rank}.json",
-    }
+def process(packed, folder):
+    """Be one of several processes that train the same; leave all results in a file."""
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    os.environ[ERROR_FILE] = f"{folder}/{count}-{rank}.json"
     with joined() as processes:
         results = {case: train(packed, *CASES[case], processes) for case in CASES}
         for case in RANDOM:
@@ -127,22 +122,34 @@ def process(packed, folder, port, rank, count):
             raise TrainingError("told once")
 
 
+@contextlib.contextmanager
+def together(count, target, *arguments):
+    """Start so many processes that have imported torch, with the environment that torchrun sets; give them, by rank."""
+    store = distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    running = []
+    for rank in range(count):
+        environment = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}"}
+        environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": f"{store.port}", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        one = forks().Process(target=as_rank, args=(environment, target, *arguments))
+        one.start()
+        running.append(one)
+    yield running
+    for one in running:
+        one.join(100)
+
+
+def as_rank(environment, target, *arguments):
+    os.environ |= environment
+    target(*arguments)
+
+
 @pytest.fixture(scope="module")
 def worlds(tiny_packed, tmp_path_factory):
     """What each of two and each of four processes ended with, by their number; and their folder."""
     folder = tmp_path_factory.mktemp("worlds")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["labbook.training.engine", "torch._dynamo"])  # imported once for all
-    running, stores = {}, []
-    for count in (2, 4):
-        stores.append(distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False))
-        for rank in range(count):
-            one = context.Process(target=process, args=(tiny_packed, folder, stores[-1].port, rank, count))
-            one.start()
-            running[count, rank] = one
-    for (_, rank), one in running.items():
-        one.join(100)
-        assert one.exitcode == (1 if rank == 1 else 0)
+    with together(2, process, tiny_packed, folder) as two, together(4, process, tiny_packed, folder) as four:
+        pass
+    assert [one.exitcode for one in two + four] == [0, 1, 0, 1, 0, 0]
     return {
         count: [torch.load(folder / f"{count}-{rank}.pt", weights_only=False) for rank in range(count)] for count in (2, 4)
     }, folder
@@ -366,16 +373,20 @@ def started(prepared, edit_params):
         values["experiments"][NAME] = values["experiments"]["mnist_mlp_100"] | {"train": train}
 
     def start(script="stages/train.py"):
-        command = [sys.executable, script, NAME, "--checkpoint-seconds", "0"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen(command, **pipes))
+        running.append(Fork(script, NAME, "--checkpoint-seconds", "0"))
         return running[-1]
 
     edit_params(add)
     yield start
     for launcher in running:
         launcher.kill()  # and the system its processes
-        launcher.communicate()
+
+
+def train_stage(folder):
+    """Be one of the processes that the stage starts."""
+    os.chdir(folder)
+    sys.argv = ["stages/train.py", NAME]
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def workers() -> dict[str, int]:
@@ -392,7 +403,7 @@ def workers() -> dict[str, int]:
 def wait_for_a_checkpoint(launcher) -> None:
     """Wait until the training is under way."""
     started, deadline = time.time_ns(), time.monotonic() + 100
-    while launcher.poll() is None and time.monotonic() < deadline:
+    while launcher.is_at_work() and time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
             if any(file.stat().st_mtime_ns > started for file in (CHECKPOINTS / NAME).glob("*.pt")):
                 return
@@ -408,10 +419,8 @@ def wait_for_the_end_of_all_but(rank) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes under /proc")
 def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_same_bytes(started):
-    launcher = started()
-    said, complaint = launcher.communicate(timeout=100)
-    assert (launcher.returncode, "error" in complaint) == (0, False)
-    assert said.count("step 420 of 420") == 1
+    with together(2, train_stage, Path.cwd()):
+        pass
     undisturbed = {file: Path(file).read_bytes() for file in RESULTS}
     for file in RESULTS:
         Path(file).unlink()
@@ -420,8 +429,8 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     wait_for_a_checkpoint(launcher)
     assert sorted(workers()) == ["0", "1"]
     launcher.send_signal(signal.SIGTERM)
-    said, complaint = launcher.communicate(timeout=100)
-    assert (launcher.returncode, complaint) == (128 + signal.SIGTERM, "")
+    ended = launcher.end()
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
     assert not workers()
 
     Path("impatient.py").write_text(IMPATIENT)
@@ -431,10 +440,10 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     os.kill(stuck, signal.SIGSTOP)
     wait_for_the_end_of_all_but("1")
     os.kill(stuck, signal.SIGCONT)  # else torchrun, which has asked it to end, waits for 30 seconds and kills it
-    said, complaint = launcher.communicate(timeout=100)
-    assert launcher.returncode == 1
-    assert said.startswith("going on from the checkpoint at step ")
-    assert complaint == (
+    ended = launcher.end()
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("going on from the checkpoint at step ")
+    assert ended.stderr == (
         "error: a process has not answered for 0:00:05: it is stuck, or its machine is gone. "
         "Run the same command again to go on from the last checkpoint.\n"
     )
@@ -443,10 +452,10 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     launcher = started()
     wait_for_a_checkpoint(launcher)
     os.kill(workers()["1"], signal.SIGKILL)
-    said, complaint = launcher.communicate(timeout=100)
-    assert launcher.returncode == 1
-    assert said.startswith("going on from the checkpoint at step ")
-    assert complaint == (
+    ended = launcher.end()
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("going on from the checkpoint at step ")
+    assert ended.stderr == (
         "error: process 1 of 2 ended by SIGKILL, and the others were stopped. "
         "Run the same command again to go on from the last checkpoint.\n"
     )
@@ -454,8 +463,9 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     assert not any(Path(file).exists() for file in RESULTS)
 
     launcher = started()
-    said, _ = launcher.communicate(timeout=100)
-    assert launcher.returncode == 0
-    assert said.count("going on from the checkpoint at step ") == 1
+    ended = launcher.end()
+    assert ended.returncode == 0
+    assert ended.stdout.count("going on from the checkpoint at step ") == 1
+    assert ended.stdout.count("step 420 of 420") == 1
     assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
     assert not (CHECKPOINTS / NAME).exists()

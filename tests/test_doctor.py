@@ -1,11 +1,13 @@
 """The doctor's look at the ground, and its command. What it does for damaged objects stands in test_teams.py."""
 
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 
+from labbook.core.errors import LabbookError
 from labbook.doctor import __main__ as command
 from labbook.doctor.environment import find_disk, find_environment, find_params, find_root
 from labbook.download import DATA_ROOT
@@ -56,6 +58,22 @@ def test_it_ends_with_what_is_left(project, doctor):
     told, end = doctor("--remote", "none")
     assert end == "1 findings; `make doctor MEND=1` mends what it can"
     assert "remote none" in told
+
+
+def test_lock_that_was_cut_is_told(project, doctor):
+    with command.open_repository() as repo:
+        repo.reproduce()
+    for line in (["init", "-q"], ["add", "dvc.lock"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "ran"]):
+        subprocess.run(["git", *line], check=True)
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text().splitlines()[0])
+    told, end = doctor()
+    assert "wrong: dvc.lock: lacks 1 stages that the last commit has, such as write. `git checkout dvc.lock`" in told
+    assert end
+    for left in (b"stages:\n  write:\n  cm", b"\xff\xfe"):
+        lock.write_bytes(left)
+        with pytest.raises(LabbookError, match=r"(?s)dvc\.lock.* `git diff` shows what has changed\.$"):
+            doctor()
 
 
 def test_packages_are_compared_with_the_lock(project):

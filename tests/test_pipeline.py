@@ -102,6 +102,7 @@ def small_params() -> dict:
         if block["train"]["model"]["name"] == "resnet18":
             block["train"]["embedded"] |= {"augmentation": {"resize": 16}, "batch_size": 250}  # else a third of the run
     values["experiments"]["mnist_mlp_100"]["train"]["embedded"]["epochs"] = 2
+    values["experiments"]["scenes_unet"]["train"]["embedded"] |= {"model": {"width": 0.0625}, "batch_size": 64}
     values["seeds"] = {"mnist_mlp_100": values["seeds"]["mnist_mlp_100"] | {"seeds": [0, 1]}}
     (sweep,) = values["sweeps"].values()
     sweep["vary"]["count"] = 2
@@ -221,10 +222,10 @@ def imported_code(pipeline: Pipeline) -> dict[str, set[str]]:
     return imported
 
 
-def test_forcing_each_kind_of_stage_side_by_side_changes_timing_alone(pipeline):
+def test_forcing_most_kinds_of_stages_side_by_side_changes_timing_alone(pipeline):
+    """That the others write the same bytes again is shown by tests of each."""
     before = pipeline.lock()
-    of_each = ("evaluate@mnist_mlp_100", "explain@mnist_mlp_100", "evaluate@rings_relu_random", "evaluate@scenes_unet")
-    of_each += ("sweep@mnist_cnn_dropout", "seeds@mnist_mlp_100", "gradcheck", "exercises")
+    of_each = ("evaluate@mnist_mlp_100", "compose@scenes", "sweep@mnist_cnn_dropout", "seeds@mnist_mlp_100", "exercises")
     ran = pipeline.repro("--jobs", "2", "--force", *of_each, command=LABBOOK)
     assert ran >= {*of_each, "check", "fetch@mnist", "prepare@mnist", "compose@scenes", "train@mnist_mlp_100"}
     after = pipeline.lock()
@@ -244,11 +245,13 @@ def test_changing_one_value_reruns_that_experiment_alone_and_undoing_it_restores
     }  # fmt: skip
     assert weights.read_bytes() != original
 
-    values = small_params()
-    values["seeds"]["mnist_mlp_100"]["seeds"] = [0, 2]  # another list of seeds runs that stage alone
+    values["seeds"]["mnist_mlp_100"]["seeds"] = [0, 2]
     pipeline.write_params(values)
-    ran = pipeline.repro("--jobs", "1", command=LABBOOK)
-    assert ran == {"check", "seeds@mnist_mlp_100", "figures", "report", "timing"}
+    changed = json.loads(pipeline.run("dvc", "status", "--json").stdout)
+    assert changed.keys() == {"check", "seeds@mnist_mlp_100", "figures", "report", "timing"}
+
+    pipeline.write_params(small_params())
+    assert pipeline.repro("--jobs", "1", command=LABBOOK) <= {"figures", "report", "timing"}, "trained once is enough"
     assert weights.read_bytes() == original
     assert "seeds@mnist_mlp_100" in (pipeline.folder / "results/embedded-timing.csv").read_text()
 

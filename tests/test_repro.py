@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from forks import Fork
 from toolbox import toy_settings
 
 from labbook.repro.entries import modify_whole
@@ -55,6 +56,10 @@ class Repository:
         }
 
     def run(self, line: list[str], *, check: bool = False) -> subprocess.CompletedProcess[str]:
+        if line[:2] == [sys.executable, "-m"]:
+            ended = Fork(*line[2:], folder=self.folder, environment=self.options["env"]).end()
+            assert not check or ended.returncode == 0, ended.stdout + ended.stderr
+            return ended
         return subprocess.run(line, capture_output=True, check=check, timeout=60, **self.options)  # type: ignore[call-overload, no-any-return]
 
     def start(self, line: list[str], terminal: "Terminal | None" = None) -> subprocess.Popen[str]:

@@ -20,6 +20,7 @@ from dvc.exceptions import DvcException
 from dvc.fs import localfs
 from dvc.repo import Repo, lock_repo
 from dvc_data.hashfile.hash import file_md5
+from forks import Fork
 from servers import SSHD, SshServer, s3_server
 from sshfs import SSHFileSystem
 
@@ -67,9 +68,14 @@ class Clone:
         return self.module("dvc", *arguments, fails=fails)
 
     def module(self, *line: str, fails: bool = False) -> str:
-        with self.start(*line) as process:
-            told, _ = process.communicate(timeout=120)
-        assert (process.returncode != 0) == fails, told
+        if self.become:
+            with self.start(*line) as process:
+                told, _ = process.communicate(timeout=120)
+            code = process.returncode
+        else:
+            ended = Fork(*line, folder=self.folder, environment=self.environment).end(120)
+            told, code = ended.stdout + ended.stderr, ended.returncode
+        assert (code != 0) == fails, told
         return told
 
     def start(self, *line: str) -> subprocess.Popen[str]:
@@ -306,6 +312,16 @@ def test_what_lies_beside_a_file_that_is_mended_stays(make_team):
         "2": "work 2\n",
     }
     assert (a.folder / "drawn/new").read_text() == "work new\n"
+
+
+def test_what_is_wrong_here_is_not_laid_to_a_remote(trained, make_team, tmp_path):
+    a, _ = make_team("folder")
+    (a.folder / "dvc.lock").write_text("stages: [")
+    with pytest.raises(LabbookError, match=r"^unable to read: 'dvc\.lock'.* corrupted\. .* `git diff` shows"):
+        a.push()
+    shutil.copytree(trained, tmp_path / "alone")
+    with pytest.raises(LabbookError, match=r"^no remote is set up\. `python -m labbook\.team folder"):
+        Clone(tmp_path / "alone").push()
 
 
 def test_a_remote_can_move(make_team, tmp_path):

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 LABBOOK_BROWSER = "LABBOOK_BROWSER"
 REQUIRED = "required"
+ONE_OF_EACH_KIND = ("mnist_mlp_100", "mnist_cnn", "rings_relu_random", "scenes_unet")  # seeds, attributions, a plane, pixels
 
 
 class Visits:
@@ -127,9 +128,10 @@ def official_site(built_once: Callable[..., Path], project: Path) -> Path:
 
 @pytest.fixture
 def pages(site: Path, official_site: Path) -> list[Path]:
-    """Every page of the embedded run; of the official one those of the top folder, and one of each folder below it."""
-    one_a_folder = {file.parent: file for file in sorted(official_site.glob("*/*.html"))}
-    return [*sorted(site.rglob("*.html")), *sorted(official_site.glob("*.html")), *one_a_folder.values()]
+    """All pages but of experiments, of which there is one of each kind; and those on which an official run shows more."""
+    experiments = [site / f"experiments/{name}.html" for name in ONE_OF_EACH_KIND]
+    official = [official_site / f"{name}.html" for name in ("index", "compare", "assignments/A", "experiments/mnist_cnn")]
+    return [*sorted(site.glob("*.html")), *sorted(site.glob("assignments/*.html")), *experiments, *official]
 
 
 @pytest.fixture

@@ -23,6 +23,11 @@ KEPT = {
     "explain": ("mnist_cnn", "scenes_unet"),
     "seeds": ("mnist_mlp_100",),
 }  # fmt: skip
+SMALLER = {
+    "cifar10_cnn": {"channels": [8, 8, 8]},
+    "cifar10_cnn_plus_elu": {"channels": [8, 8, 8]},
+    "scenes_unet": {"width": 0.0625},
+}
 EPOCHS = {"mnist": 2, "cifar10": 1, "tiny_imagenet": 1, "rings": 250, "scenes": 1}
 # An experiment is "not yet run", and neither is what it alone needs, nor what no page shows.
 NOT_RUN = {"tiny_imagenet", "tiny_wide", "resnet18", "stages/figures.py", "stages/gradcheck.py"}
@@ -39,6 +44,10 @@ def build(folder: Path) -> None:
     values["explain"]["scenes_unet"]["look"]["region"] = "background"  # which hardly trained weights predict too
     for block in (*values["experiments"].values(), *values["sweeps"].values()):
         block["train"].setdefault("embedded", {})["epochs"] = EPOCHS[block["train"]["dataset"]]
+    for name, model in SMALLER.items():
+        train = values["experiments"][name]["train"]
+        train["embedded"] |= {"model": model, "batch_size": 64}
+        train.pop("constraint", None)  # of the parameters that the report counted
     values["sweeps"]["mnist_cnn_dropout"]["vary"]["count"] = 2
     shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".dvc", "data/pretrained"):

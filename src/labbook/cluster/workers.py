@@ -136,6 +136,8 @@ class Workers:
         try:
             if not job.done():
                 raise LabbookError
+            if self._cluster.executor == "local":
+                job._results_timeout_s = 1  # submitit waits 15 seconds for a disk of the network to show the result
             status, name = job.result()
         except Exception:  # of submitit, or what it carried here: a traceback, which the log has too
             raise LabbookError(

@@ -29,7 +29,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         if twice:
-            raise ParamsError(f"{PARAMS}, line {node.start_mark.line + 1}: {', '.join(sorted(twice))} stands there twice.")
+            place = f"{node.start_mark.name}, line {node.start_mark.line + 1}"
+            raise ParamsError(f"{place}: {', '.join(sorted(twice))} stands there twice.")
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 
@@ -53,7 +54,8 @@ def read(path: Path = PARAMS) -> dict[str, Any]:
         ParamsError: the file is missing or is not a YAML mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        with path.open(encoding="utf-8") as file:
+            values = yaml.load(file, Loader=_Loader)
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: not found. Run from the root of the repository.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -6,10 +6,12 @@ What is mended is put in the place of damaged bytes only after it was hashed its
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
 
+import yaml
 from dvc.fs import localfs
 from dvc.output import Output
 from dvc.repo import Repo
@@ -21,7 +23,7 @@ from dvc_objects.fs.base import FileSystem
 from labbook.core.errors import DataError
 from labbook.core.files import replace, write_bytes
 from labbook.doctor.finding import Finding
-from labbook.team.store import Store, cache_of, digests, needed, parse, tree
+from labbook.team.store import FastLoader, Store, cache_of, digests, needed, parse, tree
 
 __all__ = ["Objects"]
 
@@ -99,6 +101,11 @@ class Objects:
         if unknown_stages:
             yield Finding(
                 f"dvc.lock: {len(unknown_stages)} stages of dvc.yaml have not run", "`make repro` runs them.", wrong=False
+            )
+        if lost := _committed(self._repo) & {stage.addressing for stage in unknown_stages}:
+            yield Finding(
+                f"dvc.lock: lacks {len(lost)} stages that the last commit has, such as {min(lost)}",
+                "`git checkout dvc.lock` brings them back, `make repro` runs them again.",
             )
         absent = 0
         for path, (oid, out) in self._files.items():
@@ -257,6 +264,15 @@ class Objects:
         if failed:
             raise DataError(f"{remote.name}: {name} could not be replaced: {failed[name]}")
         return f"{remote.name}: {name} of the run-cache is whole again, from the cache"
+
+
+def _committed(repo: Repo) -> set[str]:
+    """Name the stages of the last commit's `dvc.lock`, if there is one."""
+    shown = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=repo.root_dir, capture_output=True, check=False)
+    try:
+        return set(yaml.load(shown.stdout, Loader=FastLoader)["stages"])
+    except (yaml.YAMLError, KeyError, TypeError):
+        return set()
 
 
 def _tree_of(folder: Path, oid: str) -> Tree | None:

@@ -138,6 +138,6 @@ def _seconds_last_time(stage: Stage) -> float:
         if path.parent.name == "timing" and path.is_file():
             try:
                 return float(json.loads(path.read_text())["seconds"])
-            except (ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError):
                 pass  # nothing depends on it but the order; the stage writes it anew
     return 0.0

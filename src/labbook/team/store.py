@@ -30,7 +30,7 @@ from voluptuous import Invalid
 from labbook.core.errors import LabbookError
 from labbook.core.files import explain
 
-__all__ = ["Store", "cache_of", "digests", "listed", "needed", "parse", "remote_of", "speaking_to", "tree"]
+__all__ = ["FastLoader", "Store", "cache_of", "digests", "listed", "needed", "parse", "remote_of", "speaking_to", "tree"]
 
 CACHE = "cache"
 LIBRARIES = ("aiobotocore", "aiohttp", "asyncssh", "botocore", "dvc_objects")  # whose errors tell of a server
@@ -164,7 +164,10 @@ def remote_of(repo: Repo, name: str | None) -> Store:
     Raises:
         LabbookError: there is none of that name, or it cannot be reached.
     """
-    with speaking_to(f"remote {name or repo.config['core'].get('remote', '')}".strip()):
+    name = name or repo.config["core"].get("remote")
+    if not name:
+        raise LabbookError("no remote is set up. `python -m labbook.team folder /srv/labbook` does, see docs/teams.md.")
+    with speaking_to(f"remote {name}"):
         remote = repo.cloud.get_remote(name)
         remote.fs.exists(remote.path)
     return Store(remote.name, remote.odb, remote.fs.join(remote.path, "runs"))
@@ -235,9 +238,17 @@ def needed(repo: Repo, entries: Iterable[Mapping[str, Any]], *stores: Store) -> 
     """Name the objects that `dvc.lock` and entries of the run-cache speak of, each with what makes it.
 
     A directory is an object that lists others: it is read from the first of `stores` that has it whole.
+
+    Raises:
+        LabbookError: the pipeline's own files cannot be read.
     """
+    try:
+        outs = repo.index.outs
+    except DvcException as error:
+        told = " ".join(str(error).split()).rstrip(".")
+        raise LabbookError(f"{told}. Look at dvc.yaml, dvc.lock and params.yaml: `git diff` shows what has changed.") from error
     found: dict[str, str] = {}
-    for out in repo.index.outs:
+    for out in outs:
         if out.use_cache and out.hash_info and out.hash_info.name == "md5":
             found.setdefault(out.hash_info.value, out.stage.addressing)
     for entry in entries:
