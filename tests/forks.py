@@ -30,7 +30,7 @@ class Fork:
     ) -> None:
         self._said = TemporaryDirectory()
         self._process = forks().Process(
-            target=_be, args=(target, arguments, folder or Path.cwd(), dict(environment), self._said.name)
+            target=_run, args=(target, arguments, folder or Path.cwd(), dict(environment), self._said.name)
         )
         self._process.start()
 
@@ -55,7 +55,7 @@ class Fork:
         self._said.cleanup()
 
 
-def _be(target: str, arguments: tuple[str, ...], folder: Path, environment: dict[str, str], said: str) -> None:
+def _run(target: str, arguments: tuple[str, ...], folder: Path, environment: dict[str, str], said: str) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ |= environment

@@ -268,10 +268,10 @@ class Objects:
 
 def _committed(repo: Repo) -> set[str]:
     """Name the stages of the last commit's `dvc.lock`, if there is one."""
-    shown = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=repo.root_dir, capture_output=True, check=False)
     try:
+        shown = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=repo.root_dir, capture_output=True, check=False)
         return set(yaml.load(shown.stdout, Loader=FastLoader)["stages"])
-    except (yaml.YAMLError, KeyError, TypeError):
+    except (FileNotFoundError, yaml.YAMLError, KeyError, TypeError):  # no git, no commit, or another file
         return set()
 
 
