@@ -137,6 +137,7 @@ def project(tmp_path, monkeypatch) -> Project:
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     folder = tmp_path / "ours"
     (folder / ".dvc").mkdir(parents=True)
+    (tmp_path / "remote").mkdir()
     (folder / ".dvc/config").write_text(f"[core]\n    remote = team\n['remote \"team\"']\n    url = {tmp_path / 'remote'}\n")
     (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": PIPELINE}, sort_keys=False))
@@ -272,6 +273,7 @@ def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
     workers = tmp_path / "für alle"
     (project.folder / "cluster.yaml").write_text(f"executor: local\nfolder: {workers}\n")
     (project.folder / ".dvc/config.local").write_text("['remote \"team\"']\n    url = ../../remöte\n")
+    (tmp_path / "remöte").mkdir()
     project.set(way="touch .checkpoints/left; false")
     project.on_cluster("train@left", fails=True)
     project.set(way="test ! -e .checkpoints/left")  # of other settings
@@ -352,5 +354,5 @@ def test_workers_run_the_kinds_that_the_pipeline_has():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert set(KINDS) <= stages.keys()
     missing = Path("nowhere.yaml")
-    with pytest.raises(ParamsError, match=r"nowhere\.yaml: not found"):
+    with pytest.raises(ParamsError, match=r"nowhere\.yaml: not found\. docs/cluster\.md shows"):
         read_cluster(missing)

@@ -1,6 +1,7 @@
 """What a team shares, through faults: two clones and a folder, an SSH server or one that speaks S3 between them."""
 
 import contextlib
+import errno
 import grp
 import io
 import json
@@ -317,11 +318,48 @@ def test_what_lies_beside_a_file_that_is_mended_stays(make_team):
 def test_what_is_wrong_here_is_not_laid_to_a_remote(trained, make_team, tmp_path):
     a, _ = make_team("folder")
     (a.folder / "dvc.lock").write_text("stages: [")
-    with pytest.raises(LabbookError, match=r"^unable to read: 'dvc\.lock'.* corrupted\. .* `git diff` shows"):
+    with pytest.raises(LabbookError, match=r"^unable to read: 'dvc\.lock'.* corrupted: while parsing .* `git diff` shows"):
         a.push()
     shutil.copytree(trained, tmp_path / "alone")
     with pytest.raises(LabbookError, match=r"^no remote is set up\. `python -m labbook\.team folder"):
         Clone(tmp_path / "alone").push()
+    (a.folder / "dvc.yaml").write_text("")
+    (a.folder / "dvc.lock").unlink()
+    for command in (a.push, a.pull, a.examine):
+        with pytest.raises(LabbookError, match=r"^dvc\.yaml: not there, or without stages\."):
+            command()
+
+
+def test_a_folder_that_is_gone_is_not_made_anew(make_team):
+    """A disk of the network that is not mounted."""
+    a, b = make_team("folder")
+    a.push()
+    store = a.folder.parent / "store"
+    store.rename(store.with_name("unmounted"))
+    for command in (a.push, b.pull):
+        with pytest.raises(LabbookError, match=r"^remote team: .*store is not there\. Is its disk mounted\?"):
+            command()
+    assert not store.exists()
+    store.with_name("unmounted").rename(store)
+    b.pull()
+    assert b.outputs() == a.outputs()
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(make_team, monkeypatch):
+    a, _ = make_team("folder")
+    shut = a.object("weights")
+    good = shut.read_bytes()
+
+    def read(path: str, fs: object) -> str:
+        if path == str(shut):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return file_md5(path, fs)
+
+    monkeypatch.setattr("labbook.team.store.file_md5", read)
+    with pytest.raises(LabbookError, match=rf"^{shut}: may not be .* Ask its owner"):
+        a.examine(mend=True, remote=False)
+    assert shut.read_bytes() == good
+    assert not (a.folder / ".set_aside").exists()
 
 
 def test_a_remote_can_move(make_team, tmp_path):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from labbook.core.errors import ParamsError
 from labbook.core.reading import read, validate
 from labbook.core.settings import Strict
 
@@ -36,4 +37,6 @@ def read_cluster(path: Path) -> Cluster:
     Raises:
         ParamsError: the file is missing, or holds what is not known.
     """
+    if not path.is_file():
+        raise ParamsError(f"{path}: not found. docs/cluster.md shows what stands in such a file.")
     return validate(read(path), Cluster, str(path))

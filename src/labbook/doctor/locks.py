@@ -34,6 +34,7 @@ def find_locks(repo: Repo) -> Iterator[Finding]:
             f"{path}: held by {', '.join(map(str, gone))}, no process of DVC",
             "--mend forgets them.",
             lambda: _forget(path, set(gone)),
+            wrong=any(map(psutil.pid_exists, gone)),  # DVC forgets the others itself
         )
     for name in ("lock", "rwlock.lock") if repo.config["core"].get("hardlink_lock") else ():
         if (Path(repo.tmp_dir) / name).exists():

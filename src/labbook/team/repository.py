@@ -30,5 +30,5 @@ def open_repository(configuration: dict[str, Any] | None = None) -> Repo:
         return Repo(".", config=configuration)
     except NotDvcRepoError as error:
         raise LabbookError(f"{error}. Run from the root of the repository.") from error
-    except DvcException as error:
-        raise LabbookError(f"{error} Look into .dvc/config and .dvc/config.local.") from error
+    except (DvcException, OSError) as error:
+        raise LabbookError(f"{str(error).rstrip('.')}. Look into .dvc/config and .dvc/config.local.") from error

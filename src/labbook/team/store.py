@@ -169,7 +169,10 @@ def remote_of(repo: Repo, name: str | None) -> Store:
         raise LabbookError("no remote is set up. `python -m labbook.team folder /srv/labbook` does, see docs/teams.md.")
     with speaking_to(f"remote {name}"):
         remote = repo.cloud.get_remote(name)
-        remote.fs.exists(remote.path)
+        there = remote.fs.exists(remote.path)
+    if not there and isinstance(remote.fs, LocalFileSystem):  # DVC would make it anew, below where a disk should be
+        makes = f"`python -m labbook.team folder {remote.path}` makes it"
+        raise LabbookError(f"remote {name}: {remote.path} is not there. Is its disk mounted? If it is new, {makes}.")
     return Store(remote.name, remote.odb, remote.fs.join(remote.path, "runs"))
 
 
@@ -207,10 +210,12 @@ def digests(files: FileSystem, paths: Iterable[str], jobs: int) -> dict[str, str
             found: str = file_md5(path, files)
         except FileNotFoundError:
             return None
+        except PermissionError as error:  # it may be whole
+            raise LabbookError(f"{explain(error, Path(path))} Ask its owner for the right to read it.") from error
         except OSError:
             if not isinstance(files, LocalFileSystem):
                 raise  # the server's trouble says nothing of the bytes
-            return UNREADABLE  # a bad sector, no permission
+            return UNREADABLE  # a bad sector
         return found
 
     return in_threads(digest, paths, jobs)
@@ -243,10 +248,14 @@ def needed(repo: Repo, entries: Iterable[Mapping[str, Any]], *stores: Store) -> 
         LabbookError: the pipeline's own files cannot be read.
     """
     try:
-        outs = repo.index.outs
-    except DvcException as error:
-        told = " ".join(str(error).split()).rstrip(".")
+        stages, outs = repo.index.stages, repo.index.outs
+    except (DvcException, OSError) as error:
+        told = ": ".join(" ".join(str(one).split()).rstrip(".") for one in (error, error.__cause__) if one)
         raise LabbookError(f"{told}. Look at dvc.yaml, dvc.lock and params.yaml: `git diff` shows what has changed.") from error
+    if not stages:
+        raise LabbookError(
+            "dvc.yaml: not there, or without stages. `git checkout dvc.yaml` brings back that of the last commit."
+        )
     found: dict[str, str] = {}
     for out in outs:
         if out.use_cache and out.hash_info and out.hash_info.name == "md5":
