@@ -380,9 +380,9 @@ def test_training_killed_at_several_moments_ends_with_the_same_bytes(long_experi
     assert not folder.exists()
 
 
-def test_second_process_on_the_same_experiment_ends_with_one_message(long_experiment, start_stage):
+def test_second_process_on_the_same_experiment_ends_with_one_message(long_experiment):
     with hold(CHECKPOINTS / NAME, "of this process"):
-        second = start_stage("train", NAME)
+        second = Fork("stages/train.py", NAME).end()
     assert second.returncode == 1
     message = f"error: {CHECKPOINTS / NAME}: another process trains this experiment now. Wait for it, or stop it.\n"
     assert second.stderr == message

@@ -35,7 +35,7 @@ from labbook.team.store import cache_of, needed, remote_of
 from labbook.team.transfer import pull, push
 
 ROOT = Path(__file__).parents[1]
-TRIALS = int(os.environ.get("LABBOOK_TRIALS", "2"))  # LABBOOK_TRIALS=100 pytest tests/test_teams.py -k whatever_breaks
+TRIALS = int(os.environ.get("LABBOOK_TRIALS", "1"))  # LABBOOK_TRIALS=100 pytest tests/test_teams.py -k whatever_breaks
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of what DVC is built on
 PIPELINE = {
     "draw": {
