@@ -17,7 +17,6 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 LABBOOK_BROWSER = "LABBOOK_BROWSER"
 REQUIRED = "required"
-ONE_OF_EACH_KIND = ("mnist_mlp_100", "mnist_cnn", "rings_relu_random", "scenes_unet")  # seeds, attributions, a plane, pixels
 
 
 class Visits:
@@ -128,10 +127,9 @@ def official_site(built_once: Callable[..., Path], project: Path) -> Path:
 
 @pytest.fixture
 def pages(site: Path, official_site: Path) -> list[Path]:
-    """One of each kind of page; and those on which an official run shows more."""
-    experiments = [site / f"experiments/{name}.html" for name in ONE_OF_EACH_KIND]
-    official = [official_site / f"{name}.html" for name in ("index", "compare", "assignments/A", "experiments/mnist_cnn")]
-    return [*sorted(site.glob("*.html")), site / "assignments/A.html", site / "assignments/D.html", *experiments, *official]
+    """Every page of the embedded run; of the official one those of the top folder, and one of each folder below it."""
+    one_a_folder = {file.parent: file for file in sorted(official_site.glob("*/*.html"))}
+    return [*sorted(site.rglob("*.html")), *sorted(official_site.glob("*.html")), *one_a_folder.values()]
 
 
 @pytest.fixture
