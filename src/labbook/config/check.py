@@ -1,0 +1,151 @@
+"""Validate all of `params.yaml`, and compare the installed packages with those of the last run: labbook check."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from labbook.config.messages import errors_of
+from labbook.config.parts import FAMILIES, find, load, names
+from labbook.config.project import SOURCES, Project, blocks_of, find_problems, training_blocks
+from labbook.config.reading import PARAMS, read
+from labbook.config.sweep import resolve_sweep
+from labbook.config.train import Resolved, resolve
+from labbook.errors import LabbookError, ParamsError
+from labbook.training.components import check_component
+from labbook.training.runtime import configure
+
+__all__ = ["check_packages", "check_project", "main"]
+
+# What each file of a family must define.
+OFFERS: dict[str, tuple[str, ...]] = {
+    "model": ("Settings", "build"),
+    "task": ("evaluate",),
+    "dataset": ("fetch", "prepare"),
+    "derived": ("derive",),
+    "pretrained": ("fetch", "read", "without_head"),
+}
+COMPONENTS = ("loss", "optimizer", "schedule")
+# The family of which each name of a group is a file.
+GROUPS = {"datasets": "dataset", "derived": "derived", "pretrained": "pretrained"}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print that all is well, or one line per problem and exit with 1."""
+    purpose = "Validate all of params.yaml, and compare the installed packages with those of the last run."
+    argparse.ArgumentParser(prog="labbook check", description=purpose).parse_args(argv)
+    configure("cpu", threads=1, seed=0)  # else torch's optimisers import its compiler, which takes a second
+    problems = []
+    try:
+        project = check_project()
+        print(f"{PARAMS} is valid: {', '.join(_count(project, group) for group in ('experiments', 'sweeps', 'datasets'))}")
+    except ParamsError as error:
+        problems.append(str(error))
+    try:
+        problems += check_packages()
+    except LabbookError as error:
+        problems.append(str(error))
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+def check_project() -> Project:
+    """Read and check the whole file, with all parts that it names.
+
+    Raises:
+        ParamsError: with one line for each wrong key.
+    """
+    values = read()
+    problems = [*find_problems(values), *(list(_incomplete_parts()) or _wrong_parts(values))]
+    if not problems:
+        problems = list(_wrong_sweeps(values))
+    if problems:
+        raise ParamsError("\n".join(dict.fromkeys(problems)))
+    return Project.model_validate(values)
+
+
+def check_packages() -> Iterator[str]:
+    """Yield one line for each installed package of another version than the fingerprints of the stages name.
+
+    Raises:
+        LabbookError: a fingerprint is damaged.
+    """
+    from labbook.fingerprint.check import ACCEPT, changed_packages
+
+    for package, (recorded, installed) in changed_packages().items():
+        yield (
+            f"{package}: {installed} is installed, and the stages were recorded with {recorded}. Install {recorded}, or accept "
+            f"{installed} with `{ACCEPT}`; then these stages run again: {_users(package)}."
+        )
+
+
+def _count(project: Project, group: str) -> str:
+    number = len(getattr(project, group))
+    return f"{number} {group if number != 1 else group.removesuffix('s')}"
+
+
+def _users(package: str) -> str:
+    """Return the kinds of stages that use a package, each with their number."""
+    from labbook.fingerprint import record
+
+    kinds: Counter[str] = Counter()
+    for path in sorted(record.FOLDER.rglob("*.txt")):
+        fingerprint = record.read(path)
+        if fingerprint and package in fingerprint.packages:
+            kinds[path.relative_to(record.FOLDER).with_suffix("").parts[0]] += 1
+    return ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+
+
+def _incomplete_parts() -> Iterator[str]:
+    """Import every part, whether an experiment names it or not."""
+    for family, offers in OFFERS.items():
+        for name in names(family):
+            file = f"src/labbook/{FAMILIES[family]}/{name}.py"
+            try:
+                module = find(family, name, family)
+            except Exception as error:  # whatever the code of a new part raises
+                yield f"{file}: cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
+                continue
+            missing = [offer for offer in offers if not hasattr(module, offer)]
+            if missing:
+                yield f"{file}: does not define {', '.join(missing)}. See the other files in its folder."
+
+
+def _wrong_parts(values: dict[str, Any]) -> Iterator[str]:
+    """Check names of files, and the parts of every training that can be resolved."""
+    for group, family in GROUPS.items():
+        for name in blocks_of(values, group):
+            yield from errors_of(find, family, name, f"{group}.{name}")
+    for block in training_blocks(values):
+        for source in SOURCES:
+            try:
+                resolved = resolve(values, block, source)
+            except ParamsError:
+                continue  # `find_problems` reports it
+            yield from _parts_of(resolved)
+
+
+def _wrong_sweeps(values: dict[str, Any]) -> Iterator[str]:
+    project = Project.model_validate(values)
+    for name, sweep in project.sweeps.items():
+        for source in SOURCES:
+            for _, resolved in resolve_sweep(values, name, sweep, source):
+                yield from _parts_of(resolved)
+
+
+def _parts_of(resolved: Resolved) -> Iterator[str]:
+    settings, key = resolved.settings, f"{resolved.block}.train"
+    problems = [
+        *errors_of(find, "task", settings.task, f"{key}.task"),
+        *errors_of(load, "model", settings.model, f"{key}.model"),
+    ]
+    for kind in COMPONENTS:
+        part = getattr(settings, kind)
+        if part is not None:
+            problems += errors_of(check_component, kind, part, f"{key}.{kind}")
+    yield from map(resolved.relocate, problems)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the explain stage shows of an experiment: a block under `explain` in `params.yaml`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from labbook.config.parts import Strict
+
+__all__ = ["Explain", "Method"]
+
+Method = Literal["saliency", "integrated_gradients", "layer_gradcam", "guided_gradcam", "occlusion"]
+
+
+def _number_if_digits(value: Any) -> Any:
+    """Convert a number that a command line passes as text; a path stays text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _text_if_number(value: Any) -> Any:
+    """Convert the name of a layer in a `Sequential`, which YAML reads as a number."""
+    return str(value) if type(value) is int else value
+
+
+def _not_null(value: Any) -> Any:
+    """Refuse null, which DVC would pass on the command line as the text `None`."""
+    if value is None:
+        raise ValueError("leave the key out to get its default")
+    return value
+
+
+class Explain(Strict):
+    """The settings of one explanation; DVC passes them to the stage on its command line."""
+
+    image: Annotated[Annotated[int, Field(ge=0)] | str, BeforeValidator(_number_if_digits)] = Field(
+        0, description="whose activations are shown: an index into the test set, or an image file"
+    )
+    layer: Annotated[str | None, BeforeValidator(_text_if_number), BeforeValidator(_not_null)] = Field(
+        None, description="a name of model.named_modules(); the first layer with weights when left out"
+    )
+    channels: Annotated[list[Annotated[int, Field(ge=0)]] | None, BeforeValidator(_not_null)] = Field(
+        None, min_length=1, max_length=16, description="of the layer; the first four when left out"
+    )
+    attributions: Annotated[list[Method] | None, BeforeValidator(_not_null)] = Field(
+        None, min_length=1, description="all that the model allows when left out"
+    )
+    correct: int = Field(1, ge=0, le=10, description="number of correctly classified test images to attribute: the first ones")
+    wrong: int = Field(1, ge=0, le=10, description="number of wrongly classified ones")
+    steps: int = Field(16, gt=0, le=1000, description="of integrated gradients")
+    region: Annotated[str | None, BeforeValidator(_not_null)] = Field(
+        None, description="segmentation: the class whose pixels are attributed"
+    )
+
+    @model_validator(mode="after")
+    def _shows_something_once(self) -> "Explain":
+        if not self.correct + self.wrong:
+            raise ValueError("correct and wrong are both 0; ask for at least one image")
+        for key in ("channels", "attributions"):
+            listed = getattr(self, key) or []
+            if len(set(listed)) < len(listed):
+                raise ValueError(f"{key} lists something twice")
+        return self

@@ -1,0 +1,107 @@
+"""Print the resolved settings of an experiment, each with the place that sets it: labbook show NAME."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from labbook.config.messages import closest
+from labbook.config.reading import pick, read, validate
+from labbook.config.sweep import Sweep, resolve_sweep
+from labbook.config.train import SCHEMA, Resolved, resolve
+from labbook.errors import LabbookError, ParamsError
+
+__all__ = ["main", "show"]
+
+GROUPS = ("experiments", "sweeps", "pretrained")
+PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text that needs no quotes, unless YAML reads it as another type
+WIDEST = 48  # characters before the column of origins; longer lines push theirs to the right
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the settings of the experiment that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="labbook show",
+        description="Print the resolved settings of an experiment, each with the place that sets it.",
+        epilog="The output is YAML. `schema` stands for src/labbook/config/train.py. What a model, optimizer, loss or schedule "
+        "leaves out has the default of its class.",
+    )
+    parser.add_argument("name", metavar="NAME", help="an experiment, a sweep or pretrained weights, as in params.yaml")
+    parser.add_argument("--source", choices=("embedded", "official"), help="of the data (default: data.source of params.yaml)")
+    given = parser.parse_args(argv)
+    try:
+        print(show(given.name, given.source))
+    except LabbookError as error:
+        sys.exit(f"error: {error}")
+
+
+def show(name: str, source: str | None = None) -> str:
+    """Return the resolved settings as YAML, with the origin of each value as a comment.
+
+    Args:
+        name: of an experiment, a sweep or pretrained weights; a sweep is shown at its first value.
+        source: of the data; by default that of `params.yaml`.
+
+    Raises:
+        ParamsError: nothing has this name, or a key is wrong.
+    """
+    values = read()
+    source = source or str(pick(values, "data.source"))
+    block = _find(values, name)
+    heading = f"# {block} on {source} data"
+    if block.startswith("sweeps."):
+        sweep = validate(pick(values, block), Sweep, block)
+        variants = resolve_sweep(values, name, sweep, source)
+        heading += f", at the first value of {sweep.vary.key}: {_flow([value for value, _ in variants])}"
+        resolved = variants[0][1]
+    else:
+        resolved = resolve(values, block, source)
+    return "\n".join([heading, *_align(_lines(resolved.settings.model_dump(), resolved))])
+
+
+def _find(values: Mapping[str, Any], name: str) -> str:
+    groups = {group: values[group] for group in GROUPS if isinstance(values.get(group), Mapping)}
+    for group, blocks in groups.items():
+        if name in blocks:
+            return f"{group}.{name}"
+    known = [str(other) for blocks in groups.values() for other in blocks]
+    raise ParamsError(f"{name}: no experiment, sweep or pretrained weights{closest(name, known)} Known: {', '.join(known)}.")
+
+
+def _lines(settings: Mapping[str, Any], resolved: Resolved, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each line of a block, and the origin of its value; none for a line that opens a nested block."""
+    indent = "  " * path.count(".")
+    for key, value in settings.items():
+        where = f"{path}{key}"
+        if isinstance(value, dict) and value:
+            yield f"{indent}{_flow(key)}:", ""
+            yield from _lines(value, resolved, f"{where}.")
+        else:
+            yield f"{indent}{_flow(key)}: {_flow(value)}", resolved.origins.get(where, SCHEMA)
+
+
+def _align(lines: Iterator[tuple[str, str]]) -> Iterator[str]:
+    listed = list(lines)
+    width = max(len(text) for text, _ in listed if len(text) <= WIDEST)
+    for text, origin in listed:
+        yield f"{text:<{width}}  # {origin}" if origin else text
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML on one line, the same for YAML 1.1 and 1.2."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_flow(key)}: {_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str):
+        return value if PLAIN.fullmatch(value) and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)
+    written: str = yaml.safe_dump(value)
+    return written.removesuffix("...\n").strip()
+
+
+if __name__ == "__main__":
+    main()

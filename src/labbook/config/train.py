@@ -1,0 +1,244 @@
+"""The settings that a training depends on, resolved from an experiment's block, its assignment's defaults and the schema."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from labbook.config.early_stopping import EarlyStopping
+from labbook.config.images import Augment, Preprocess
+from labbook.config.layers import Layer, merge, origin_of, split_embedded, without_other_parts
+from labbook.config.messages import closest, find_errors, unknown_key
+from labbook.config.parts import Part, Strict
+from labbook.config.reading import pick, read, validate
+from labbook.errors import ParamsError
+
+__all__ = [
+    "BACKENDS", "SCHEMA", "Assignment", "Constraint", "Device", "Inputs", "Resolved", "Runtime", "TrainSettings",
+    "errors_at_origin", "find_unknown_keys", "read_runtime", "read_training", "resolve",
+]  # fmt: skip
+
+Assignment = Literal["A", "A_principles", "B", "C", "D", "E"]  # a block of `defaults`; its first letter is the page
+
+SCHEMA = "schema"  # the origin of a default that `TrainSettings` sets
+DEFAULT_LOSS = Part(name="CrossEntropyLoss")
+
+
+# The module that computes a step, by the name of the backend.
+BACKENDS = {"torch": "labbook.training.torch_step", "numpy": "labbook.numpy_nn.step"}
+
+
+def _device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ValueError("a device is auto, cpu, mps, cuda or cuda with a number, such as cuda:1")
+    return device
+
+
+Device = Annotated[str, AfterValidator(_device)]
+
+
+class Constraint(Strict):
+    """What a model must satisfy; every key in the block is checked before training starts.
+
+    Hidden units and hidden layers count all `Linear` modules except the last one, as assignment A does.
+    """
+
+    parameters: int | None = Field(None, gt=0, description="exact number of trainable parameters")
+    parameters_below: int | None = Field(None, gt=0, description="upper bound on trainable parameters, exclusive")
+    hidden_units_at_most: int | None = Field(None, ge=0)
+    hidden_layers_at_least: int | None = Field(None, ge=0)
+    layers_allowed: list[str] | None = Field(None, description="class names in torch.nn; containers do not count")
+    layers_at_every_conv: list[str] | None = Field(None, description="as many of each as there are Conv2d")
+    weight_decay: bool = Field(False, description="L2 regularisation is required")
+
+
+class Inputs(Strict):
+    """What a training reads; templates of `dvc.yaml` need both names in every block."""
+
+    dataset: str = Field(description="a block of `datasets` or `derived`")
+    pretrained: str = Field(description="initial weights, a block of `pretrained`; none: drawn at random")
+
+
+class TrainSettings(Strict):
+    """The settings of one training."""
+
+    inputs: Inputs
+    task: str = Field("classification", description="a file of labbook.evaluation.tasks")
+    backend: Literal["torch", "numpy"] = Field(
+        "torch", description="computes a step: PyTorch, or the layers of labbook.numpy_nn"
+    )
+    validation: bool = Field(False, description="hold the dataset's validation split out of the training set")
+    model: Part
+    loss: Part = DEFAULT_LOSS
+    optimizer: Part
+    schedule: Part | None = Field(None, description="of the learning rate; constant when left out")
+    preprocess: Preprocess = Preprocess()
+    augment: Augment = Augment()
+    batch_size: int = Field(gt=0, le=1_000_000)
+    drop_last: bool = Field(False, description="drop the last incomplete batch of an epoch")
+    epochs: int = Field(gt=0, le=100_000)
+    validate_every: int | None = Field(None, gt=0, description="steps between two rows of the history; one epoch by default")
+    select: Literal["last", "best_val_loss", "best_val_accuracy"] = Field("last", description="which weights are kept")
+    early_stopping: EarlyStopping | None = Field(None, description="on the validation loss; train for all epochs when left out")
+    seeds: int = Field(1, gt=0, le=100, description="number of independent trainings, from seed, seed + 1, …")
+    order: Literal["shuffled", "by_class"] = Field("shuffled", description="of the samples in an epoch")
+    watch: list[Literal["gradient_norms", "dead_units"]] = Field([], description="per layer, at every row of the history")
+    test_curve: bool = Field(False, description="record the test curve while training; nothing is chosen by it")
+    precision: Literal["float32", "bf16"] = Field("float32", description="of forward and backward; weights stay float32")
+    threads: int = Field(1, gt=0, le=1024, description="CPU threads; sums depend on their number, so it is a setting")
+    world_size: int = Field(1, gt=0, description="processes that train together, each on its part of every batch")
+    constraint: Constraint = Constraint()
+
+    @model_validator(mode="after")
+    def _choices_need_validation(self) -> "TrainSettings":
+        if not self.validation and self.select != "last":
+            raise ValueError(f"select: {self.select} needs validation: true")
+        if not self.validation and self.early_stopping is not None:
+            raise ValueError("early_stopping needs validation: true")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_has_a_part_for_each_process(self) -> "TrainSettings":
+        if self.world_size > self.batch_size:
+            raise ValueError(f"world_size: {self.world_size} processes cannot share a batch of {self.batch_size} samples")
+        return self
+
+    @model_validator(mode="after")
+    def _numpy_is_limited(self) -> "TrainSettings":
+        limits = {
+            "loss: {name: CrossEntropyLoss}": self.loss == DEFAULT_LOSS,
+            "optimizer: {name: SGD}": self.optimizer.name == "SGD",
+            "precision: float32": self.precision == "float32",
+            "watch: []": not self.watch,
+            "world_size: 1": self.world_size == 1,
+        }
+        exceeded = [limit for limit, holds in limits.items() if not holds]
+        if self.backend == "numpy" and exceeded:
+            raise ValueError(f"backend: numpy supports only {' and '.join(exceeded)}")
+        return self
+
+
+class Runtime(Strict):
+    """What holds for every stage; all of it changes the bytes of a result."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    device: Device
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings of one training, and where each value comes from.
+
+    Attributes:
+        block: key of the block in `params.yaml`, such as `experiments.mnist_cnn`.
+        settings: the typed settings.
+        origins: the place that sets the value of a dotted key, such as `defaults.B`; a key that is not there has the default
+            of the schema.
+    """
+
+    block: str
+    settings: TrainSettings
+    origins: dict[str, str]
+
+    def locate(self, path: str) -> str:
+        """Return the full key in `params.yaml` of a setting: `defaults.B.optimizer.lr` for `optimizer.lr`."""
+        return f"{origin_of(path, self.origins) or f'{self.block}.train'}.{path}"
+
+    def relocate(self, message: str) -> str:
+        """Let each line of a message that begins with a setting of the block begin with the key that sets it."""
+        within = re.escape(f"{self.block}.train.")
+        return re.sub(rf"^{within}([^:\s]+)", lambda found: self.locate(found[1]), message, flags=re.MULTILINE)
+
+
+def resolve(values: Mapping[str, Any], block: str, source: str, changes: Iterable[Layer] = ()) -> Resolved:
+    """Resolve the settings of `block` for a data source.
+
+    A value is looked up in `embedded` of the block and of the defaults (on embedded data), then in the block, then in the
+    defaults of its assignment, then in the schema. A part, such as an optimizer, that has another name than that of the
+    defaults replaces it as a whole; in `embedded` of the defaults it applies to the experiments whose part has that name.
+
+    Args:
+        values: all of `params.yaml`.
+        block: such as `experiments.mnist_cnn`; it holds `train`, and `assignment` if defaults apply.
+        source: `embedded` or `official`.
+        changes: settings that win over all others, such as those of a sweep.
+
+    Raises:
+        ParamsError: with one line for each wrong key, at the place where the value is set.
+    """
+    own = pick(values, block)
+    pairs = [split_embedded(pick(own, "train", block), f"{block}.train")]
+    if "assignment" in own:
+        pairs.insert(0, split_embedded(_defaults(values, own["assignment"], block), f"defaults.{own['assignment']}"))
+    layers = [layer for layer, _ in pairs]
+    if source == "embedded":
+        *shared, own_embedded = [embedded for _, embedded in pairs]
+        layers += [*(without_other_parts(layer, merge(layers)[0]) for layer in shared), own_embedded]
+    layers += changes
+
+    problems = [line for layer in layers for line in find_unknown_keys(layer)]
+    settings, origins, errors = _validate(layers, f"{block}.train")
+    if settings is None or problems:
+        raise ParamsError("\n".join([*problems, *errors]))
+    return Resolved(block, settings, origins)
+
+
+def find_unknown_keys(layer: Layer) -> Iterator[str]:
+    """Yield a message for each key of a layer that is not a setting of a training."""
+    known = [*TrainSettings.model_fields, *([] if layer.key.endswith(".embedded") else ["embedded"])]
+    for name in layer.values:
+        if name not in known:
+            yield f"{layer.key}.{name}: {unknown_key(str(name), known)}"
+
+
+def _validate(layers: list[Layer], block: str) -> tuple[TrainSettings | None, dict[str, str], list[str]]:
+    """Merge and validate layers; return the settings or else messages, each with the key of the place that sets the value."""
+    values, origins = merge([Layer(SCHEMA, {"loss": DEFAULT_LOSS.model_dump()}), *layers])
+    values = {name: value for name, value in values.items() if name in TrainSettings.model_fields}
+    try:
+        return TrainSettings.model_validate(values), origins, []
+    except ValidationError as error:
+        findings = find_errors(error, TrainSettings, values)
+        return None, origins, [finding.at(origin_of(finding.path, origins) or block) for finding in findings]
+
+
+def _defaults(values: Mapping[str, Any], assignment: Any, block: str) -> Any:
+    known = values.get("defaults")
+    names = list(map(str, known)) if isinstance(known, Mapping) else []
+    if not isinstance(known, Mapping) or assignment not in names:
+        raise ParamsError(
+            f"{block}.assignment: {assignment!r} is not a block of defaults{closest(str(assignment), names)} "
+            f"Known: {', '.join(names) or 'none'}."
+        )
+    return known[assignment]
+
+
+@contextmanager
+def errors_at_origin(block: str, source: str) -> Iterator[None]:
+    """Let errors about a setting of `block` name the place in `params.yaml` that sets it, such as `defaults.B`."""
+    try:
+        yield
+    except ParamsError as error:
+        raise type(error)(resolve(read(), block, source).relocate(str(error))) from error
+
+
+def read_training(name: str, source: str) -> tuple[TrainSettings, Runtime]:
+    """Read what the training of an experiment depends on.
+
+    Raises:
+        ParamsError: the experiment does not exist, or a key is wrong.
+    """
+    values = read()
+    return resolve(values, f"experiments.{name}", source).settings, read_runtime(values)
+
+
+def read_runtime(values: Mapping[str, Any]) -> Runtime:
+    """Read what holds for every stage.
+
+    Raises:
+        ParamsError: a key is missing or wrong.
+    """
+    return validate({name: pick(values, name) for name in Runtime.model_fields}, Runtime)
