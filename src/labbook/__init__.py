@@ -1,5 +1,6 @@
 """Labbook: five deep-learning courseworks as one reproducible pipeline."""
 
+import atexit
 import gc
 import os
 
@@ -12,3 +13,4 @@ os.environ.setdefault(
 
 # Importing torch makes hundreds of thousands of objects that stay: looking among them for garbage took a fifth of the import.
 gc.set_threshold(100_000)
+atexit.register(gc.freeze)  # and Python would look among them once more at its end: half a second of each process

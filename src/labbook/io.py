@@ -1,20 +1,21 @@
-"""Whole files or none: every output is written beside its place, then renamed into it."""
+"""Files that are written whole or not at all: beside their place first, then renamed into it."""
 
 import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labbook.core.errors import DataError, LabbookError
+from labbook.errors import DataError, LabbookError
 
-__all__ = ["read_bytes", "read_json", "replace", "write_bytes", "write_json", "write_text", "write_tsv"]
+__all__ = ["read_bytes", "read_json", "replace", "write_bytes", "write_folder", "write_json", "write_text", "write_tsv"]
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then rename it to `path`; leave nothing behind when it fails.
+    """Call `write` with a path beside `path`, then rename that file to `path`; leave nothing behind on failure.
 
     Raises:
         LabbookError: the disk is full or the folder cannot be written.
@@ -33,12 +34,33 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
             part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` to write files into, then rename it to `path`; leave nothing behind on failure.
+
+    Raises:
+        LabbookError: the disk is full or the folder cannot be written.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        if path.is_dir():
+            shutil.rmtree(path)
+        part.replace(path)
+    except OSError as error:
+        raise LabbookError(explain(error, path)) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def explain(error: OSError, path: Path) -> str:
-    """Say what went wrong with `path` and what would do."""
+    """Return a message that says what went wrong with `path` and how to fix it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{path}: the disk is full. Free some space there and run the same command again; nothing was half-written."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path}: may not be written or read ({error.strerror}). Check the permissions of the folder."
+        return f"{path}: cannot be read or written: {error.strerror}. Check the permissions of the file and its folder."
     return f"{path}: {error.strerror or error}"
 
 
@@ -65,7 +87,7 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
 
 
 def read_bytes(path: Path, mend: str) -> bytes:
-    """Read a whole file; `mend` says what would bring it back.
+    """Read a whole file; `mend` says how to get it back.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -79,7 +101,7 @@ def read_bytes(path: Path, mend: str) -> bytes:
 
 
 def read_json(path: Path, keys: Iterable[str], mend: str) -> dict[str, Any]:
-    """Read a JSON object that holds at least `keys`; `mend` says what would bring it back.
+    """Read a JSON object that has at least `keys`; `mend` says how to get it back.
 
     Raises:
         DataError: the file is missing, is not JSON, or lacks a key.

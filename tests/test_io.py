@@ -1,3 +1,5 @@
+"""Files and folders that are written whole or not at all."""
+
 import errno
 import json
 import os
@@ -8,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labbook.core.errors import DataError, LabbookError
-from labbook.core.files import explain, read_bytes, read_json, replace, write_bytes, write_json, write_text, write_tsv
-from labbook.core.packed import write_packed
+from labbook.data.packed import write_packed
+from labbook.errors import DataError, LabbookError
+from labbook.io import explain, read_bytes, read_json, replace, write_bytes, write_folder, write_json, write_text, write_tsv
 from labbook.training.checkpoint import Checkpoint
 from labbook.training.experiment import write_weights
 
@@ -24,7 +26,7 @@ WRITERS = {
 
 
 def failing(number: int, after: bytes = b"half of it"):
-    """Give a writer that writes something, then fails with this error."""
+    """Return a writer that writes something, then fails with this error."""
 
     def write(part: Path) -> None:
         part.write_bytes(after)
@@ -56,6 +58,79 @@ def test_place_keeps_its_old_content_until_all_of_the_new_is_there(tmp_path):
 
     replace(file, write)
     assert file.read_bytes() == b"new"
+
+
+def test_file_is_renamed_and_not_copied(tmp_path):
+    """A copy is not whole until it is done."""
+    numbers = []
+
+    def write(part: Path) -> None:
+        part.write_bytes(b"new")
+        numbers.append(part.stat().st_ino)
+
+    replace(tmp_path / "x", write)
+    assert [(tmp_path / "x").stat().st_ino] == numbers
+
+
+def test_bytes_are_on_the_disk_before_the_file_is_renamed(tmp_path, monkeypatch):
+    """Or a power failure could leave an empty file in place of the old one."""
+    synced = []
+    sync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_size)
+        assert not (tmp_path / "x").exists()
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    write_bytes(tmp_path / "x", b"12345")
+    assert synced == [5]
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_new_folder_takes_the_place_of_the_old(tmp_path):
+    for names in (("a", "b"), ("b", "c/d")):
+        with write_folder(tmp_path / "above/x") as folder:
+            for name in names:
+                write_text(folder / name, name)
+            if (tmp_path / "above/x").exists():
+                assert set(files_below(tmp_path / "above/x")) == {"a", "b"}, "until all of it is there"
+            number = folder.stat().st_ino
+        assert files_below(tmp_path / "above") == {f"x/{name}": name.encode() for name in names}
+        assert (tmp_path / "above/x").stat().st_ino == number, "renamed and not copied"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("a mistake"), KeyboardInterrupt()])
+def test_folder_that_fails_leaves_the_old_one_and_nothing_else(tmp_path, error):
+    with write_folder(tmp_path / "x") as folder:
+        write_text(folder / "a", "old")
+
+    def write() -> None:
+        with write_folder(tmp_path / "x") as folder:
+            write_text(folder / "a", "new")
+            raise error
+
+    with pytest.raises((LabbookError, ValueError, KeyboardInterrupt)):
+        write()
+    assert files_below(tmp_path) == {"x/a": b"old"}
+
+
+def test_folder_of_a_killed_process_is_not_taken_up(tmp_path):
+    (tmp_path / f"x.{os.getpid()}.part").mkdir()
+    (tmp_path / f"x.{os.getpid()}.part/left over").touch()
+    with write_folder(tmp_path / "x") as folder:
+        write_text(folder / "a", "new")
+    assert files_below(tmp_path) == {"x/a": b"new"}
+
+
+def test_file_in_the_place_of_a_written_folder_is_reported(tmp_path):
+    (tmp_path / "x").touch()
+    with pytest.raises(LabbookError, match="x: "), write_folder(tmp_path / "x") as folder:
+        write_text(folder / "a", "new")
+    assert files_below(tmp_path) == {"x": b""}
 
 
 @pytest.mark.parametrize("content", WRITERS)
@@ -99,7 +174,7 @@ def test_folder_that_may_not_be_written_is_told_with_what_to_do(tmp_path, number
     with pytest.raises(LabbookError) as caught:
         replace(tmp_path / "x", failing(number))
     assert str(caught.value) == (
-        f"{tmp_path / 'x'}: may not be written or read ({os.strerror(number)}). Check the permissions of the folder."
+        f"{tmp_path / 'x'}: cannot be read or written: {os.strerror(number)}. Check the permissions of the file and its folder."
     )
 
 

@@ -1,0 +1,149 @@
+"""Hash what a Python module does, whatever it looks like, and on every supported Python to the same value.
+
+The hash is taken of the abstract syntax tree (https://docs.python.org/3/library/ast.html), written as text of our own:
+`ast.dump` and `ast.unparse` differ from one Python to the next. It leaves out
+
+- comments, formatting and positions, which the tree does not hold;
+- docstrings, and other constants that stand alone as a statement;
+- the arguments of errors that are raised, and the messages of assertions: what is evaluated only when a stage fails cannot
+  change what the stage writes. The class of an error counts, since it decides where the error is caught. A module that
+  catches an error and writes its text to an output must not rely on this.
+"""
+
+import ast
+import hashlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from labbook.errors import LabbookError
+
+__all__ = ["hash_bytes", "hash_tree", "parse"]
+
+DIGITS = 16  # of each hash, 64 bits: no two versions of a module meet by chance
+
+IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}  # they follow from the rest, or mean nothing when code runs
+
+
+def parse(source: bytes, name: str) -> ast.Module:
+    """Parse the source of a module; `name` says which it is if it cannot be parsed.
+
+    Raises:
+        LabbookError: the source is not valid Python.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler shows them once the module is imported
+            return ast.parse(source)
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise LabbookError(
+            f"{name}{line}: not valid Python: {getattr(error, 'msg', error)}. Correct it and run again."
+        ) from error
+
+
+def hash_tree(tree: ast.AST) -> str:
+    """Return the hash of what a parsed module does, as hexadecimal digits."""
+    parts: list[str] = []
+    _write_node(tree, parts)
+    return hash_bytes("".join(parts).encode())
+
+
+def hash_bytes(content: bytes) -> str:
+    """Return the hash of a file's content, as hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
+
+
+def _write_node(node: Any, parts: list[str]) -> None:
+    """Append a node as `Class(field=value,...)`, without the fields that are empty."""
+    kind = type(node)
+    if kind in _REWRITTEN:
+        node = _REWRITTEN[kind](node)
+        kind = type(node)
+    if kind is ast.Constant:
+        parts.append(_constant(node.value))
+        return
+    parts.append(f"{kind.__name__}(")
+    for name in kind._fields:
+        value = getattr(node, name, None)
+        if name in IGNORED_FIELDS:
+            continue
+        if isinstance(value, list):
+            _write_list(name, value, parts)
+        elif isinstance(value, ast.AST):
+            parts.append(f"{name}=")
+            _write_node(value, parts)
+            parts.append(",")
+        elif value or kind is ast.MatchSingleton:  # a newer Python may add fields; where unused, they hold None or 0
+            parts.append(f"{name}={_constant(value)},")
+    parts.append(")")
+
+
+def _write_list(name: str, values: list[Any], parts: list[str]) -> None:
+    """Append a list as `name=[value,...],`, or nothing if no statement or value of it has an effect."""
+    values = [value for value in values if not _is_inert(value)]
+    if not values:
+        return
+    parts.append(f"{name}=[")
+    for value in values:
+        if isinstance(value, ast.AST):
+            _write_node(value, parts)
+        else:
+            parts.append(_constant(value))
+        parts.append(",")
+    parts.append("],")
+
+
+def _is_inert(statement: object) -> bool:
+    """Return whether a statement does nothing: a docstring, another lone constant, or `pass`."""
+    return isinstance(statement, ast.Pass) or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+
+
+def _constant(value: object) -> str:
+    """Write a constant with its type: 1, 1.0 and True are equal in Python and not the same."""
+    return f"{type(value).__name__}:{hex(value) if type(value) is int else ascii(value)}"
+
+
+def _raise_without_arguments(node: ast.Raise) -> ast.Raise:
+    """Reduce `raise SomeError(...)` to `raise SomeError`; other exceptions may carry a result, as `StopIteration` does."""
+    call = node.exc
+    if isinstance(call, ast.Call):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if name.endswith("Error"):
+            return ast.Raise(exc=call.func, cause=node.cause)
+    return node
+
+
+def _assert_without_message(node: ast.Assert) -> ast.Assert:
+    return ast.Assert(test=node.test, msg=None)
+
+
+def _joined(node: ast.JoinedStr) -> ast.JoinedStr | ast.Constant:
+    """Merge the constant parts of an f-string: Pythons differ in how they divide them."""
+    values: list[ast.expr] = []
+    for value in node.values:
+        if isinstance(value, ast.Constant) and values and isinstance(values[-1], ast.Constant):
+            values[-1] = ast.Constant(values[-1].value + value.value)  # type: ignore[operator]
+        elif not (isinstance(value, ast.Constant) and value.value == ""):
+            values.append(value)
+    if not values:
+        return ast.Constant("")
+    if len(values) == 1 and isinstance(values[0], ast.Constant):
+        return values[0]
+    return ast.JoinedStr(values=values)
+
+
+def _formatted(node: ast.FormattedValue) -> ast.FormattedValue:
+    """Drop an empty format: `{x:}` is `{x}`."""
+    spec = node.format_spec
+    if isinstance(spec, ast.JoinedStr) and ast.Constant is type(joined := _joined(spec)) and joined.value == "":
+        return ast.FormattedValue(value=node.value, conversion=node.conversion, format_spec=None)
+    return node
+
+
+_REWRITTEN: dict[type[ast.AST], Callable[[Any], ast.AST]] = {
+    ast.Assert: _assert_without_message,
+    ast.FormattedValue: _formatted,
+    ast.JoinedStr: _joined,
+    ast.Raise: _raise_without_arguments,
+}

@@ -1,0 +1,36 @@
+"""Write the fingerprints of all stages, which DVC then watches in place of lists of files."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from labbook.fingerprint.record import FOLDER, compute
+from labbook.fingerprint.sources import Sources
+from labbook.io import write_text
+
+__all__ = ["write_fingerprints"]
+
+
+def write_fingerprints(chosen: Mapping[str, Sequence[str]], root: Path = Path()) -> None:
+    """Write `code/<key>.txt` for each key of `chosen` and remove whatever else the folder holds.
+
+    All are computed before the first is written.
+
+    Args:
+        chosen: the modules that a stage chooses by name, by the stage's key: the stem of its script, and the name of its
+            item where it has one, as in `train/mnist_cnn`.
+        root: the folder of the project.
+
+    Raises:
+        LabbookError: a script or module is missing or is not valid Python, or the folder cannot be written.
+    """
+    sources, folder = Sources(root), root / FOLDER
+    texts = {folder / f"{key}.txt": compute(sources, key.partition("/")[0], parts).to_text() for key, parts in chosen.items()}
+    for path, text in texts.items():
+        write_text(path, text)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            with contextlib.suppress(OSError):  # it still holds files
+                path.rmdir()
+        elif path not in texts:
+            path.unlink()

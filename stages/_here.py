@@ -1,0 +1,12 @@
+"""Run the code of the folder that this script is in, whatever copy of Labbook is installed.
+
+Every stage imports this module first: `dvc exp run --temp` and DVC's queue run the stages in a copy of the project.
+"""
+
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+
+if SOURCE.is_dir():
+    sys.path.insert(0, str(SOURCE))
