@@ -1,0 +1,134 @@
+"""Random augmentation of training batches: crop, horizontal flip, rotation.
+
+The operations and their order are those of torchvision's `Compose([RandomCrop, RandomHorizontalFlip, RandomRotation])`, a
+whole batch at once with draws of its own for each image.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labbook.config.images import Augment, Preprocess
+from labbook.training.preprocessing import black_pixel
+
+__all__ = ["Augmentation", "Draws", "crop", "hflip", "rotate"]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers for one batch; `None` for an operation that the settings leave out.
+
+    Attributes:
+        offsets: first row and first column of each crop in the padded image, (2, N).
+        flips: whether to flip each image, (N,).
+        angles: degrees, (N,).
+    """
+
+    offsets: Tensor | None
+    flips: Tensor | None
+    angles: Tensor | None
+
+
+class Augmentation:
+    """Augment preprocessed batches at random.
+
+    Attributes:
+        random: maps images (N, C, H, W) and a generator on their device to augmented images; `None` where the settings
+            ask for nothing.
+    """
+
+    def __init__(self, settings: Augment, preprocess: Preprocess) -> None:
+        self._settings = settings
+        self._black = functools.cache(functools.partial(black_pixel, preprocess))  # a copy to the GPU would wait for it
+        asked = settings.crop_padding or settings.flip or settings.rotation
+        self.random: Callable[[Tensor, torch.Generator], Tensor] | None = self._random if asked else None
+
+    def draw(self, count: int, generator: torch.Generator) -> Draws:
+        """Draw for `count` images, on the generator's device and always in the same order."""
+        asked, device = self._settings, generator.device
+
+        def uniform(low: float, high: float) -> Tensor:
+            return torch.rand(count, generator=generator, device=device) * (high - low) + low
+
+        shifts = 2 * asked.crop_padding + 1
+        return Draws(
+            offsets=torch.randint(shifts, (2, count), generator=generator, device=device) if asked.crop_padding else None,
+            flips=uniform(0, 1) < asked.flip if asked.flip else None,
+            angles=uniform(-asked.rotation, asked.rotation) if asked.rotation else None,
+        )
+
+    def apply(self, images: Tensor, draws: Draws) -> Tensor:
+        """Augment preprocessed images (N, C, H, W) by these draws; the result is a new tensor, `channels_last`."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        if draws.offsets is not None:
+            images = crop(images, draws.offsets, self._settings.crop_padding, self._black(images.device))
+        if draws.flips is not None:
+            images = hflip(images, draws.flips)
+        if draws.angles is not None:
+            images = rotate(images, draws.angles, self._black(images.device))
+        return images
+
+    def _random(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return self.apply(images, self.draw(len(images), generator))
+
+
+def crop(images: Tensor, offsets: Tensor, padding: int, black: Tensor) -> Tensor:
+    """Pad images and crop them to their original size.
+
+    Args:
+        images: (N, C, H, W).
+        offsets: first row and first column in the padded image, from 0 to twice the padding, (2, N).
+        padding: pixels on each side.
+        black: a pixel of the padding, (1, C, 1, 1) or (1, 1, 1, 1).
+    """
+    count, _, height, width = images.shape
+    first_rows, first_columns = offsets.view(2, count, 1, 1) - padding
+    rows = first_rows + torch.arange(height, device=images.device).view(height, 1)
+    columns = first_columns + torch.arange(width, device=images.device)
+    return _gather(images, rows, columns, black)
+
+
+def hflip(images: Tensor, flips: Tensor) -> Tensor:
+    """Flip left and right those of the images (N, C, H, W) for which `flips`, (N,), is true."""
+    return torch.where(flips.view(-1, 1, 1, 1), images.flip(-1), images)
+
+
+def rotate(images: Tensor, angles: Tensor, black: Tensor) -> Tensor:
+    """Rotate images about their centre, with nearest-neighbour interpolation.
+
+    Args:
+        images: (N, C, H, W).
+        angles: degrees counter-clockwise, (N,).
+        black: a pixel from outside the image, (1, C, 1, 1) or (1, 1, 1, 1).
+    """
+    height, width = images.shape[2:]
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    y = torch.arange(height, device=images.device).view(height, 1) - middle_y
+    x = torch.arange(width, device=images.device) - middle_x
+    turns = torch.deg2rad(angles).view(-1, 1, 1)
+    cosine, sine = turns.cos(), turns.sin()
+    rows = (sine * x + cosine * y + middle_y).round().long()
+    columns = (cosine * x - sine * y + middle_x).round().long()
+    return _gather(images, rows, columns, black)
+
+
+def _gather(images: Tensor, rows: Tensor, columns: Tensor, black: Tensor) -> Tensor:
+    """Take each pixel of the result from a row and a column of its image; those outside are black.
+
+    Args:
+        images: (N, C, H, W).
+        rows: int64, (N, H, W) once broadcast against `columns`.
+        columns: likewise.
+        black: (1, C, 1, 1) or (1, 1, 1, 1).
+    """
+    count, channels, height, width = images.shape
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
+    # A black pixel after the last one: half the time of masking the result.
+    pixels = torch.cat((pixels, black.expand(1, channels, 1, 1).reshape(1, channels)))
+    first = torch.arange(count, device=images.device).view(count, 1, 1) * (height * width)
+    sources = torch.where(inside, first + rows * width + columns, count * height * width)
+    return pixels.index_select(0, sources.flatten()).view(count, height, width, channels).permute(0, 3, 1, 2)

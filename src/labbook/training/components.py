@@ -1,0 +1,117 @@
+"""Losses, optimisers and schedules by name: torch's own classes, or a class of one's own (`labbook.training.lookup`).
+
+The keys of a part beside `name` are the keyword arguments of its class:
+
+    loss       a class of torch.nn that compares logits with class labels: {name: CrossEntropyLoss, label_smoothing: 0.1}
+    optimizer  a class of torch.optim: {name: AdamW, lr: 0.001, weight_decay: 0.05}
+    schedule   a class of torch.optim.lr_scheduler: {name: MultiStepLR, milestones: [5], gamma: 0.1}
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn, optim
+
+from labbook.config.parts import Part
+from labbook.errors import ParamsError
+from labbook.training.lookup import LOSSES, Kind, construct, convert, one_line, read_component, settings_of
+from labbook.training.schedule import Schedule, build_schedule, check_schedule
+
+__all__ = ["Schedule", "build_loss", "build_optimizer", "build_schedule", "check_component", "weight_decay_of"]
+
+FEW_CLASSES = 3  # to try a loss with, where their number is not known
+
+
+def build_loss(part: Part, key: str, classes: int | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Build the mean loss of logits (N, classes) or (N, classes, H, W) and labels (N,) or (N, H, W).
+
+    Args:
+        part: the name of the loss and its arguments; a `weight` is one number per class.
+        key: where the part stands in `params.yaml`, for messages.
+        classes: their number, to check a `weight` against.
+
+    Raises:
+        ParamsError: there is no such loss, or an argument is wrong.
+    """
+    cls, arguments = read_component("loss", part.model_dump(), key)
+    where = f"{key}: {part.name}"
+    module: nn.Module = construct(cls, (), arguments, where)
+    if next(module.parameters(), None) is not None:
+        raise ParamsError(f"{where} has parameters, which the optimiser would not train. Use a loss without.")
+    if part.name in LOSSES:
+        weight = arguments.get("weight")
+        _try_loss(module, classes or (FEW_CLASSES if weight is None else len(weight)), where)
+    if next(module.buffers(), None) is None:
+        return _per_row(module.forward)
+    on_device = functools.cache(lambda device: copy.deepcopy(module).to(device).forward)
+    return _per_row(lambda logits, labels: on_device(logits.device)(logits, labels))
+
+
+def build_optimizer(part: Part, parameters: Iterable[nn.Parameter], key: str) -> optim.Optimizer:
+    """Build the optimiser; fused where torch can, unless the part sets `fused` or `foreach`: small models pay for overhead.
+
+    Args:
+        part: the name of the optimiser and its arguments.
+        parameters: of the model, on their device.
+        key: where the part stands in `params.yaml`, for messages.
+
+    Raises:
+        ParamsError: there is no such optimiser, or an argument is wrong or missing.
+    """
+    cls, arguments = read_component("optimizer", part.model_dump(), key)
+    offered = settings_of(cls)
+    if "lr" in offered and "lr" not in arguments:
+        raise ParamsError(f"{key}.lr: missing. Give the learning rate of {part.name}.")
+    if "lr" in offered and convert(arguments["lr"], float, f"{key}.lr") <= 0:
+        raise ParamsError(f"{key}.lr: invalid value {arguments['lr']}: a learning rate must be greater than 0.")
+    if "fused" in offered and cls.__module__.startswith("torch.") and not {"fused", "foreach"} & arguments.keys():
+        arguments["fused"] = True
+    optimizer: optim.Optimizer = construct(cls, (list(parameters),), arguments, f"{key}: {part.name}")
+    return optimizer
+
+
+def check_component(kind: Kind, part: Part, key: str) -> None:
+    """Check a part without a training.
+
+    Args:
+        kind: of the part.
+        part: its name and arguments.
+        key: where it stands in `params.yaml`, for messages.
+
+    Raises:
+        ParamsError: there is no such class, or an argument is wrong.
+    """
+    parameter = nn.Parameter(torch.zeros(2, 2))  # a matrix, because Muon takes nothing else
+    match kind:
+        case "loss":
+            build_loss(part, key)
+        case "optimizer":
+            build_optimizer(part, [parameter], key)
+        case "schedule":
+            check_schedule(part, optim.SGD([parameter], lr=0.1, momentum=0.9), key)
+
+
+def weight_decay_of(part: Part, key: str = "optimizer") -> float:
+    """Return the weight decay that an optimiser applies: the part's, or the default of its class."""
+    cls, arguments = read_component("optimizer", part.model_dump(), key)
+    parameter = settings_of(cls).get("weight_decay")
+    return float(arguments.get("weight_decay", parameter.default if parameter else 0.0))
+
+
+def _per_row(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss_of_rows(logits: Tensor, labels: Tensor) -> Tensor:
+        if labels.ndim > 1:  # one row per pixel: the loss of maps has no deterministic kernel on CUDA
+            logits, labels = logits.movedim(1, -1).flatten(0, -2), labels.flatten()
+        return loss(logits, labels)
+
+    return loss_of_rows
+
+
+def _try_loss(module: nn.Module, classes: int, where: str) -> None:
+    """Compute a loss once: torch checks some arguments no earlier."""
+    try:
+        module(torch.zeros(classes, classes), torch.arange(classes))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ParamsError(f"{where}: {one_line(error)}") from error

@@ -1,0 +1,219 @@
+"""Find the class that a loss, optimiser or schedule of `params.yaml` names, and check its arguments against the constructor.
+
+One's own class is `Loss` in src/labbook/losses/NAME.py, `Optimizer` in src/labbook/optimizers/NAME.py or `Scheduler` in
+src/labbook/schedules/NAME.py, and its name in `params.yaml` is NAME.
+"""
+
+import collections.abc
+import difflib
+import functools
+import importlib
+import inspect
+import operator
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor, nn, optim
+from torch.optim import lr_scheduler
+
+from labbook.config.own import OWN_FOLDERS, own_module, own_names
+from labbook.errors import ParamsError
+
+__all__ = ["LOSSES", "Kind", "construct", "convert", "one_line", "read_component", "settings_of", "unknown_argument"]
+
+Kind = Literal["loss", "optimizer", "schedule"]
+
+LOSSES = ("CrossEntropyLoss", "MultiMarginLoss", "NLLLoss")  # of torch.nn: those that compare logits with class labels
+UNSUITABLE = {
+    "LambdaLR": "it takes a Python function. Write a class of your own in src/labbook/schedules",
+    "MultiplicativeLR": "it takes a Python function. Write a class of your own in src/labbook/schedules",
+    "ReduceLROnPlateau": "it follows a validation metric, which a training need not have. Use MultiStepLR or CosineAnnealingLR",
+    "SparseAdam": "it takes sparse gradients only",
+}
+# Arguments of torch's constructors that are no settings: the training decides them, or they have no effect in it.
+NO_SETTINGS = frozenset(
+    {
+        "capturable",
+        "differentiable",
+        "epochs",
+        "last_epoch",
+        "reduce",
+        "reduction",
+        "scale_fn",
+        "size_average",
+        "steps_per_epoch",
+    }
+)
+
+TORCH: dict[Kind, types.ModuleType] = {"loss": nn, "optimizer": optim, "schedule": lr_scheduler}
+BASES: dict[Kind, type[Any]] = {"loss": nn.Module, "optimizer": optim.Optimizer, "schedule": lr_scheduler.LRScheduler}
+OWN_CLASSES: dict[Kind, str] = {"loss": "Loss", "optimizer": "Optimizer", "schedule": "Scheduler"}
+
+
+def read_component(kind: Kind, values: dict[str, Any], key: str) -> tuple[type[Any], dict[str, Any]]:
+    """Return the class of a part and its keyword arguments, checked and converted.
+
+    Args:
+        kind: of the part.
+        values: its `name`, and arguments of the class.
+        key: where it stands in `params.yaml`, for messages.
+
+    Raises:
+        ParamsError: there is no such class, or an argument is unknown, missing or of the wrong type.
+    """
+    values = dict(values)
+    name = values.pop("name")
+    cls = _find(kind, name, key)
+    known, hints = settings_of(cls), _hints(cls)
+    for argument in values:
+        if argument not in known:
+            raise unknown_argument(argument, known, name, key)
+    for argument, parameter in known.items():
+        if parameter.default is parameter.empty and argument not in values:
+            raise ParamsError(f"{key}.{argument}: missing. {name} needs it.")
+    return cls, {argument: convert(value, hints.get(argument, Any), f"{key}.{argument}") for argument, value in values.items()}
+
+
+def settings_of(cls: type[Any]) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class that a part may give: not the model's parameters, nor the scheduler's optimiser."""
+    arguments = inspect.signature(cls).parameters.values()
+    named = [one for one in arguments if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    first = 0 if issubclass(cls, nn.Module) else 1
+    hidden = NO_SETTINGS if _of_torch(cls) else ()
+    return {one.name: one for one in named[first:] if one.name not in hidden}
+
+
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """Check a value against an annotation; make a list a tuple or a tensor where the class takes one.
+
+    Raises:
+        ParamsError: it is of another type, infinite or not a number; `where` is its key.
+    """
+    takes_tensor = Tensor in (hint, *typing.get_args(hint))
+    hint = _in_yaml(hint)
+    pair = next((one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is tuple), None)
+    adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+    try:
+        converted = adapter.validate_python(tuple(value) if pair and isinstance(value, list) else value, strict=True)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        wanted = f"give a list of {len(typing.get_args(pair))} numbers" if pair else message[0].lower() + message[1:]
+        raise ParamsError(f"{where}: invalid value {value!r}: {wanted}.") from error
+    return torch.tensor(converted, dtype=torch.float32) if takes_tensor and isinstance(converted, list) else converted
+
+
+def construct(cls: type[Any], positional: tuple[Any, ...], arguments: dict[str, Any], where: str) -> Any:
+    """Call a constructor.
+
+    Raises:
+        ParamsError: it refuses its arguments; `where` is the key and name of the part.
+    """
+    try:
+        return cls(*positional, **arguments)
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        raise ParamsError(f"{where}: {one_line(error)}") from error
+
+
+def unknown_argument(argument: str, known: Iterable[str], name: str, key: str) -> ParamsError:
+    """Return the error for an argument that `name` does not take."""
+    listed = ", ".join(known)
+    problem = "cannot be set here." if argument in NO_SETTINGS else f"unknown argument{_closest(argument, known)}"
+    takes = f"Arguments of {name}: {listed}." if listed else f"{name} takes no arguments."
+    return ParamsError(f"{key}.{argument}: {problem} {takes}")
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error as one line that ends with a full stop."""
+    return " ".join(str(error).split()).removesuffix(".") + "."
+
+
+def _find(kind: Kind, name: str, key: str) -> type[Any]:
+    module, torch_classes = own_module(kind, name), _torch_classes(kind)
+    cls = _load_own(kind, module, key) if module else torch_classes.get(name)
+    if cls is None:
+        known = [*(other for other, found in torch_classes.items() if not _unsuitable(kind, found)), *own_names(kind)]
+        raise ParamsError(
+            f"{key}.name: no {kind} is called {name!r}{_closest(name, known)} There are: {', '.join(known)}. "
+            f"One's own is a new file in src/labbook/{OWN_FOLDERS[kind]}."
+        )
+    if reason := _unsuitable(kind, cls):
+        raise ParamsError(f"{key}.name: {name} cannot be used here: {reason}.")
+    return cls
+
+
+def _torch_classes(kind: Kind) -> dict[str, type[Any]]:
+    base = BASES[kind]
+    classes = {name: cls for name, cls in vars(TORCH[kind]).items() if isinstance(cls, type) and issubclass(cls, base)}
+    ending = "Loss" if kind == "loss" else ""
+    return {
+        name: classes[name]
+        for name in sorted(classes)
+        if name[0] != "_" and name.endswith(ending) and classes[name] is not base
+    }
+
+
+def _unsuitable(kind: Kind, cls: type[Any]) -> str | None:
+    """Return why a class cannot be used, or `None` if it can."""
+    if kind == "loss" and _of_torch(cls) and cls.__name__ not in LOSSES:
+        return "it does not compare logits with class labels"
+    if kind == "optimizer":
+        closure = inspect.signature(inspect.unwrap(cls.step)).parameters.get("closure")
+        if closure and closure.default is closure.empty:
+            return "its step takes a closure, which would compute the loss several times"
+    return UNSUITABLE.get(cls.__name__) if _of_torch(cls) else None
+
+
+def _of_torch(cls: type[Any]) -> bool:
+    return cls.__module__.startswith("torch.")
+
+
+def _load_own(kind: Kind, module: str, key: str) -> type[Any]:
+    file, name, base = f"src/{module.replace('.', '/')}.py", OWN_CLASSES[kind], BASES[kind]
+    try:
+        cls = vars(importlib.import_module(module)).get(name)
+    except Exception as error:
+        raise ParamsError(f"{key}.name: {file} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
+    if not isinstance(cls, type) or cls.__module__ != module:
+        raise ParamsError(f"{key}.name: {file} defines no class {name}.")
+    if not issubclass(cls, base):
+        raise ParamsError(f"{key}.name: {name} in {file} must derive from {base.__module__}.{base.__qualname__}.")
+    return cls
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Return the annotations of the constructor; torch imports some of their names for type checkers alone."""
+    try:
+        return typing.get_type_hints(cls.__init__, localns=vars(collections.abc))
+    except NameError:
+        return {}
+
+
+def _in_yaml(hint: Any) -> Any:
+    """Rewrite an annotation in terms of what YAML holds: lists in place of other sequences and of tensors."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Tensor:
+        return list[float]
+    if origin in (typing.Union, types.UnionType):
+        return functools.reduce(
+            operator.or_, (_in_yaml(one) for one in arguments if one is not Tensor or float not in arguments)
+        )
+    if origin in (collections.abc.Iterable, collections.abc.Sequence):
+        return types.GenericAlias(list, arguments)
+    if origin is tuple:
+        return types.GenericAlias(tuple, tuple(map(_in_yaml, arguments)))
+    return hint
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    """End a sentence: with the nearest known name, regardless of case and underscores, if one is near."""
+    by_letters = {_letters(one): one for one in known}
+    near = difflib.get_close_matches(_letters(name), by_letters, n=1)
+    return f"; did you mean {by_letters[near[0]]!r}?" if near else "."
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("_", "")
