@@ -1,31 +1,38 @@
+"""Checkpoints: a training that was killed at any moment resumes and ends with the bytes of an undisturbed one."""
+
 import contextlib
 import dataclasses
 import functools
 import hashlib
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from forks import Fork
-from toolbox import Noise, bits, splits, toy_model, toy_plan
+from toolbox import add_noise, bits, splits, toy_model, toy_plan, toy_settings
 
-from labbook.core.errors import DeviceError, TrainingError
-from labbook.core.packed import read_packed, write_packed
-from labbook.core.parts import Part
-from labbook.core.runtime import check_bf16
-from labbook.core.settings import read_training
+from labbook.config.train import Runtime
+from labbook.data.packed import read_packed, write_packed
+from labbook.errors import DeviceError, TrainingError
+from labbook.models import mlp
+from labbook.training import checkpoint as checkpoint_module
 from labbook.training import experiment as experiment_module
-from labbook.training.checkpoint import CHECKPOINTS, Checkpoint, code_digest, discard, fingerprint, hold
+from labbook.training.checkpoint import CHECKPOINTS, Checkpoint, code_digest, discard, fingerprint, locked_checkpoint
 from labbook.training.engine import fit
+from labbook.training.runtime import check_bf16
+from labbook.training.start import Start
 
 NAME = "killed"
-RESULTS = (
-    f"models/weights/{NAME}.safetensors",
-    f"models/summaries/{NAME}.json",
-    f"plots/history/{NAME}.tsv",
-)
+SEEDS = (0, 1)
+WEIGHTS = f"models/trained/{NAME}"
+RESULTS = (*(f"{WEIGHTS}/seed-{seed}.safetensors" for seed in SEEDS), f"{WEIGHTS}/summary.json", f"plots/history/{NAME}.tsv")
+RESUMED = "resuming from the checkpoint at step "
 STATE = {"weights": {"a": torch.arange(6.0)}, "step": 3, "rows": [{"epoch": 1, "val_loss": None}], "stopped": False}
 
 
@@ -34,7 +41,7 @@ class Interrupted(Exception):
 
 
 def interrupt_at(moment: int):
-    """Give a `show` that raises when it is called for the `moment`-th time, counted from 0."""
+    """Return a progress callback that raises when it is called for the `moment`-th time, counted from 0."""
     calls = iter(range(10**6))
 
     def show(done, row):
@@ -44,11 +51,22 @@ def interrupt_at(moment: int):
     return show
 
 
+WARM_UP = {
+    "name": "SequentialLR",
+    "interval": "step",
+    "milestones": [7],
+    "schedulers": [{"name": "LinearLR", "start_factor": 0.1}, {"name": "CosineAnnealingLR"}],
+}
 CASES = {
-    "momentum": ("mlp", toy_plan("momentum", keep="best_validation_loss"), {"dropout": 0.3}),
-    "adam and batch norm": ("cnn", toy_plan("adam", keep="best_validation_accuracy"), {"dropout": 0.3, "batch_norm": True}),
-    "augmentation": ("mlp", toy_plan(augmentation=Noise()), {"dropout": 0.3}),
+    "momentum": ("mlp", toy_plan("momentum", select="best_val_loss"), {"dropout": 0.3}),
+    "adam and batch norm": ("cnn", toy_plan("adam", select="best_val_accuracy"), {"dropout": 0.3, "batch_norm": True}),
+    "augmentation": ("mlp", toy_plan(augment=add_noise), {"dropout": 0.3}),
     "rows inside an epoch": ("mlp", toy_plan("adam", validate_every=2, drop_last=True, epochs=2), {"dropout": 0.3}),
+    "a short interval at the end": ("mlp", toy_plan("adam", validate_every=4, select="best_val_loss"), {"dropout": 0.3}),
+    "schedule by epoch": ("mlp", toy_plan("adam", schedule={"name": "MultiStepLR", "milestones": [1, 2]}), {}),
+    "warm-up by step": ("mlp", toy_plan("momentum", validate_every=2, schedule=WARM_UP), {"dropout": 0.3}),
+    "one cycle": ("mlp", toy_plan("adam", validate_every=4, schedule={"name": "OneCycleLR"}), {}),
+    "watched": ("cnn", toy_plan(watch=("gradient_norms", "dead_units")), {"batch_norm": True}),
 }
 
 
@@ -59,22 +77,36 @@ def test_training_interrupted_at_any_row_ends_with_the_same_bits(tiny_packed, tm
     train, validation, test = splits(tiny_packed)
     validation = dataclasses.replace(validation, labels=validation.labels.roll(1))
 
-    def run(file: Path, **more):
-        model = toy_model(tiny_packed, kind, **keys)
+    def run(file: Path, seed: int = 0, **more):
+        model = toy_model(tiny_packed, kind, seed=seed, **keys)
         return fit(model, train, validation, test, plan, checkpoint=Checkpoint(file), checkpoint_seconds=0, **more)
 
     undisturbed = run(tmp_path / "undisturbed.pt")
-    assert (plan.keep == "last") == (undisturbed.kept == len(undisturbed.rows) - 1)
+    assert (plan.select == "last") == (undisturbed.kept == len(undisturbed.rows) - 1)
     for row in range(1, len(undisturbed.rows)):
         file = tmp_path / f"{row}.pt"
         with pytest.raises(Interrupted):
             run(file, show=interrupt_at(row))
         capsys.readouterr()
-        resumed = run(file)
-        assert f"going on from the checkpoint at step {undisturbed.rows[row - 1].step}\n" in capsys.readouterr().out
+        resumed = run(file, seed=9)  # nothing comes from the model that is built anew
+        assert f"{RESUMED}{undisturbed.rows[row - 1].step}\n" in capsys.readouterr().out
         assert bits(resumed.weights) == bits(undisturbed.weights)
-        assert resumed.rows == undisturbed.rows
-        assert resumed.kept == undisturbed.kept
+        assert (resumed.rows, resumed.watched) == (undisturbed.rows, undisturbed.watched)
+        assert (resumed.kept, resumed.steps) == (undisturbed.kept, undisturbed.steps)
+
+
+def test_a_warm_up_is_resumed_in_its_middle(tiny_packed, tmp_path):
+    """The rates are those of the formula: from 0.1 × 0.05 to 0.05 in seven steps, then half a cosine over eight."""
+    train, _, _ = splits(tiny_packed)
+    plan = toy_plan("momentum", validate_every=1, schedule=WARM_UP)
+    expected = [0.05 * (0.1 + 0.9 * step / 7) for step in range(7)]
+    expected += [0.025 * (1 + np.cos(np.pi * step / 8)) for step in range(8)]
+    checkpoint = Checkpoint(tmp_path / "x.pt")
+    with pytest.raises(Interrupted):
+        fit(toy_model(tiny_packed), train, None, None, plan, checkpoint=checkpoint, checkpoint_seconds=0, show=interrupt_at(3))
+    assert checkpoint.load()["step"] == 3
+    rows = fit(toy_model(tiny_packed), train, None, None, plan, checkpoint=checkpoint).rows
+    assert [row.lr for row in rows] == pytest.approx(expected)
 
 
 def test_training_interrupted_at_every_row_in_turn_ends_with_the_same_bits(tiny_packed, tmp_path):
@@ -93,13 +125,13 @@ def test_training_interrupted_at_every_row_in_turn_ends_with_the_same_bits(tiny_
 
 def test_training_that_had_stopped_early_does_not_go_on(tiny_packed, tmp_path):
     train, validation, _ = splits(tiny_packed)
-    plan = dataclasses.replace(CASES["momentum"][1], stopping=lambda losses: len(losses) == 2)
+    plan = dataclasses.replace(CASES["momentum"][1], stop=lambda losses: len(losses) == 2)
     checkpoint = Checkpoint(tmp_path / "x.pt")
-    first = fit(toy_model(tiny_packed), train, validation, None, plan, checkpoint=checkpoint, checkpoint_seconds=0)
-    assert len(first.rows) == 2
+    first = fit(toy_model(tiny_packed), train, validation, None, plan, checkpoint=checkpoint)
+    assert (len(first.rows), first.steps) == (2, 10)
     again = fit(toy_model(tiny_packed, seed=1), train, validation, None, plan, checkpoint=checkpoint)
     assert bits(again.weights) == bits(first.weights)
-    assert again.rows == first.rows
+    assert (again.rows, again.steps) == (first.rows, first.steps)
 
 
 def test_checkpoints_change_no_result_however_often_they_are_written(tiny_packed, tmp_path):
@@ -107,10 +139,20 @@ def test_checkpoints_change_no_result_however_often_they_are_written(tiny_packed
     runs = []
     for checkpoint, seconds in ((None, 0), (Checkpoint(tmp_path / "often"), 0), (Checkpoint(tmp_path / "rarely"), 1000)):
         model = toy_model(tiny_packed, dropout=0.3)
-        plan = toy_plan("adam", augmentation=Noise())
+        plan = toy_plan("adam", augment=add_noise)
         runs.append(fit(model, train, validation, None, plan, checkpoint=checkpoint, checkpoint_seconds=seconds))
     assert bits(runs[0].weights) == bits(runs[1].weights) == bits(runs[2].weights)
-    assert [file.name for file in tmp_path.iterdir()] == ["often"]
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0, [5, 10, 15]), (1000, [15])])
+def test_checkpoint_is_written_after_so_many_seconds_and_at_the_end(tiny_packed, tmp_path, monkeypatch, seconds, steps):
+    saved = []
+    monkeypatch.setattr(Checkpoint, "save", lambda self, state: saved.append(state["step"]))
+    train, _, _ = splits(tiny_packed)
+    fit(
+        toy_model(tiny_packed), train, None, None, toy_plan(), checkpoint=Checkpoint(tmp_path / "x"), checkpoint_seconds=seconds
+    )
+    assert saved == steps
 
 
 def test_seconds_before_every_interruption_are_counted(tiny_packed, tmp_path):
@@ -130,6 +172,9 @@ def test_seconds_before_every_interruption_are_counted(tiny_packed, tmp_path):
         with pytest.raises(Interrupted):
             run(epoch)
     assert run(None).seconds >= 0.6
+
+
+# The file
 
 
 def test_state_that_is_saved_is_loaded_again(tmp_path):
@@ -171,7 +216,7 @@ def test_damaged_checkpoint_starts_training_again_and_says_so(tiny_packed, tmp_p
     plan = toy_plan("momentum", epochs=2)
     undisturbed = fit(toy_model(tiny_packed, dropout=0.3), train, None, None, plan)
     checkpoint = Checkpoint(tmp_path / "x.pt")
-    fit(toy_model(tiny_packed, dropout=0.3), train, None, None, plan, checkpoint=checkpoint, checkpoint_seconds=0)
+    fit(toy_model(tiny_packed, dropout=0.3), train, None, None, plan, checkpoint=checkpoint)
     good = checkpoint.path.read_bytes()
     for how, data in damaged_versions(good):
         checkpoint.path.write_bytes(data)
@@ -182,64 +227,94 @@ def test_damaged_checkpoint_starts_training_again_and_says_so(tiny_packed, tmp_p
         assert said.endswith("training starts again from the beginning\n"), how
         assert bits(again.weights) == bits(undisturbed.weights), how
         assert again.rows == undisturbed.rows, how
-        assert not checkpoint.path.exists(), how
 
 
-def test_holding_a_folder_removes_what_other_fingerprints_left(tmp_path):
+# The folder
+
+
+def test_locking_a_folder_removes_what_other_fingerprints_left(tmp_path):
     folder = tmp_path / "x"
-    with hold(folder, "mine") as checkpoint:
+    with locked_checkpoint(folder, "mine") as checkpoint:
         checkpoint.save(STATE)
     for name in ("other.pt", "other.pt.123.part", "mine.pt.123.part"):
         (folder / name).write_bytes(b"left over")
-    with hold(folder, "mine") as checkpoint:
+    with locked_checkpoint(folder, "mine") as checkpoint:
         assert checkpoint.load()["step"] == 3
         assert {file.name for file in folder.iterdir()} <= {"lock", "mine.pt"}
-    with hold(folder, "another") as checkpoint:
+    with locked_checkpoint(folder, "another") as checkpoint:
         assert checkpoint.load() is None
     assert not (folder / "mine.pt").exists()
 
 
-def test_folder_is_held_once_at_a_time(tmp_path):
-    with hold(tmp_path / "x", "mine"):
-        message = r"x: another process trains this experiment now\. Wait for it, or stop it\."
-        with pytest.raises(TrainingError, match=message), hold(tmp_path / "x", "mine"):
+def test_folder_is_locked_once_at_a_time(tmp_path):
+    with locked_checkpoint(tmp_path / "x", "mine"):
+        message = r"x: another process is training this experiment\. Wait for it to end, or stop it\."
+        with pytest.raises(TrainingError, match=message), locked_checkpoint(tmp_path / "x", "mine"):
             pass
-        with hold(tmp_path / "y", "mine"):
+        with locked_checkpoint(tmp_path / "y", "mine"):
             pass
-    with hold(tmp_path / "x", "mine"):
+    with locked_checkpoint(tmp_path / "x", "mine"):
         pass
 
 
 def test_folder_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(Interrupted), hold(tmp_path, "mine"):
+    with pytest.raises(Interrupted), locked_checkpoint(tmp_path, "mine"):
         raise Interrupted
-    with hold(tmp_path, "mine"):
+    with locked_checkpoint(tmp_path, "mine"):
         pass
 
 
-def test_folder_that_cannot_be_made_is_told(tmp_path):
+def test_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "x").write_bytes(b"a file")
-    with pytest.raises(TrainingError, match=r"x/y: "), hold(tmp_path / "x" / "y", "mine"):
+    with pytest.raises(TrainingError, match=r"x/y: "), locked_checkpoint(tmp_path / "x" / "y", "mine"):
         pass
 
 
-def test_fingerprint_tells_any_change():
-    marks = [fingerprint(*parts) for parts in ((1, "a"), (1, "b"), ("1", "a"), (1, "a", ""), ("a", 1), ())]
-    assert len(set(marks)) == len(marks)
-    assert fingerprint(1, "a") == marks[0]
-    assert len(code_digest()) == 64
+# The fingerprint
+
+
+def test_fingerprint_depends_on_every_part_its_type_and_their_order():
+    found = [fingerprint(*parts) for parts in ((1, "a"), (1, "b"), ("1", "a"), (1, "a", ""), ("a", 1), ())]
+    assert len(set(found)) == len(found)
+    assert fingerprint(1, "a") == found[0]
+
+
+def test_code_digest_follows_what_loaded_modules_do_and_not_how_they_look(tmp_path, monkeypatch):
+    source = Path(mlp.__file__).read_text(encoding="utf-8")
+    versions = {
+        "same": source,
+        "looks": "# A comment.\n" + source.replace('"""', '"""Another word. ', 1).replace("layers: list", "layers  :  list"),
+        "does": source.replace("nn.Flatten()", "nn.Flatten(2)"),
+    }
+    assert len(set(versions.values())) == 3
+    digests = {}
+    for name, text in versions.items():
+        file = tmp_path / f"{name}.py"
+        file.write_text(text, encoding="utf-8")
+        monkeypatch.setitem(sys.modules, "labbook.models.mlp", SimpleNamespace(__file__=str(file)))
+        digests[name] = code_digest()
+    assert digests["same"] == digests["looks"] != digests["does"]
+    monkeypatch.setitem(sys.modules, "labbook.models.another", SimpleNamespace(__file__=str(tmp_path / "same.py")))
+    assert code_digest() != digests["does"], "another module counts once it is loaded"
+
+
+def test_modules_of_the_fingerprint_itself_do_not_count():
+    assert checkpoint_module._is_counted("labbook.training.engine")
+    assert not any(
+        map(checkpoint_module._is_counted, ("labbook.fingerprint", "labbook.fingerprint.meaning", "labbooks", "torch"))
+    )
+    assert code_digest() == code_digest()
 
 
 @pytest.fixture
-def experiment(workdir, tiny_packed):
-    """Train one experiment of the work folder on toy images, with changes of its settings; give its outcome."""
-    settings, runtime = read_training("experiments.mnist_mlp_100")
-    settings = settings.model_copy(update={"epochs": 3, "embedded": {}, "batch_size": 16})
+def experiment(tmp_path, monkeypatch, tiny_packed):
+    """Train an experiment on toy images, with changes of its settings, in an empty folder; return its outcome."""
+    monkeypatch.chdir(tmp_path)
 
-    def run(packed=tiny_packed, *, seed=0, **changes):
+    def run(packed=tiny_packed, *, seed=0, start=None, **changes):
         return experiment_module.train_experiment(
-            "x", settings.model_copy(update=changes), runtime.model_copy(update={"seed": seed}), packed,
-            key="experiments.x.train", checkpoint_seconds=0,
+            "x", toy_settings(**({"select": "best_val_loss"} | changes)), Runtime(seed=seed, device="cpu"), packed,
+            key="experiments.x.train", start=start, checkpoint_seconds=0,
         )  # fmt: skip
 
     return run
@@ -249,14 +324,14 @@ def test_training_that_is_done_is_not_done_again_until_its_outputs_are_written(e
     """A kill between the last step and the last output costs nothing; what is discarded then is gone."""
     first = experiment()
     again = experiment()
-    assert "going on from the checkpoint at step 15" in capsys.readouterr().out
+    assert f"{RESUMED}15" in capsys.readouterr().out
     assert bits(again.weights) == bits(first.weights)
     assert (again.rows, again.summary) == (first.rows, first.summary)
     discard(CHECKPOINTS / "x")
     assert not (CHECKPOINTS / "x").exists()
     discard(CHECKPOINTS / "x")
     experiment()
-    assert "going on" not in capsys.readouterr().out
+    assert "resuming" not in capsys.readouterr().out
 
 
 def has_bf16() -> bool:
@@ -267,17 +342,8 @@ def has_bf16() -> bool:
     return True
 
 
-def test_other_start_of_the_same_seed_gives_other_weights_and_the_first_is_the_seeds_own(experiment):
-    starts = {number: bits(experiment(restart=number).weights) for number in range(3)}
-    assert len({tuple(weights.values()) for weights in starts.values()}) == 3
-    discard(CHECKPOINTS / "x")
-    assert bits(experiment().weights) == starts[0]
-    assert bits(experiment(restart=1).weights) == starts[1]
-    assert bits(experiment(restart=1, seed=1).weights) != starts[1]
-
-
 def interrupted(run, monkeypatch) -> Path:
-    """Interrupt an experiment as it reaches its last row; give the checkpoint that it leaves."""
+    """Interrupt an experiment as it reaches its last row; return the checkpoint that it leaves."""
     with monkeypatch.context() as patch:
         patch.setattr(experiment_module, "show_progress", lambda name, steps: contextlib.nullcontext(interrupt_at(2)))
         with pytest.raises(Interrupted):
@@ -290,13 +356,15 @@ def interrupted(run, monkeypatch) -> Path:
     "changes",
     [
         {},
-        {"augmentation": Part(name="transforms", mean=0.5, std=0.5, crop_padding=1, flip=0.5, rotation=20, brightness=0.1)},
+        {"preprocess": {"mean": 0.5, "std": 0.5}, "augment": {"crop_padding": 1, "flip": 0.5, "rotation": 20}},
         {"precision": "bf16"},
-        {"restart": 3},
+        {"schedule": {"name": "OneCycleLR"}, "optimizer": {"name": "AdamW", "lr": 0.01}},
+        {"backend": "numpy", "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}},
+        {"seed": 3, "watch": ["gradient_norms"]},
     ],
     ids=lambda changes: next(iter(changes), "plain"),
 )
-def test_experiment_goes_on_from_its_own_checkpoint(experiment, monkeypatch, capsys, changes):
+def test_experiment_resumes_from_its_own_checkpoint(experiment, monkeypatch, capsys, changes):
     if "precision" in changes and not has_bf16():
         pytest.skip("no bf16 in this processor")
     run = functools.partial(experiment, **changes)
@@ -304,35 +372,82 @@ def test_experiment_goes_on_from_its_own_checkpoint(experiment, monkeypatch, cap
     discard(CHECKPOINTS / "x")
     interrupted(run, monkeypatch)
     resumed = run()
-    assert "going on from the checkpoint at step 10" in capsys.readouterr().out
+    assert f"{RESUMED}10" in capsys.readouterr().out
     assert bits(resumed.weights) == bits(undisturbed.weights)
     assert (resumed.rows, resumed.summary) == (undisturbed.rows, undisturbed.summary)
 
 
-@pytest.mark.parametrize("change", ["settings", "seed", "data"])
-def test_checkpoint_of_other_settings_seed_or_data_is_not_used(experiment, monkeypatch, capsys, tiny_packed, tmp_path, change):
-    if change == "data":
-        write_packed(tmp_path / "other", dataclasses.replace(tiny_packed, test=tiny_packed.train))
-        keys = {"packed": read_packed(tmp_path / "other")}
-    else:
-        keys = {"seed": 1} if change == "seed" else {"batch_size": 8}
-    undisturbed = experiment(**keys)
+CHANGED = {
+    "settings": {"batch_size": 18},
+    "seed": {"seed": 1},
+    "threads": {"threads": 2},
+    "initial weights": {"start": Start(Path("x"), {}, None, "other")},
+    "torch": lambda patch: patch.setattr(torch, "__version__", "2.99.0"),
+    "numpy": lambda patch: patch.setattr(np, "__version__", "2.99.0"),
+    "code": lambda patch: patch.setattr(experiment_module, "code_digest", lambda: "other"),
+    "device": lambda patch: patch.setattr(experiment_module, "configure", on_another_device),
+}
+
+
+def on_another_device(*arguments):
+    """Stand for a device of another type: the tensors stay on the CPU."""
+
+    class Another:
+        type = "other"
+
+    return Another()
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_checkpoint_of_anything_else_is_not_used(experiment, monkeypatch, tiny_packed, change):
+    """Fingerprints are compared; what they stand for is trained in the tests above."""
+    found = []
+    monkeypatch.setattr(experiment_module, "locked_checkpoint", lambda folder, digest: found.append(digest) or stop())
+    monkeypatch.setattr(experiment_module, "place", lambda split, convert, device: split)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *arguments, **keys: self)
+    changed = CHANGED[change]
+    for keys in ({}, {}, changed):
+        if callable(keys):
+            keys(monkeypatch)
+        with pytest.raises(Interrupted):
+            experiment(**({} if callable(keys) else keys))
+    assert found[0] == found[1] != found[2]
+
+
+def stop():
+    raise Interrupted
+
+
+def test_checkpoint_of_other_data_is_removed(experiment, monkeypatch, capsys, tiny_packed, tmp_path):
+    write_packed(tmp_path / "other", dataclasses.replace(tiny_packed, test=tiny_packed.train))
+    other = read_packed(tmp_path / "other")
+    undisturbed = experiment(other)
     discard(CHECKPOINTS / "x")
     file = interrupted(experiment, monkeypatch)
     capsys.readouterr()
-    again = experiment(**keys)
-    assert "going on" not in capsys.readouterr().out
+    again = experiment(other)
+    assert "resuming" not in capsys.readouterr().out
     assert not file.exists()
     assert bits(again.weights) == bits(undisturbed.weights)
 
 
+def test_number_of_seeds_is_no_part_of_the_fingerprint(experiment, capsys):
+    experiment(seeds=2)
+    experiment(seeds=3)
+    assert f"{RESUMED}15" in capsys.readouterr().out
+
+
+# The stage
+
+
 @pytest.fixture
 def long_experiment(prepared, edit_params):
-    """A training of a few seconds, with dropout, Adam, and a choice on validation data."""
+    """A training of two seeds and a few seconds, with dropout, Adam, and a selection by validation."""
 
     def add(values):
-        train = values["experiments"]["mnist_mlp_100"]["train"] | {"epochs": 30, "embedded": {}}
+        train = values["experiments"]["mnist_mlp_100"]["train"] | {"epochs": 30, "seeds": 2, "threads": 1}
         train["model"] = {"name": "mlp", "hidden": [64, 32], "dropout": 0.2}
+        train["optimizer"] = {"name": "Adam", "lr": 0.001}
         del train["constraint"]
         values["experiments"][NAME] = values["experiments"]["mnist_mlp_100"] | {"train": train}
 
@@ -341,7 +456,7 @@ def long_experiment(prepared, edit_params):
 
 
 def kill_when(reached) -> str:
-    """Train in a process, kill it without warning when `reached()`, and give what it said."""
+    """Train in a process, kill it without warning when `reached()`, and return what it printed."""
     process = Fork("stages/train.py", NAME, "--checkpoint-seconds", "0")
     deadline = time.monotonic() + 100
     while process.is_at_work() and not reached() and time.monotonic() < deadline:
@@ -352,38 +467,57 @@ def kill_when(reached) -> str:
     return ended.stdout
 
 
-def test_training_killed_at_several_moments_ends_with_the_same_bytes(long_experiment, run_stage, start_stage):
-    """After the first checkpoint, while one is written after a resume, and between the outputs."""
+def undisturbed_results(run_stage) -> dict[str, bytes]:
+    """Train without interruption, and remove the results again."""
     assert run_stage("train", NAME).returncode == 0
-    undisturbed = {file: Path(file).read_bytes() for file in RESULTS}
-    for file in RESULTS:
-        Path(file).unlink()
+    found = {file: Path(file).read_bytes() for file in RESULTS}
+    shutil.rmtree("models")
+    shutil.rmtree("plots")
+    return found
 
-    folder = CHECKPOINTS / NAME
+
+def test_stage_killed_at_several_moments_ends_with_the_same_bytes(long_experiment, run_stage):
+    """In the first seed, in the second, while a checkpoint is written, and between the outputs."""
+    undisturbed = undisturbed_results(run_stage)
+    first, second = (CHECKPOINTS / NAME / str(seed) for seed in SEEDS)
     written: set[int] = set()
 
-    def checkpoints(count):
+    def checkpoints(folder, count):
         with contextlib.suppress(FileNotFoundError):
             written.update(file.stat().st_mtime_ns for file in folder.glob("*.pt"))
         return len(written) >= count
 
-    kill_when(lambda: checkpoints(1))
-    said = kill_when(lambda: checkpoints(3) and (any(folder.glob("*.part")) or checkpoints(8)))
-    assert "going on from the checkpoint at step " in said
+    kill_when(lambda: checkpoints(first, 1))
+    written.clear()
+    said = kill_when(lambda: checkpoints(second, 3) and (any(second.glob("*.part")) or checkpoints(second, 8)))
+    assert RESUMED in said
     assert not Path(RESULTS[0]).exists()
-    said = kill_when(Path(RESULTS[0]).exists)
-    assert "going on from the checkpoint at step " in said
+    finished = next(first.glob("*.pt")).read_bytes()
+    said = kill_when(lambda: any(Path("models/trained").glob("*")))
+    assert said.count(RESUMED) == 2
+    assert next(first.glob("*.pt")).read_bytes() == finished, "the first seed was not trained again"
 
-    last = start_stage("train", NAME)
+    last = Fork("stages/train.py", NAME).end()
     assert (last.returncode, last.stderr) == (0, "")
+    assert last.stdout.count(RESUMED) == 2
     assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
-    assert not folder.exists()
+    assert not (CHECKPOINTS / NAME).exists()
+
+
+def test_seeds_side_by_side_end_with_their_stage_and_resume(long_experiment, run_stage, monkeypatch):
+    undisturbed = undisturbed_results(run_stage)
+    monkeypatch.setenv("LABBOOK_AT_ONCE", "2")
+    kill_when(lambda: all(any((CHECKPOINTS / NAME / str(seed)).glob("*.pt")) for seed in SEEDS))
+    last = Fork("stages/train.py", NAME).end()  # no process of the first goes on, or it would hold the checkpoints
+    assert (last.returncode, last.stderr) == (0, "")
+    assert last.stdout.count(RESUMED) == 2
+    assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
 
 
 def test_second_process_on_the_same_experiment_ends_with_one_message(long_experiment):
-    with hold(CHECKPOINTS / NAME, "of this process"):
+    with locked_checkpoint(CHECKPOINTS / NAME / "0", "of this process"):
         second = Fork("stages/train.py", NAME).end()
     assert second.returncode == 1
-    message = f"error: {CHECKPOINTS / NAME}: another process trains this experiment now. Wait for it, or stop it.\n"
-    assert second.stderr == message
+    where = CHECKPOINTS / NAME / "0"
+    assert second.stderr == f"error: {where}: another process is training this experiment. Wait for it to end, or stop it.\n"
     assert not Path("models").exists()

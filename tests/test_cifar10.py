@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toolbox import as_published, count_different, digest_of, right_by_mean_colour
 
-from labbook.core.errors import DataError, DownloadError, LabbookError
-from labbook.datasets import cifar10
-from labbook.datasets.cifar10 import BATCHES, CLASSES, DRAWN_BATCHES, DRAWN_CLASSES, FOLDER, read_batch, to_batch
+from labbook.data.datasets import cifar10
+from labbook.data.datasets.cifar10 import BATCHES, CLASSES, DRAWN_BATCHES, DRAWN_CLASSES, FOLDER, read_batch, to_batch
+from labbook.errors import DataError, DownloadError, LabbookError
 
 MEND = r"Remove it and run `dvc repro`\.$"
 PREPARED_SHA256 = "b4e5bf0127e12de8759cb4bd09ee7f1a23fa79d329d49b3102743e3eb1183965"
@@ -38,6 +38,13 @@ def python_2_batch(images: np.ndarray, labels: np.ndarray) -> bytes:
     array = empty + b"(K\x01" + shape + b"\x86" + byte_type + b"\x89" + text(data.tobytes()) + b"tb"
     numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
     return b"\x80\x02}(" + text(b"data") + array + text(b"labels") + numbers + text(b"batch_label") + text(b"one") + b"u."
+
+
+def test_classes_are_in_the_order_of_the_published_labels():
+    """That of `batches.meta` in the archive."""
+    assert cifar10.CLASSES == (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    )  # fmt: skip
 
 
 @given(count=st.integers(1, 20), seed=st.integers(0, 9), writer=st.sampled_from([to_batch, python_2_batch]))
@@ -169,7 +176,7 @@ def test_seed_moves_the_validation_split_and_nothing_else(drawn, embedded):
 def test_missing_batch_is_named_with_what_fetches_it(tmp_path):
     cifar10.fetch("embedded", tmp_path)
     (tmp_path / "drawn_batch_3").unlink()
-    with pytest.raises(DataError, match=r"drawn_batch_3: not found\. Run `dvc repro`, which fetches what `data\.source`"):
+    with pytest.raises(DataError, match=r"drawn_batch_3: not found\. Run `dvc repro`, which fetches the data"):
         cifar10.prepare(tmp_path, "embedded", 0.1, 0)
 
 
@@ -269,9 +276,9 @@ def test_batch_that_is_not_the_published_one_is_not_prepared_as_official(batches
 def test_files_of_one_source_are_not_prepared_as_the_other(batches, place, drawn, tmp_path):
     place(to_archive(batches))
     cifar10.fetch("official", tmp_path / "raw")
-    with pytest.raises(DataError, match=r"drawn_batch_1: not found\. Run `dvc repro`, which fetches what `data\.source`"):
+    with pytest.raises(DataError, match=r"drawn_batch_1: not found\. Run `dvc repro`, which fetches the data"):
         cifar10.prepare(tmp_path / "raw", "embedded", 0.1, 0)
-    with pytest.raises(DataError, match=r"data_batch_1: not found\. Run `dvc repro`, which fetches what `data\.source`"):
+    with pytest.raises(DataError, match=r"data_batch_1: not found\. Run `dvc repro`, which fetches the data"):
         cifar10.prepare(drawn, "official", 0.1, 0)
 
 

@@ -1,9 +1,13 @@
+"""Constraints of the assignments on the built models."""
+
+import contextlib
+
 import pytest
 from toolbox import toy_settings
 from torch import nn
 
-from labbook.core.errors import ConstraintError, ParamsError
-from labbook.core.settings import Constraint, Runtime
+from labbook.config.train import Constraint, Runtime
+from labbook.errors import ConstraintError, ParamsError
 from labbook.training.constraints import check, count_parameters
 from labbook.training.experiment import train_experiment
 
@@ -32,33 +36,38 @@ KEPT = [
     (lambda: nn.Linear(2, 2), {"hidden_units_at_most": 0, "hidden_layers_at_least": 0}, 0.0),
 ]
 
-# The key, what it asks for, and what the message says of both.
+# A model, a constraint that it breaks, its weight decay, and what the message says.
 BROKEN = [
-    (small, {"parameters": 28}, 0.0, "28 is asked for, the model has 29"),
-    (small, {"parameters": 30}, 0.0, "30 is asked for, the model has 29"),
-    (small, {"parameters_below": 29}, 0.0, "fewer than 29 is asked for, the model has 29"),
-    (small, {"hidden_units_at_most": 4}, 0.0, "at most 4 is asked for, the model has 5"),
-    (small, {"hidden_layers_at_least": 3}, 0.0, "at least 3 is asked for, the model has 2"),
-    (small, {"layers_allowed": ["Linear"]}, 0.0, "only Linear is asked for, the model has Flatten, ReLU"),
-    (small, {"weight_decay": True}, 0.0, "weight_decay above 0 in the optimizer is asked for, the model has 0.0"),
-    (convolutional, {"layers_at_every_conv": ["BatchNorm2d", "Dropout"]}, 0.0, "one Dropout for each Conv2d .* has 1 for 2"),
-    (small, {"layers_at_every_conv": ["Dropout"]}, 0.0, "one Dropout for each Conv2d .* has 0 for 0"),
+    (small, {"parameters": 28}, 0.0, "requires 28, the model has 29"),
+    (small, {"parameters": 30}, 0.0, "requires 30, the model has 29"),
+    (small, {"parameters_below": 29}, 0.0, "requires fewer than 29, the model has 29"),
+    (small, {"hidden_units_at_most": 4}, 0.0, "requires at most 4, the model has 5"),
+    (small, {"hidden_layers_at_least": 3}, 0.0, "requires at least 3, the model has 2"),
+    (small, {"layers_allowed": ["Linear"]}, 0.0, "requires only Linear, the model has Flatten, ReLU"),
+    (small, {"weight_decay": True}, 0.0, "requires weight_decay above 0 in the optimizer, the model has 0.0"),
+    (
+        convolutional,
+        {"layers_at_every_conv": ["BatchNorm2d", "Dropout"]},
+        0.0,
+        "requires one Dropout for each Conv2d, the model has 1 for 2",
+    ),
+    (small, {"layers_at_every_conv": ["Dropout"]}, 0.0, "requires one Dropout for each Conv2d, the model has 0 for 0"),
 ]
 
 
 @pytest.mark.parametrize(("model", "constraint", "weight_decay"), KEPT)
-def test_constraint_that_is_kept_passes(model, constraint, weight_decay):
+def test_constraint_that_is_satisfied_passes(model, constraint, weight_decay):
     check(model(), Constraint(**constraint), weight_decay, "experiments.x.train.constraint")
 
 
 @pytest.mark.parametrize(("model", "constraint", "weight_decay", "figures"), BROKEN)
-def test_constraint_that_is_broken_is_named_with_the_actual_figure(model, constraint, weight_decay, figures):
+def test_constraint_that_is_broken_is_named_with_the_actual_value(model, constraint, weight_decay, figures):
     (key,) = constraint
     with pytest.raises(ConstraintError, match=rf"^experiments\.x\.train\.constraint\.{key}: {figures}\. Change the model"):
         check(model(), Constraint(**constraint), weight_decay, "experiments.x.train.constraint")
 
 
-def test_every_key_of_a_constraint_is_kept_once_and_broken_once_above():
+def test_every_key_of_a_constraint_is_satisfied_once_and_broken_once_above():
     keys = set(Constraint.model_fields)
     assert {key for _, constraint, _ in KEPT for key in constraint} == keys
     assert {key for _, constraint, _, _ in BROKEN for key in constraint} == keys
@@ -73,7 +82,16 @@ def test_parameters_that_are_frozen_are_not_counted():
 def test_experiment_that_breaks_its_constraint_is_not_trained(tiny_packed, tmp_path):
     model = {"name": "mlp", "hidden": [100, 1]}
     settings = toy_settings(model=model, constraint={"hidden_units_at_most": 100})
-    runtime = Runtime(seed=0, device="cpu", threads=2)
-    with pytest.raises(ParamsError, match=r"e\.x\.train\.constraint\.hidden_units_at_most: at most 100 .* has 101\."):
+    runtime = Runtime(seed=0, device="cpu")
+    with pytest.raises(ParamsError, match=r"e\.x\.train\.constraint\.hidden_units_at_most: requires at most 100, .* has 101\."):
         train_experiment("x", settings, runtime, tiny_packed, key="e.x.train", checkpoints=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("weight_decay", "accepted"), [(None, False), (0.0, False), (0.01, True)])
+def test_weight_decay_of_the_optimizer_reaches_the_constraint(tiny_packed, tmp_path, weight_decay, accepted):
+    optimizer = {"name": "SGD", "lr": 0.1} | ({} if weight_decay is None else {"weight_decay": weight_decay})
+    settings = toy_settings(optimizer=optimizer, constraint={"weight_decay": True}, epochs=1)
+    raised = contextlib.nullcontext() if accepted else pytest.raises(ConstraintError, match=r"^x\.constraint\.weight_decay: ")
+    with raised:
+        train_experiment("x", settings, Runtime(seed=0, device="cpu"), tiny_packed, key="x", checkpoints=tmp_path)

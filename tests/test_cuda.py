@@ -1,13 +1,12 @@
-"""What holds on a GPU; skipped where there is none."""
+"""Training on a GPU; skipped where there is none."""
 
 import numpy as np
 import pytest
 import torch
 from toolbox import CPU, bits
 
-from labbook.core.packed import Packed, Split
-from labbook.core.parts import Part
-from labbook.core.settings import Runtime, read_training
+from labbook.config.train import Runtime, read_training
+from labbook.data.packed import Packed, Split
 from labbook.training.experiment import train_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -16,27 +15,33 @@ SIDES = {"tiny_imagenet": 64}
 
 @pytest.fixture
 def train(repository, monkeypatch, tmp_path):
-    """Train an experiment of the repository for a step or two on random images; give its outcome."""
+    """Train an experiment of the repository for a step or two on random images; return its outcome."""
     monkeypatch.chdir(repository)
 
     def run(name, device, *, steps, **changes):
-        settings, _ = read_training(f"experiments.{name}")
-        plain = {"epochs": 1, "validation": False, "keep": "last", "stopping": Part(name="never")}
-        settings = settings.on("official").model_copy(update=plain | changes)
-        packed = random_packed(settings, steps * settings.batch_size)
-        runtime = Runtime(seed=0, device=device, threads=2)
-        return train_experiment(name, settings, runtime, packed, key=name, checkpoints=tmp_path)
+        settings, _ = read_training(name, "official")
+        plain = {
+            "epochs": 1,
+            "validation": False,
+            "select": "last",
+            "early_stopping": None,
+            "validate_every": None,
+            "threads": 2,
+        }
+        settings = settings.model_copy(update=plain | changes)
+        packed = random_packed(settings.inputs.dataset, steps * settings.batch_size)
+        return train_experiment(name, settings, Runtime(seed=0, device=device), packed, key=name, checkpoints=tmp_path / device)
 
     return run
 
 
-def random_packed(settings, count):
-    generator, side = np.random.default_rng(0), SIDES.get(settings.dataset, 32)
-    classes = 20 if settings.dataset == "scenes" else 10
-    shape = (count, side, side) if settings.dataset == "scenes" else (count,)
+def random_packed(dataset, count):
+    generator, side = np.random.default_rng(0), SIDES.get(dataset, 32)
+    classes = 20 if dataset == "scenes" else 10
+    shape = (count, side, side) if dataset == "scenes" else (count,)
     labels = generator.integers(0, classes, shape).astype(np.uint8 if len(shape) > 1 else np.int64)
     split = Split(generator.integers(0, 256, (count, 3, side, side), dtype=np.uint8), labels)
-    return Packed(settings.dataset, "official", tuple(map(str, range(classes))), split, np.arange(1), split)
+    return Packed(dataset, "official", tuple(map(str, range(classes))), split, np.arange(1), split)
 
 
 def test_first_loss_of_the_wide_network_is_that_of_the_cpu(train):

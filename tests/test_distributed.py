@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import runpy
+import shutil
 import signal
 import sys
 import time
@@ -14,33 +15,32 @@ import pytest
 import torch
 from forks import Fork, forks
 from pydantic import ValidationError
-from toolbox import Noise, bits, splits, toy_model, toy_plan, toy_settings
+from toolbox import add_noise, bits, splits, toy_model, toy_plan, toy_settings
 from torch import distributed, nn
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from labbook.core.errors import DeviceError, ParamsError, TrainingError
-from labbook.core.settings import Runtime
+from labbook.config.train import Runtime
+from labbook.errors import DeviceError, TrainingError
 from labbook.models import resnet18, unet
-from labbook.params.check import check_project
 from labbook.training import distributed as ours
 from labbook.training.checkpoint import CHECKPOINTS, Checkpoint
 from labbook.training.distributed import ALONE, ERROR_FILE, Processes, joined
-from labbook.training.engine import fit
-from labbook.training.experiment import train_experiment
+from labbook.training.engine import derived_seed, fit
+from labbook.training.experiment import train_experiment, train_seeds
 
 WATCH = ("gradient_norms", "dead_units")
 # 72 samples to train on: parts of 18 differ by one, and of the last 3 of 23 the last of four processes has none.
 CASES = {
     "one step": ("mlp", toy_plan(epochs=1, batch_size=72)),
-    "parts of two sizes": ("mlp", toy_plan("momentum", batch_size=18, keep="best_validation_loss", watch=WATCH)),
+    "parts of two sizes": ("mlp", toy_plan("momentum", batch_size=18, select="best_val_loss", watch=WATCH)),
     "an empty part": ("cnn", toy_plan("adam", batch_size=23, validate_every=4)),
-    "augmentation": ("mlp", toy_plan("adam", batch_size=20, drop_last=True, augmentation=Noise())),
-    "sorted, stopped early": ("cnn", toy_plan(batch_size=18, order="by_class", stopping=lambda losses: len(losses) == 2)),
+    "augmentation": ("mlp", toy_plan("adam", batch_size=20, drop_last=True, augment=add_noise)),
+    "sorted, stopped early": ("cnn", toy_plan(batch_size=18, order="by_class", stop=lambda losses: len(losses) == 2)),
     "a label a pixel": ("convolutions", toy_plan("momentum", batch_size=23)),
 }
 # With batch norm, whose statistics are of each process's rows.
 RANDOM = {
-    "dropout": ("random cnn", toy_plan("adam", batch_size=23, augmentation=Noise(), keep="best_validation_accuracy")),
+    "dropout": ("random cnn", toy_plan("adam", batch_size=23, augment=add_noise, select="best_val_accuracy")),
     "bf16": ("unet", toy_plan("adam", batch_size=23, precision="bf16")),
 }
 
@@ -99,10 +99,32 @@ def train_random(packed, kind, plan, processes, folder):
     return undisturbed, run(checkpoint=checkpoint)
 
 
-def train_settings(packed, processes, folder):
-    """Train an experiment, as its stage does."""
-    runtime, settings = Runtime(seed=0, device="cpu", threads=1), toy_settings(processes=processes.count)
-    return train_experiment("x", settings, runtime, packed, key="x", checkpoints=folder / "x", processes=processes)
+def train_settings(packed, processes, folder, seed=0, lr=0.1):
+    """Train an experiment from one seed, as its stage does."""
+    settings = toy_settings(world_size=processes.count, optimizer={"name": "SGD", "lr": lr})
+    keys = {"key": "x", "checkpoints": folder / f"x{seed}", "processes": processes}
+    return train_experiment("x", settings, Runtime(seed=seed, device="cpu"), packed, **keys)
+
+
+def train_two_seeds(packed, processes, folder):
+    """Train an experiment from two seeds in the same processes, after a kill between them."""
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)
+    for seeds in (1, 2):
+        settings = toy_settings(world_size=processes.count, seeds=seeds)
+        outcomes = train_seeds("y", settings, Runtime(seed=0, device="cpu"), packed, key="y", processes=processes)
+    return outcomes
+
+
+def averaged_statistics(processes):
+    """Average running statistics that are 0, 2, 4, … in the processes; one of the two layers is frozen."""
+    model = nn.Sequential(nn.BatchNorm1d(1), nn.BatchNorm1d(1))
+    model[1].eval()
+    for layer in model:
+        layer.running_mean.fill_(2 * processes.rank)
+        layer.num_batches_tracked.fill_(7)
+    processes.average_statistics(model)
+    return [(layer.running_mean.item(), layer.num_batches_tracked.item()) for layer in model]
 
 
 def process(packed, folder):
@@ -113,10 +135,13 @@ def process(packed, folder):
         results = {case: train(packed, *CASES[case], processes) for case in CASES}
         for case in RANDOM:
             results[case], results[f"{case}, resumed"] = train_random(packed, *RANDOM[case], processes, folder)
-        outcome = train_settings(packed, processes, folder)
-        results["experiment"] = {"weights": outcome.weights, "summary": outcome.summary}
+        results["statistics"] = averaged_statistics(processes)
+        results["experiment"] = [train_settings(packed, processes, folder, seed) for seed in (0, 1)]
+        results["seeds"] = train_two_seeds(packed, processes, folder / f"{count}")
         with contextlib.suppress(TrainingError):
             results["disagreement"] = processes.agree("other" if rank else "same")
+        with contextlib.suppress(TrainingError):
+            results["other settings"] = train_settings(packed, processes, folder, lr=0.1 if rank else 0.2)
         torch.save(results, folder / f"{count}-{rank}.pt")
         if rank == 1:
             raise TrainingError("told once")
@@ -162,7 +187,7 @@ def alone(tiny_packed):
 
 
 def close(found, expected):
-    """Tell whether two trees of figures are the same but for the order of sums."""
+    """Return whether two trees of numbers are the same except for the order of sums."""
     if isinstance(expected, dict):
         return found.keys() == expected.keys() and all(close(found[key], expected[key]) for key in expected)
     if isinstance(expected, list):
@@ -203,21 +228,40 @@ def test_processes_that_were_interrupted_end_with_the_same_bits(worlds, count, c
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_experiment_gives_the_figures_of_one_process(worlds, tiny_packed, tmp_path, count):
+def test_running_statistics_are_the_mean_of_all_processes_except_for_frozen_layers(worlds, count):
+    for rank, one in enumerate(worlds[0][count]):
+        assert one["statistics"] == [(count - 1, 7), (2 * rank, 7)]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_experiment_gives_the_metrics_of_one_process(worlds, tiny_packed, tmp_path, count):
     expected = train_settings(tiny_packed, ALONE, tmp_path)
-    assert "processes" not in expected.summary["settings"]
     for one in worlds[0][count]:
-        found = one["experiment"]
-        assert found["summary"]["settings"].pop("processes") == count
-        assert found["summary"].keys() == expected.summary.keys()
+        found = one["experiment"][0]
+        assert found.summary.keys() == expected.summary.keys()
         for key, value in expected.summary.items():
-            assert found["summary"][key] == (pytest.approx(value, abs=1e-5) if key in ("last", "best") else value), key
+            close_enough = pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+            assert found.summary[key] == close_enough, key
         for name, tensor in expected.weights.items():
-            assert torch.allclose(found["weights"][name], tensor, atol=1e-5)
+            assert torch.allclose(found.weights[name], tensor, atol=1e-5)
 
 
-def test_processes_with_other_data_or_code_are_refused(worlds):
-    assert not any("disagreement" in one for count in (2, 4) for one in worlds[0][count])
+@pytest.mark.parametrize("count", [2, 4])
+def test_seeds_are_trained_one_after_the_other_by_the_same_processes(worlds, count):
+    """The first had been trained before a kill; each has the bits of a training from it alone."""
+    first, *others = worlds[0][count]
+    assert [outcome.summary["seed"] for outcome in first["seeds"]] == [0, 1]
+    for outcome, single in zip(first["seeds"], first["experiment"], strict=True):
+        assert bits(outcome.weights) == bits(single.weights)
+        assert (outcome.rows, outcome.summary) == (single.rows, single.summary)
+    assert bits(first["seeds"][0].weights) != bits(first["seeds"][1].weights)
+    for other in others:
+        assert [outcome.summary for outcome in other["seeds"]] == [outcome.summary for outcome in first["seeds"]]
+
+
+@pytest.mark.parametrize("what", ["disagreement", "other settings"])
+def test_processes_with_other_settings_data_or_code_are_refused(worlds, what):
+    assert not any(what in one for count in (2, 4) for one in worlds[0][count])
 
 
 def test_error_of_one_process_is_left_for_its_launcher_to_tell(worlds):
@@ -245,7 +289,7 @@ def failure(folder, exitcode, message=None):
         ((3, None), (-signal.SIGTERM, None), "process 0 of 2 ended by exit code 3, and the others were stopped. Run the same"),
         ((-signal.SIGKILL, None), (1, "a process has not answered for long"), "a process has not answered for long"),
     ],
-    ids=["killed", "an error that can be mended", "a mistake of ours", "an exit", "stuck, and killed for it"],
+    ids=["killed", "an error of the user", "a mistake of ours", "an exit", "stuck, and killed for it"],
 )
 def test_cause_is_told_and_not_what_follows_from_it(tmp_path, first, second, expected):
     failures = {rank: failure(tmp_path, *how) for rank, how in enumerate((first, second))}
@@ -270,7 +314,9 @@ def three_here(monkeypatch):
 @pytest.mark.parametrize("wanted", ["auto", "cuda"])
 def test_fewer_gpus_than_processes_are_refused(monkeypatch, three_here, wanted):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(DeviceError, match=rf"^device: {wanted} gives each process a GPU .* has 2 for 3 processes\. Set "):
+    with pytest.raises(
+        DeviceError, match=rf"^device: {wanted} needs one GPU per process, .* has 2 for 3 processes\. Set world_size .* to 2"
+    ):
         three_here.device(wanted)
 
 
@@ -287,7 +333,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch, three_here):
 
 
 def test_split_of_fewer_samples_than_processes_is_refused(tiny_packed):
-    with pytest.raises(TrainingError, match=r"train\.processes: 50 are more than the 45 samples of a split"):
+    with pytest.raises(TrainingError, match=r"^world_size: 50 processes are more than the 45 samples of a split"):
         Processes(rank=0, count=50).part(splits(tiny_packed)[2])
 
 
@@ -296,9 +342,14 @@ def test_each_process_draws_dropout_of_its_own():
         Processes(rank, 2).seed(0, step)
         return torch.rand(4).tolist()
 
+    def of_stream(stream):
+        torch.manual_seed(derived_seed(0, stream))
+        return torch.rand(4).tolist()
+
     draws = [drawn(rank, step) for rank in (0, 1) for step in (0, 5)]
     assert all(draws.count(draw) == 1 for draw in draws)
     assert drawn(1, 5) == draws[3]
+    assert not any(of_stream(stream) in draws for stream in range(3)), "nor are these the orders' or the augmentation's numbers"
 
 
 def test_batch_norm_over_gpus_leaves_what_is_frozen_frozen():
@@ -316,30 +367,21 @@ def test_batch_norm_over_gpus_leaves_what_is_frozen_frozen():
 def test_other_number_of_processes_than_asked_for_is_refused(tiny_packed, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    message = r"^x\.processes: 4 asked for, 1 running\. `python stages/train.py` starts as many on one machine; with torchrun, "
+    message = (
+        r"^x\.world_size: 4 processes are needed, 1 run\. `python stages/train.py` starts them on one machine; with torchrun, "
+    )
     with joined() as processes, pytest.raises(TrainingError, match=message):
         train_experiment(
-            "x", toy_settings(processes=4), Runtime(seed=0, device="cpu", threads=1), tiny_packed,
+            "x", toy_settings(world_size=4), Runtime(seed=0, device="cpu"), tiny_packed,
             key="x", checkpoints=tmp_path, processes=processes,
         )  # fmt: skip
 
 
 def test_settings_that_do_not_go_with_several_processes_are_refused():
-    with pytest.raises(ValidationError, match="backend: scratch has only 1 for processes"):
-        toy_settings(backend="scratch", processes=2)
-    with pytest.raises(ValidationError, match="processes: 17 are more than a batch of 16 has samples"):
-        toy_settings(processes=17)
-
-
-@pytest.mark.parametrize("block", ["sweeps.mnist_cnn_dropout", "experiments.rings_relu_zero"])
-@pytest.mark.parametrize("change", [{"processes": 2}, {"embedded": {"processes": 2}}], ids=["everywhere", "on embedded data"])
-def test_check_refuses_several_processes_in_sweeps_and_pairs(edit_params, block, change):
-    group, name = block.split(".")
-    edit_params(lambda values: values[group][name]["train"].update(change))
-    with pytest.raises(
-        ParamsError, match=rf"{block}\.train\.processes: pretraining, sweeps, pairs and seeds train in one process"
-    ):
-        check_project()
+    with pytest.raises(ValidationError, match="backend: numpy supports only world_size: 1"):
+        toy_settings(backend="numpy", world_size=2)
+    with pytest.raises(ValidationError, match="world_size: 17 processes cannot share a batch of 16 samples"):
+        toy_settings(world_size=17)
 
 
 IMPATIENT = """
@@ -351,9 +393,11 @@ distributed.PATIENCE = timedelta(seconds=5)
 exec(Path("stages/train.py").read_text())
 """
 NAME = "together"
-RESULTS = tuple(f"{folder}/{NAME}.{kind}" for folder, kind in (
-    ("models/weights", "safetensors"), ("models/summaries", "json"), ("plots/history", "tsv"),
-))  # fmt: skip
+RESULTS = (
+    *(f"models/trained/{NAME}/{file}" for file in ("seed-0.safetensors", "seed-1.safetensors", "summary.json")),
+    f"plots/history/{NAME}.tsv",
+)
+RESUMED = "resuming from the checkpoint at step "
 
 
 @pytest.fixture
@@ -365,8 +409,8 @@ def started(prepared, edit_params):
         train = values["experiments"]["mnist_mlp_100"]["train"] | {
             "epochs": 20,
             "batch_size": 64,
-            "embedded": {},
-            "processes": 2,
+            "world_size": 2,
+            "seeds": 2,
         }
         train["model"] = {"name": "mlp", "hidden": [64, 32], "dropout": 0.2}
         del train["constraint"]
@@ -386,11 +430,12 @@ def train_stage(folder):
     """Be one of the processes that the stage starts."""
     os.chdir(folder)
     sys.argv = ["stages/train.py", NAME]
+    sys.path.insert(0, str(Path("stages").resolve()))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def workers() -> dict[str, int]:
-    """Give the processes that were started in the current folder, but for launchers, by their rank."""
+    """Return the processes that were started in the current folder by their rank, without launchers."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -405,7 +450,7 @@ def wait_for_a_checkpoint(launcher) -> None:
     started, deadline = time.time_ns(), time.monotonic() + 100
     while launcher.is_at_work() and time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
-            if any(file.stat().st_mtime_ns > started for file in (CHECKPOINTS / NAME).glob("*.pt")):
+            if any(file.stat().st_mtime_ns > started for file in (CHECKPOINTS / NAME).glob("*/*.pt")):
                 return
         time.sleep(0.001)
 
@@ -422,8 +467,8 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     with together(2, train_stage, Path.cwd()):
         pass
     undisturbed = {file: Path(file).read_bytes() for file in RESULTS}
-    for file in RESULTS:
-        Path(file).unlink()
+    shutil.rmtree("models")
+    shutil.rmtree("plots")
 
     launcher = started()
     wait_for_a_checkpoint(launcher)
@@ -433,8 +478,8 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
     assert not workers()
 
-    Path("impatient.py").write_text(IMPATIENT)
-    launcher = started("impatient.py")
+    Path("stages/impatient.py").write_text(IMPATIENT)
+    launcher = started("stages/impatient.py")
     wait_for_a_checkpoint(launcher)
     stuck = workers()["1"]
     os.kill(stuck, signal.SIGSTOP)
@@ -442,7 +487,7 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     os.kill(stuck, signal.SIGCONT)  # else torchrun, which has asked it to end, waits for 30 seconds and kills it
     ended = launcher.end()
     assert ended.returncode == 1
-    assert ended.stdout.startswith("going on from the checkpoint at step ")
+    assert ended.stdout.startswith(RESUMED)
     assert ended.stderr == (
         "error: a process has not answered for 0:00:05: it is stuck, or its machine is gone. "
         "Run the same command again to go on from the last checkpoint.\n"
@@ -454,7 +499,7 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     os.kill(workers()["1"], signal.SIGKILL)
     ended = launcher.end()
     assert ended.returncode == 1
-    assert ended.stdout.startswith("going on from the checkpoint at step ")
+    assert ended.stdout.startswith(RESUMED)
     assert ended.stderr == (
         "error: process 1 of 2 ended by SIGKILL, and the others were stopped. "
         "Run the same command again to go on from the last checkpoint.\n"
@@ -465,7 +510,6 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     launcher = started()
     ended = launcher.end()
     assert ended.returncode == 0
-    assert ended.stdout.count("going on from the checkpoint at step ") == 1
-    assert ended.stdout.count("step 420 of 420") == 1
+    assert RESUMED in ended.stdout
     assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
     assert not (CHECKPOINTS / NAME).exists()

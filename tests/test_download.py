@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from toolbox import Mirror, first_byte
 
-from labbook import download
-from labbook.core.errors import DataError, DownloadError
-from labbook.download import DATA_ROOT, Remote, checksum_of, obtain
+from labbook.data import download
+from labbook.data.download import DATA_ROOT, Remote, checksum_of, obtain
+from labbook.errors import DataError, DownloadError
 
 CONTENT = np.random.default_rng(0).bytes(1_500_000)
 REMOTE = Remote("digits.gz", hashlib.md5(CONTENT).hexdigest(), "DIGITS/raw")

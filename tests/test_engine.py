@@ -1,33 +1,29 @@
+"""The training loop: what it learns, in which order, which rows it records, and which weights it selects."""
+
 import dataclasses
-import io
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from toolbox import CPU, Noise, bits, build_optimizer, splits, toy_model, toy_plan, toy_settings
+from toolbox import CPU, UNIT, add_noise, bits, splits, toy_model, toy_plan
 from torch import Tensor
 from torch.nn import functional
 
-from labbook.augmentations.none import Scaled
-from labbook.core import inference
-from labbook.core.errors import TrainingError
-from labbook.core.inference import Inputs, Tally, measure, place, predict
-from labbook.core.packed import Packed, Split
-from labbook.core.settings import Runtime, TrainSettings
-from labbook.schedules import constant, step
-from labbook.stopping import never, patience, window
-from labbook.training import progress
-from labbook.training.engine import fit
-from labbook.training.experiment import Outcome, train_experiment
-from labbook.training.history import Row, write_history
-from labbook.training.progress import show_progress
+from labbook.config.early_stopping import EarlyStopping
+from labbook.data.packed import Split
+from labbook.errors import TrainingError
+from labbook.training import engine, inference
+from labbook.training.early_stopping import should_stop
+from labbook.training.engine import derived_seed, fit
+from labbook.training.inference import Inputs, measure, place
+
+STEPS = 5  # an epoch of the toy data: 72 samples in batches of 16
 
 
 @dataclass(frozen=True)
@@ -46,12 +42,20 @@ def recorded(inputs: Inputs) -> Recorded:
     return Recorded(inputs.pixels, inputs.labels, inputs.convert)
 
 
-def step_schedule(at_epochs, factor):
-    return step.build(step.Settings(name="step", at_epochs=at_epochs, factor=factor))
+def patience(count: int):
+    return functools.partial(should_stop, EarlyStopping(patience=count))
 
 
-def patience_rule(validations):
-    return patience.build(patience.Settings(name="patience", validations=validations))
+def with_wrong_labels(validation: Inputs) -> Inputs:
+    """Mix up the labels: what is learnt makes validation worse, so that the best row is an early one."""
+    return dataclasses.replace(validation, labels=validation.labels.roll(1))
+
+
+def linear(features: int = 4) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(features, 2))
+
+
+# What is learnt
 
 
 @pytest.mark.parametrize(("kind", "optimizer"), [("mlp", "sgd"), ("mlp", "momentum"), ("mlp", "adam"), ("cnn", "adam")])
@@ -65,6 +69,13 @@ def test_separable_classes_are_learnt(tiny_packed, kind, optimizer):
     assert measure(model, plan.loss, test) == (rows[-1].test_loss, rows[-1].test_accuracy)
 
 
+BY_HAND = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1, fused=True),
+    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, fused=True),
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01, weight_decay=0.001, fused=True),
+}
+
+
 @pytest.mark.parametrize(
     ("kind", "optimizer", "keys"),
     [
@@ -74,14 +85,14 @@ def test_separable_classes_are_learnt(tiny_packed, kind, optimizer):
     ],
 )
 def test_training_equals_a_loop_written_by_hand_to_the_bit(tiny_packed, kind, optimizer, keys):
-    train = recorded(place(tiny_packed.train, Scaled().fixed, CPU))
+    train = recorded(place(tiny_packed.train, UNIT, CPU))
     model = toy_model(tiny_packed, kind, **keys)
-    plan = toy_plan(optimizer, epochs=3, schedule=step_schedule([3], 0.1))
-    trained = fit(model, train, None, None, plan)
+    schedule = {"name": "MultiStepLR", "milestones": [2], "gamma": 0.1}
+    trained = fit(model, train, None, None, toy_plan(optimizer, epochs=3, schedule=schedule))
 
     images, labels = torch.from_numpy(tiny_packed.train.images), torch.from_numpy(tiny_packed.train.labels)
     by_hand = toy_model(tiny_packed, kind, **keys)
-    optimiser = build_optimizer(optimizer, by_hand.parameters())
+    optimiser = BY_HAND[optimizer](by_hand.parameters())
     steps = len(train.drawn) // 3
     for epoch in range(3):
         if epoch == 2:
@@ -102,137 +113,14 @@ def test_training_equals_a_loop_written_by_hand_to_the_bit(tiny_packed, kind, op
     assert bits(trained.weights) == bits(by_hand.state_dict())
 
 
-@given(samples=st.integers(1, 40), batch_size=st.integers(1, 45), drop_last=st.booleans(), seed=st.integers(0, 99))
-def test_an_epoch_goes_once_through_the_split_in_an_order_of_its_own(samples, batch_size, drop_last, seed):
-    split = Split(np.zeros((samples, 1, 2, 2), np.uint8), np.zeros(samples, np.int64))
-    train = recorded(place(split, Scaled().fixed, CPU))
-    plan = toy_plan(epochs=2, batch_size=batch_size, drop_last=drop_last, seed=seed, lr=1e-3)
-    if drop_last and batch_size > samples:
-        with pytest.raises(TrainingError, match=f"batch_size: {batch_size} leaves no full batch of {samples} samples"):
-            fit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)), train, None, None, plan)
-        return
-    rows = fit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)), train, None, None, plan).rows
-    steps = samples // batch_size if drop_last else math.ceil(samples / batch_size)
-    assert [row.step for row in rows] == [steps, 2 * steps]
-    assert [row.epoch for row in rows] == [1, 2]
-    sizes = [batch_size] * (samples // batch_size) + ([] if drop_last else [samples % batch_size] * (samples % batch_size > 0))
-    assert [len(drawn) for drawn in train.drawn] == sizes * 2
-    first, second = torch.cat(train.drawn[:steps]).tolist(), torch.cat(train.drawn[steps:]).tolist()
-    for order in (first, second):
-        assert len(set(order)) == len(order) == sum(sizes)
-        assert set(order) <= set(range(samples))
-    if samples >= 12:
-        assert first != second
-
-
-def test_order_depends_on_seed_and_epoch_alone(tiny_packed):
-    def orders(seed, **changes):
-        torch.manual_seed(changes.pop("global_seed", 0))
-        train = recorded(splits(tiny_packed)[0])
-        fit(toy_model(tiny_packed, **changes), train, None, None, toy_plan(epochs=2, seed=seed))
-        return torch.cat(train.drawn).tolist()
-
-    same = orders(3)
-    assert orders(3, global_seed=9, kind="cnn", dropout=0.5) == same
-    assert orders(4) != same
-
-
-def test_learning_rate_of_the_step_schedule_stands_in_every_row(tiny_packed):
-    train, _, _ = splits(tiny_packed)
-    plan = toy_plan(lr=0.08, epochs=7, schedule=step_schedule([6, 3], 0.5))
-    rows = fit(toy_model(tiny_packed), train, None, None, plan).rows
-    assert [row.lr for row in rows] == [0.08, 0.08, 0.04, 0.04, 0.04, 0.02, 0.02]
-
-
-@given(drops=st.lists(st.integers(2, 30), min_size=1, max_size=4), factor=st.floats(0.01, 0.99), epoch=st.integers(1, 35))
-def test_step_schedule_multiplies_by_its_factor_at_every_drop_behind(drops, factor, epoch):
-    expected = 1.0
-    for drop in drops:
-        if epoch >= drop:
-            expected *= factor
-    assert step_schedule(drops, factor)(epoch) == pytest.approx(expected)
-
-
-@given(epoch=st.integers(1, 1000))
-def test_constant_schedule_changes_nothing(epoch):
-    assert constant.build(constant.Settings(name="constant"))(epoch) == 1
-
-
-@pytest.mark.parametrize("every", [1, 2, 3, 5, 7, 100])
-def test_rows_come_every_so_many_steps_and_after_the_last(tiny_packed, every):
-    train, validation, _ = splits(tiny_packed)
-    steps = 5  # of 72 samples in batches of 16
-    rows = fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=every, epochs=3)).rows
-    assert [row.step for row in rows] == sorted({*range(every, 3 * steps + 1, every), 3 * steps})
-    assert [row.epoch for row in rows] == [math.ceil(row.step / steps) for row in rows]
-
-
-def test_rows_in_between_add_up_to_the_epoch_and_change_no_weight(tiny_packed):
-    train, validation, _ = splits(tiny_packed)
-    whole = fit(toy_model(tiny_packed, dropout=0.3), train, validation, None, toy_plan(epochs=1))
-    parts = fit(toy_model(tiny_packed, dropout=0.3), train, validation, None, toy_plan(epochs=1, validate_every=1))
-    assert bits(whole.weights) == bits(parts.weights)
-    sizes = [16, 16, 16, 16, 8]
-    for name in ("train_loss", "train_accuracy"):
-        mean = sum(size * getattr(row, name) for size, row in zip(sizes, parts.rows, strict=True)) / 72
-        assert getattr(whole.rows[0], name) == pytest.approx(mean, rel=1e-12)
-
-
-@pytest.mark.parametrize("keep", ["best_validation_loss", "best_validation_accuracy"])
-@pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_kept_weights_are_those_of_the_best_row(tiny_packed, keep, kind):
-    """Validation labels are mixed up, so that the best row is not the last one."""
-    train, validation, _ = splits(tiny_packed)
-    validation = dataclasses.replace(validation, labels=validation.labels.roll(1))
-    plan = toy_plan("adam", epochs=12, keep=keep)
-    trained = fit(toy_model(tiny_packed, kind, dropout=0.2), train, validation, None, plan)
-    if keep == "best_validation_loss":
-        best = min(range(12), key=lambda index: trained.rows[index].val_loss)
-    else:
-        best = max(range(12), key=lambda index: trained.rows[index].val_accuracy)
-    assert trained.kept == best < 11
-
-    again = toy_model(tiny_packed, kind, seed=1, dropout=0.2)
-    again.load_state_dict(trained.weights)
-    row = trained.rows[best]
-    assert measure(again, plan.loss, validation) == (row.val_loss, row.val_accuracy)
-
-
-def test_last_weights_are_kept_where_that_is_asked_for(tiny_packed):
-    train, validation, _ = splits(tiny_packed)
-    model = toy_model(tiny_packed)
-    trained = fit(model, train, validation, None, toy_plan())
-    assert trained.kept == 2
-    assert bits(trained.weights) == bits(model.state_dict())
-
-
-def test_patience_stops_training_when_validation_gets_no_better(tiny_packed):
-    train, validation, _ = splits(tiny_packed)
-    wrong = dataclasses.replace(validation, labels=validation.labels.roll(1))
-    plan = toy_plan("adam", epochs=40, stopping=patience_rule(3), keep="best_validation_loss")
-    trained = fit(toy_model(tiny_packed), train, wrong, None, plan)
-    losses = [row.val_loss for row in trained.rows]
-    assert len(losses) < 40
-    assert trained.kept == losses.index(min(losses)) == len(losses) - 4
-
-    unstopped = fit(toy_model(tiny_packed), train, wrong, None, dataclasses.replace(plan, stopping=toy_plan().stopping))
-    assert unstopped.rows[: len(losses)] == trained.rows
-    assert len(unstopped.rows) == 40
-
-
-@given(losses=st.lists(st.floats(0, 10) | st.integers(0, 3).map(float), max_size=30), validations=st.integers(1, 6))
-def test_patience_counts_validations_since_the_last_new_minimum(losses, validations):
-    waited, lowest = 0, math.inf
-    for loss in losses:
-        waited, lowest = (0, loss) if loss < lowest else (waited + 1, lowest)
-    assert patience_rule(validations)(losses) == (waited >= validations)
-
-
-@given(losses=st.lists(st.integers(0, 5), max_size=9), validations=st.integers(2, 5))
-def test_window_stops_when_the_first_of_the_last_losses_is_their_minimum(losses, validations):
-    rule = window.build(window.Settings(name="window", validations=validations))
-    last = losses[-validations:]
-    assert rule(losses) == (len(last) == validations and all(loss >= last[0] for loss in last))
+def test_labels_of_pixels_are_learnt(tiny_packed):
+    images = tiny_packed.train.images
+    split = Split(images, (images[:, 0] > 120).astype(np.uint8))
+    inputs = place(split, UNIT, CPU)
+    model = torch.nn.Conv2d(1, 2, 1)
+    rows = fit(model, inputs, None, inputs, toy_plan("adam", epochs=20, lr=0.2)).rows
+    assert rows[-1].test_accuracy > 0.95 > rows[0].train_accuracy
+    assert measure(model, functional.cross_entropy, inputs) == (rows[-1].test_loss, rows[-1].test_accuracy)
 
 
 def test_bf16_trains_close_to_float32_and_keeps_float32_weights(tiny_packed):
@@ -248,21 +136,68 @@ def test_bf16_trains_close_to_float32_and_keeps_float32_weights(tiny_packed):
     assert half.rows[-1].train_loss == pytest.approx(full.rows[-1].train_loss, abs=0.05)
 
 
-def test_bf16_is_the_same_bytes_every_time(tiny_packed):
-    plan = toy_plan("adam", precision="bf16")
-    one, two = (fit(toy_model(tiny_packed, "cnn"), *splits(tiny_packed), plan) for _ in range(2))
-    assert bits(one.weights) == bits(two.weights)
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_loss_that_is_no_longer_finite_ends_training_with_what_to_do(tiny_packed, split):
+    """One huge step spoils what is measured after it; the training loss is that of the steps before."""
+    train, validation, test = splits(tiny_packed)
+    plan = toy_plan(lr=1e30, batch_size=16 if split == "train" else 72)
+    message = rf"^the {split} loss is (nan|inf) at epoch 1, step \d\. Lower the learning rate \(optimizer\.lr\)\.$"
+    with pytest.raises(TrainingError, match=message):
+        fit(toy_model(tiny_packed), train, validation if split == "val" else None, test if split == "test" else None, plan)
 
 
-def test_labels_of_pixels_are_learnt(tiny_packed):
-    images = tiny_packed.train.images
-    split = Split(images, (images[:, 0] > 120).astype(np.uint8))
-    inputs = place(split, Scaled().fixed, CPU)
-    model = torch.nn.Conv2d(1, 2, 1)
-    rows = fit(model, inputs, None, inputs, toy_plan("adam", epochs=20, lr=0.2)).rows
-    assert rows[-1].test_accuracy > 0.95 > rows[0].train_accuracy
-    loss, accuracy = measure(model, functional.cross_entropy, inputs)
-    assert (loss, accuracy) == (rows[-1].test_loss, rows[-1].test_accuracy)
+# In which order
+
+
+@given(samples=st.integers(1, 40), batch_size=st.integers(1, 45), drop_last=st.booleans(), seed=st.integers(0, 99))
+def test_an_epoch_goes_once_through_the_split_in_an_order_of_its_own(samples, batch_size, drop_last, seed):
+    split = Split(np.zeros((samples, 1, 2, 2), np.uint8), np.zeros(samples, np.int64))
+    train = recorded(place(split, UNIT, CPU))
+    plan = toy_plan(epochs=2, batch_size=batch_size, drop_last=drop_last, seed=seed, lr=1e-3)
+    if drop_last and batch_size > samples:
+        with pytest.raises(TrainingError, match=f"batch_size: {batch_size} leaves no full batch of {samples} samples"):
+            fit(linear(), train, None, None, plan)
+        return
+    rows = fit(linear(), train, None, None, plan).rows
+    steps = samples // batch_size if drop_last else math.ceil(samples / batch_size)
+    assert [row.step for row in rows] == [steps, 2 * steps]
+    assert [row.epoch for row in rows] == [1, 2]
+    sizes = [batch_size] * (samples // batch_size) + ([] if drop_last else [samples % batch_size] * (samples % batch_size > 0))
+    assert [len(drawn) for drawn in train.drawn] == sizes * 2
+    first, second = torch.cat(train.drawn[:steps]).tolist(), torch.cat(train.drawn[steps:]).tolist()
+    for order in (first, second):
+        assert len(set(order)) == len(order) == sum(sizes)
+        assert set(order) <= set(range(samples))
+    if samples >= 12:
+        assert first != second
+
+
+def orders(packed, seed, epochs=2, **keys):
+    """Return the order of each epoch."""
+    torch.manual_seed(keys.pop("global_seed", 0))
+    train = recorded(splits(packed)[0])
+    fit(toy_model(packed, **keys), train, None, None, toy_plan(epochs=epochs, seed=seed))
+    return [torch.cat(train.drawn[epoch * STEPS : (epoch + 1) * STEPS]).tolist() for epoch in range(epochs)]
+
+
+def test_order_depends_on_seed_and_epoch_alone(tiny_packed):
+    same = orders(tiny_packed, 3)
+    assert orders(tiny_packed, 3, global_seed=9, kind="cnn", dropout=0.5) == same
+    assert orders(tiny_packed, 4) != same
+
+
+def test_orders_of_neighbouring_seeds_and_epochs_are_all_different(tiny_packed):
+    """As they would not be if an epoch's number were added to the seed."""
+    drawn = [tuple(order) for seed in range(4) for order in orders(tiny_packed, seed, epochs=4)]
+    assert len(set(drawn)) == 16
+
+
+def test_streams_of_random_numbers_are_independent():
+    found = {derived_seed(seed, stream) for seed in range(50) for stream in range(50)}
+    assert len(found) == 2500
+    assert all(2**32 <= one < 2**64 for one in found), "none is a plain seed, which weights are drawn from"
+    # The same on every machine and in every version: NumPy promises its SeedSequence to be stable.
+    assert derived_seed(0, 1) == int(np.random.SeedSequence((0, 1)).generate_state(1, np.uint64)[0])
 
 
 def test_order_by_class_shows_all_of_a_class_before_the_next(tiny_packed):
@@ -270,8 +205,7 @@ def test_order_by_class_shows_all_of_a_class_before_the_next(tiny_packed):
     plan = toy_plan(order="by_class", epochs=2)
     seen = recorded(train)
     fit(toy_model(tiny_packed), seen, None, None, plan)
-    steps = plan.steps_per_epoch(len(train))
-    for epoch in (seen.drawn[:steps], seen.drawn[steps:]):
+    for epoch in (seen.drawn[:STEPS], seen.drawn[STEPS:]):
         rows = torch.cat(epoch)
         assert sorted(rows.tolist()) == list(range(len(train)))
         labels = train.labels[rows]
@@ -279,16 +213,213 @@ def test_order_by_class_shows_all_of_a_class_before_the_next(tiny_packed):
         assert all((rows[labels == label].diff() > 0).all() for label in labels.unique()), "and in their own order within it"
 
 
-@given(losses=st.lists(st.floats(0, 10), max_size=30))
-def test_never_never_stops(losses):
-    assert not never.build(never.Settings(name="never"))(losses)
+# The learning rate
+
+
+def test_rate_of_a_schedule_by_epoch_is_in_every_row(tiny_packed):
+    train, _, _ = splits(tiny_packed)
+    plan = toy_plan(lr=0.08, epochs=7, schedule={"name": "MultiStepLR", "milestones": [2, 5], "gamma": 0.5})
+    rows = fit(toy_model(tiny_packed), train, None, None, plan).rows
+    assert [row.lr for row in rows] == [0.08, 0.08, 0.04, 0.04, 0.04, 0.02, 0.02]
+
+
+def test_rate_of_a_schedule_by_step_is_that_of_the_last_step_before_the_row(tiny_packed):
+    """A warm-up from a quarter of the rate over four steps: 0.02, 0.035, 0.05, 0.065, then 0.08."""
+    train, _, _ = splits(tiny_packed)
+    warm_up = {"name": "LinearLR", "start_factor": 0.25, "total_iters": 4, "interval": "step"}
+    for every, expected in ((1, [0.02, 0.035, 0.05, 0.065, 0.08]), (2, [0.035, 0.065, 0.08]), (5, [0.08])):
+        plan = toy_plan(lr=0.08, epochs=1, validate_every=every, schedule=warm_up)
+        rows = fit(toy_model(tiny_packed), train, None, None, plan).rows
+        assert [row.lr for row in rows] == pytest.approx(expected)
+
+
+def test_steps_are_taken_with_the_rate_in_their_row(tiny_packed):
+    """Plain SGD on the whole split: the change of the weights is the rate times the gradient."""
+    train, _, _ = splits(tiny_packed)
+    model = toy_model(tiny_packed)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    moved = []
+
+    def watch(done, row):
+        for parameter, old in zip(model.parameters(), before, strict=True):
+            moved.append((row.lr, (old - parameter.detach()).norm() / parameter.grad.norm()))
+            old.copy_(parameter.detach())
+
+    ramp = {"name": "LinearLR", "start_factor": 0.1, "total_iters": 3, "interval": "step"}
+    plan = toy_plan(lr=0.1, epochs=4, batch_size=72, schedule=ramp)
+    fit(model, train, None, None, plan, show=watch)
+    assert [rate for rate, _ in moved[:: len(before)]] == pytest.approx([0.01, 0.04, 0.07, 0.1])
+    assert all(float(found) == pytest.approx(rate, rel=1e-3) for rate, found in moved)
+
+
+# Rows of the history
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5, 7, 100])
+def test_rows_come_at_every_interval_and_after_the_last_step(tiny_packed, every):
+    train, validation, _ = splits(tiny_packed)
+    rows = fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=every, epochs=3)).rows
+    assert [row.step for row in rows] == sorted({*range(every, 3 * STEPS + 1, every), 3 * STEPS})
+    assert [row.epoch for row in rows] == [math.ceil(row.step / STEPS) for row in rows]
+
+
+@pytest.mark.parametrize("select", ["best_val_loss", "best_val_accuracy"])
+@pytest.mark.parametrize(
+    ("every", "expected"), [(1, list(range(1, 16))), (2, [2, 4, 6, 8, 10, 12, 14]), (4, [4, 8, 12]), (7, [7, 14]), (15, [15])]
+)
+def test_short_interval_at_the_end_is_no_row_where_weights_are_selected_by_validation(tiny_packed, select, every, expected):
+    train, validation, _ = splits(tiny_packed)
+    trained = fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=every, select=select))
+    assert [row.step for row in trained.rows] == expected
+    assert trained.steps == 3 * STEPS, "it trains all the same"
+
+
+@pytest.mark.parametrize("select", ["last", "best_val_loss"])
+def test_training_of_less_than_an_interval_has_one_row(tiny_packed, select):
+    train, validation, _ = splits(tiny_packed)
+    trained = fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=100, select=select))
+    assert [row.step for row in trained.rows] == [15]
+    assert trained.kept == 0
+
+
+def test_short_interval_at_the_end_is_neither_selected_nor_stops(tiny_packed):
+    """Every row is better than those before it, and the model after the last step is better than at the last row."""
+    train, _, _ = splits(tiny_packed)
+    asked = []
+    plan = toy_plan(validate_every=4, select="best_val_loss", stop=lambda losses: asked.append(list(losses)) or False)
+    model = toy_model(tiny_packed)
+    trained = fit(model, train, train, None, plan)
+    losses = [row.val_loss for row in trained.rows]
+    assert losses == sorted(losses, reverse=True)
+    assert asked == [losses[:1], losses[:2], losses]
+    assert trained.kept == 2
+    assert measure(model, plan.loss, train)[0] < losses[-1], "the model itself has taken the last steps"
+    model.load_state_dict(trained.weights)
+    assert measure(model, plan.loss, train)[0] == losses[-1]
+
+
+def test_weights_after_a_short_interval_are_the_last_ones_where_these_are_selected(tiny_packed):
+    train, validation, _ = splits(tiny_packed)
+    every, whole = (fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=steps)) for steps in (4, None))
+    assert (every.steps, whole.steps) == (15, 15)
+    assert bits(every.weights) == bits(whole.weights)
+    assert every.rows[-1].val_loss == whole.rows[-1].val_loss
+    assert every.kept == len(every.rows) - 1 == 3
+
+
+def test_rows_in_between_add_up_to_the_epoch_and_change_no_weight(tiny_packed):
+    train, validation, _ = splits(tiny_packed)
+    whole = fit(toy_model(tiny_packed, dropout=0.3), train, validation, None, toy_plan(epochs=1))
+    parts = fit(toy_model(tiny_packed, dropout=0.3), train, validation, None, toy_plan(epochs=1, validate_every=1))
+    assert bits(whole.weights) == bits(parts.weights)
+    sizes = [16, 16, 16, 16, 8]
+    for name in ("train_loss", "train_accuracy"):
+        mean = sum(size * getattr(row, name) for size, row in zip(sizes, parts.rows, strict=True)) / 72
+        assert getattr(whole.rows[0], name) == pytest.approx(mean, rel=1e-12)
+
+
+def test_progress_callback_gets_every_row_and_some_steps_in_between(tiny_packed):
+    told = []
+    train, validation, _ = splits(tiny_packed)
+    plan = toy_plan(batch_size=1, epochs=3, validate_every=150)
+    trained = fit(toy_model(tiny_packed), train, validation, None, plan, show=lambda done, row: told.append((done, row)))
+    assert [row for _, row in told if row] == trained.rows
+    assert [done for done, row in told if row is None] == [100, 200]
+    assert [done for done, _ in told] == [100, 150, 200, 216]
+
+
+# Selection and early stopping
+
+
+@pytest.mark.parametrize("select", ["best_val_loss", "best_val_accuracy"])
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_selected_weights_are_those_of_the_best_row(tiny_packed, select, kind):
+    train, validation, _ = splits(tiny_packed)
+    validation = with_wrong_labels(validation)
+    plan = toy_plan("adam", epochs=12, select=select)
+    trained = fit(toy_model(tiny_packed, kind, dropout=0.2), train, validation, None, plan)
+    if select == "best_val_loss":
+        best = min(range(12), key=lambda index: trained.rows[index].val_loss)
+    else:
+        best = max(range(12), key=lambda index: trained.rows[index].val_accuracy)  # of equal ones the first
+    assert trained.kept == best < 11
+
+    again = toy_model(tiny_packed, kind, seed=1, dropout=0.2)
+    again.load_state_dict(trained.weights)
+    row = trained.rows[best]
+    assert measure(again, plan.loss, validation) == (row.val_loss, row.val_accuracy)
+
+
+@pytest.mark.parametrize(("select", "expected"), [("best_val_loss", 3), ("best_val_accuracy", 2), ("last", 4)])
+def test_selection_follows_the_metric_that_it_names(tiny_packed, monkeypatch, select, expected):
+    """Of equal rows the first is selected."""
+    measured = iter([(0.5, 0.6), (0.4, 0.5), (0.9, 0.7), (0.3, 0.65), (0.3, 0.7)])
+    monkeypatch.setattr(engine, "measure", lambda *arguments: next(measured))
+    train, validation, _ = splits(tiny_packed)
+    assert fit(toy_model(tiny_packed), train, validation, None, toy_plan(epochs=5, select=select)).kept == expected
+
+
+def test_last_weights_are_selected_by_default(tiny_packed):
+    train, validation, _ = splits(tiny_packed)
+    model = toy_model(tiny_packed)
+    trained = fit(model, train, with_wrong_labels(validation), None, toy_plan())
+    assert trained.kept == 2
+    assert bits(trained.weights) == bits(model.state_dict())
+
+
+def test_training_stops_early_at_the_row_that_says_so(tiny_packed):
+    train, validation, _ = splits(tiny_packed)
+    wrong = with_wrong_labels(validation)
+    plan = toy_plan("adam", epochs=40, stop=patience(3), select="best_val_loss")
+    trained = fit(toy_model(tiny_packed), train, wrong, None, plan)
+    losses = [row.val_loss for row in trained.rows]
+    assert len(losses) < 40
+    assert trained.kept == losses.index(min(losses)) == len(losses) - 4
+    assert trained.steps == len(losses) * STEPS
+
+    unstopped = fit(toy_model(tiny_packed), train, wrong, None, dataclasses.replace(plan, stop=lambda losses: False))
+    assert unstopped.rows[: len(losses)] == trained.rows
+    assert len(unstopped.rows) == 40
+
+
+# What changes no weight, and what does
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_same_run_gives_the_same_bytes(tiny_packed, kind):
+    train, validation, test = splits(tiny_packed)
+    plan = toy_plan("adam", augment=add_noise, select="best_val_loss")
+    one, two = (fit(toy_model(tiny_packed, kind, dropout=0.3), train, validation, test, plan) for _ in range(2))
+    assert bits(one.weights) == bits(two.weights)
+    assert one.rows == two.rows
+    other = fit(toy_model(tiny_packed, kind, seed=1, dropout=0.3), train, validation, test, plan)
+    assert bits(other.weights) != bits(one.weights)
+
+
+def test_bf16_gives_the_same_bytes_every_time(tiny_packed):
+    plan = toy_plan("adam", precision="bf16")
+    one, two = (fit(toy_model(tiny_packed, "cnn"), *splits(tiny_packed), plan) for _ in range(2))
+    assert bits(one.weights) == bits(two.weights)
+
+
+def test_bytes_converted_batch_by_batch_give_the_same_bits(tiny_packed, monkeypatch):
+    """As datasets do that would be too large as float32."""
+    plan = toy_plan("momentum", augment=add_noise)
+    kept = splits(tiny_packed)
+    monkeypatch.setattr(inference, "FLOAT_LIMIT", 0)
+    converted = splits(tiny_packed)
+    assert {inputs.pixels.dtype for inputs in kept} == {torch.float32}
+    assert {inputs.pixels.dtype for inputs in converted} == {torch.uint8}
+    one, two = (fit(toy_model(tiny_packed, "cnn", dropout=0.3), *inputs, plan) for inputs in (kept, converted))
+    assert bits(one.weights) == bits(two.weights)
+    assert one.rows == two.rows
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_test_curve_changes_no_weight(tiny_packed, optimizer):
     train, validation, test = splits(tiny_packed)
     keys = {"kind": "cnn", "batch_norm": True, "dropout": 0.3}
-    plan = toy_plan(optimizer, keep="best_validation_accuracy", epochs=5)
+    plan = toy_plan(optimizer, select="best_val_accuracy", epochs=5)
     watched = fit(toy_model(tiny_packed, **keys), train, validation, test, plan)
     unwatched = fit(toy_model(tiny_packed, **keys), train, validation, None, plan)
     assert bits(watched.weights) == bits(unwatched.weights)
@@ -305,261 +436,66 @@ def test_validation_changes_no_weight(tiny_packed):
     assert {(row.val_loss, row.val_accuracy) for row in without.rows} == {(None, None)}
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_loss_that_is_no_longer_finite_ends_training_with_what_to_do(tiny_packed, split):
-    """One huge step spoils what is measured after it; the training loss is that of the steps before."""
-    train, validation, test = splits(tiny_packed)
-    plan = toy_plan(lr=1e30, batch_size=16 if split == "train" else 72)
-    message = rf"^the {split} loss is (nan|inf) at epoch 1, step \d\. Lower the learning rate \(optimizer\.lr\)\.$"
-    with pytest.raises(TrainingError, match=message):
-        fit(toy_model(tiny_packed), train, validation if split == "val" else None, test if split == "test" else None, plan)
-
-
-def test_random_augmentation_draws_from_a_generator_of_its_own(tiny_packed):
-    train, validation, _ = splits(tiny_packed)
-
-    def run(**changes):
-        return fit(toy_model(tiny_packed), train, validation, None, toy_plan(augmentation=Noise(), **changes))
-
-    one = run()
-    torch.rand(7)
-    assert bits(run().weights) == bits(one.weights)
-    assert bits(run(seed=1).weights) != bits(one.weights)
-    assert bits(fit(toy_model(tiny_packed), train, validation, None, toy_plan()).weights) != bits(one.weights)
+# Augmentation
 
 
 def test_augmentation_gets_every_training_batch_and_no_other(tiny_packed):
     seen = []
 
-    class Spy(Noise):
-        def random(self, images, generator):
-            seen.append((images.clone(), generator.initial_seed()))
-            return images
+    def spy(images, generator):
+        seen.append(images.clone())
+        return images
 
     train, validation, test = splits(tiny_packed)
     train = recorded(train)
-    fit(toy_model(tiny_packed), train, validation, test, toy_plan(augmentation=Spy(), seed=5, epochs=2))
+    fit(toy_model(tiny_packed), train, validation, test, toy_plan(augment=spy, epochs=2))
     assert len(seen) == len(train.drawn) == 10
-    for (images, seed), rows in zip(seen, train.drawn, strict=True):
+    for images, rows in zip(seen, train.drawn, strict=True):
         assert torch.equal(images, train.pixels[rows].permute(0, 3, 1, 2))
-        assert seed == 5
 
 
-@pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_same_run_gives_the_same_bytes(tiny_packed, kind):
-    train, validation, test = splits(tiny_packed)
-    plan = toy_plan("adam", augmentation=Noise(), keep="best_validation_loss")
-    one, two = (fit(toy_model(tiny_packed, kind, dropout=0.3), train, validation, test, plan) for _ in range(2))
-    assert bits(one.weights) == bits(two.weights)
-    assert one.rows == two.rows
-    other = fit(toy_model(tiny_packed, kind, seed=1, dropout=0.3), train, validation, test, plan)
-    assert bits(other.weights) != bits(one.weights)
-
-
-def test_bytes_converted_batch_by_batch_give_the_same_bits(tiny_packed, monkeypatch):
-    """As datasets do that would be too large as float32."""
-    plan = toy_plan("momentum", augmentation=Noise())
-    kept = splits(tiny_packed)
-    monkeypatch.setattr(inference, "FLOAT_LIMIT", 0)
-    converted = splits(tiny_packed)
-    assert {inputs.pixels.dtype for inputs in kept} == {torch.float32}
-    assert {inputs.pixels.dtype for inputs in converted} == {torch.uint8}
-    one, two = (fit(toy_model(tiny_packed, "cnn", dropout=0.3), *inputs, plan) for inputs in (kept, converted))
-    assert bits(one.weights) == bits(two.weights)
-    assert one.rows == two.rows
-
-
-@pytest.mark.parametrize("at_once", [1, 7, 4096])
-def test_placed_split_gives_images_and_labels_in_order(tiny_packed, monkeypatch, at_once):
-    monkeypatch.setattr(inference, "PLACED_AT_ONCE", at_once)
-    inputs = place(tiny_packed.test, Scaled().fixed, CPU)
-    expected = torch.from_numpy(tiny_packed.test.images).float() / 255
-    monkeypatch.setattr(inference, "BATCH", 7)
-    images, labels = zip(*inputs.batches(), strict=True)
-    assert [len(part) for part in labels] == [7] * 6 + [3]
-    assert torch.equal(torch.cat(images), expected)
-    assert torch.cat(labels).tolist() == tiny_packed.test.labels.tolist()
-
-
-@pytest.mark.parametrize(("side", "at_most"), [(28, 1000), (32, 1000), (64, 250), (224, 20), (2048, 1)])
-def test_forward_passes_take_no_more_pixels_of_large_images(side, at_most):
-    """So that the memory of an evaluation does not grow with the size of the images."""
-    inputs = Inputs(torch.zeros(1, 1, 1, 1).expand(1100, side, side, 3), torch.zeros(1100, dtype=torch.long), None)
-    images, _ = next(inputs.batches())
-    assert images.shape == (at_most, 3, side, side)
-
-
-def test_images_are_placed_without_a_second_copy_of_the_split(monkeypatch):
-    split = Split(np.zeros((100, 1, 8, 8), np.uint8), np.zeros(100, np.int64))
-    monkeypatch.setattr(inference, "PLACED_AT_ONCE", 9)
-    seen = []
-    place(split, lambda images: seen.append(len(images)) or Scaled().fixed(images), CPU)
-    assert seen == [1, *[9] * 11, 1]
-
-
-@given(
-    samples=st.integers(1, 45),
-    size=st.integers(1, 50),
-    at_once=st.integers(0, 12),
-    started=st.floats(0, 1),
-)
-def test_shuffled_batches_are_rows_of_the_order_wherever_they_start(tiny_packed, samples, size, at_once, started):
-    inputs = place(tiny_packed.test, Scaled().fixed, CPU)
-    order = torch.randperm(samples, generator=torch.Generator().manual_seed(samples))
-    expected = torch.split(order, size)
-    start = int(started * (len(expected) - 1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "GATHER_BYTES", at_once * size * inputs.pixels[0].nbytes)
-        batches = list(inputs.shuffled(order, size, start))
-    assert len(batches) == len(expected) - start
-    for rows, (images, labels) in zip(expected[start:], batches, strict=True):
-        assert torch.equal(images, inputs.pixels[rows].permute(0, 3, 1, 2))
-        assert torch.equal(labels, inputs.labels[rows])
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_measuring_is_the_same_in_any_batches_and_leaves_the_mode_as_it_was(tiny_packed, monkeypatch, training):
-    _, _, test = splits(tiny_packed)
-    model = toy_model(tiny_packed, dropout=0.5).train(training)
-    loss, accuracy = measure(model, functional.cross_entropy, test)
-    assert model.training is training
-    logits, again = predict(model, functional.cross_entropy, test)
-    assert again == loss
-    expected = functional.cross_entropy(logits, test.labels).item()
-    assert (loss, accuracy) == (pytest.approx(expected, rel=1e-6), float((logits.argmax(1) == test.labels).double().mean()))
-    monkeypatch.setattr(inference, "BATCH", 7)
-    assert measure(model, functional.cross_entropy, test) == (pytest.approx(expected, rel=1e-6), accuracy)
-    torch.testing.assert_close(predict(model, functional.cross_entropy, test)[0], logits)
-
-
-@given(
-    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8),
-    pixels=st.sampled_from([(), (2,), (2, 3)]),
-    limit=st.sampled_from([0, 10, 50, 1 << 24]),
-    data=st.data(),
-)
-def test_tally_gives_the_mean_over_samples_and_the_fraction_of_hits(sizes, pixels, limit, data):
-    numbers = st.floats(-5, 5, width=32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "LOGITS_LIMIT", limit)
-        tally, losses, hits = Tally(), [], []
-        for size in sizes:
-            logits = data.draw(arrays.arrays(np.float32, (size, 4, *pixels), elements=numbers))
-            labels = data.draw(arrays.arrays(np.int64, (size, *pixels), elements=st.integers(0, 3)))
-            loss = data.draw(numbers)
-            tally.add(torch.tensor(loss), torch.from_numpy(logits), torch.from_numpy(labels))
-            losses += [loss] * size
-            hits += (logits.argmax(axis=1) == labels).ravel().tolist()
-        found = tally.read()
-    assert found == (pytest.approx(np.mean(losses), abs=1e-9), pytest.approx(np.mean(hits), abs=1e-12))
-
-
-def test_show_is_told_of_every_row_and_of_steps_in_between(tiny_packed):
-    told = []
+def test_augmentation_changes_what_is_learnt_and_repeats_exactly(tiny_packed):
     train, validation, _ = splits(tiny_packed)
-    plan = toy_plan(batch_size=1, epochs=3, validate_every=150)
-    trained = fit(toy_model(tiny_packed), train, validation, None, plan, show=lambda done, row: told.append((done, row)))
-    assert [row for _, row in told if row] == trained.rows
-    assert [done for done, row in told if row is None] == [100, 200]
-    assert [done for done, _ in told] == [100, 150, 200, 216]
+
+    def run(**changes):
+        return bits(
+            fit(toy_model(tiny_packed), train, validation, None, toy_plan(**({"augment": add_noise} | changes))).weights
+        )
+
+    one = run()
+    torch.rand(7)  # of torch's global generator, from which augmentation draws nothing
+    assert run() == one
+    assert run(seed=1) != one
+    assert run(augment=None) != one
 
 
-ROWS = [Row(1, 5, 0.1, 1.0, 0.5), Row(2, 10, 0.1, 0.5, 0.75, 0.6, 0.625)]
+def drawn_by_augmentation(packed, seed, epochs=2, **keys):
+    """Return the numbers that an augmentation draws, one for each batch, and the bits that are learnt in spite of them."""
+    numbers = []
+
+    def draw(images, generator):
+        numbers.append(torch.rand(1, generator=generator, dtype=torch.float64).item())
+        return images
+
+    train, _, _ = splits(packed)
+    plan = toy_plan(augment=draw, seed=seed, epochs=epochs)
+    return numbers, bits(fit(toy_model(packed, **keys), train, None, None, plan).weights)
 
 
-def test_progress_is_a_line_at_the_end_and_one_every_few_seconds_when_nobody_watches(capsys, monkeypatch):
-    def run():
-        with show_progress("x", 10) as show:
-            show(5, ROWS[0])
-            show(7, None)
-            show(10, ROWS[1])
-        return capsys.readouterr().out
+def test_augmentation_draws_from_a_stream_of_its_own(tiny_packed):
+    numbers, weights = drawn_by_augmentation(tiny_packed, 5, dropout=0.3)
+    assert len(set(numbers)) == 10
+    other, _ = drawn_by_augmentation(tiny_packed, 6, dropout=0.3)
+    assert not set(numbers) & set(other), "another seed draws other numbers"
+    same, _ = drawn_by_augmentation(tiny_packed, 5, kind="cnn")
+    assert same == numbers, "whatever the model is and draws"
 
-    last = "x: step 10 of 10, epoch 2, train 0.7500, val 0.6250\n"
-    assert run() == last
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1)
-    assert run() == "x: step 5 of 10, epoch 1, train 0.5000\n" + last
+    def first(generator):
+        return torch.rand(1, generator=generator, dtype=torch.float64).item()
 
+    others = [torch.Generator().manual_seed(5), *(torch.Generator().manual_seed(derived_seed(5, epoch)) for epoch in (1, 2))]
+    assert numbers[0] not in {first(generator) for generator in others}, "weights, dropout and orders have other streams"
 
-def test_progress_is_a_bar_when_a_person_watches(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setenv("COLUMNS", "120")
-    with show_progress("my_experiment", 10) as show:
-        for row in (None, *ROWS):
-            show(row.step if row else 2, row)
-    shown = terminal.getvalue()
-    assert "my_experiment" in shown
-    assert "epoch 2, train 0.7500, val 0.6250" in shown
-
-
-def test_history_has_a_line_a_row_with_empty_cells_for_what_is_not_watched(tmp_path):
-    rows = [Row(1, 5, 0.1 + 0.2, 1.23456789, 0.5), Row(2, 10, 1e-05, 1 / 3, 1.0, 0.25, 0.75, 2.0, 2 / 3)]
-    write_history(tmp_path / "history.tsv", rows)
-    assert (tmp_path / "history.tsv").read_text(encoding="utf-8") == (
-        "epoch\tstep\tlr\ttrain_loss\ttrain_accuracy\tval_loss\tval_accuracy\ttest_loss\ttest_accuracy\n"
-        "1\t5\t0.30000000000000004\t1.234568\t0.5\t\t\t\t\n"
-        "2\t10\t1e-05\t0.333333\t1.0\t0.25\t0.75\t2.0\t0.666667\n"
-    )
-
-
-def train_toy(packed: Packed, folder: Path, **changes) -> Outcome:
-    runtime = Runtime(seed=0, device="cpu", threads=2)
-    return train_experiment("x", toy_settings(**changes), runtime, packed, key="experiments.x.train", checkpoints=folder)
-
-
-def with_other_images(packed: Packed, part: str) -> Packed:
-    """Replace the images of the test set, of the validation split, or of what is left to train on."""
-    if part == "test":
-        return dataclasses.replace(packed, test=Split(255 - packed.test.images, packed.test.labels))
-    rows = np.zeros(len(packed.train), dtype=bool)
-    rows[packed.validation] = True
-    images = packed.train.images.copy()
-    images[rows if part == "validation" else ~rows] ^= 255
-    return dataclasses.replace(packed, train=Split(images, packed.train.labels), digest=part)
-
-
-@pytest.mark.parametrize(("part", "same"), [("test", True), ("validation", True), ("train", False)])
-def test_experiment_learns_from_nothing_but_what_is_left_to_train_on(tiny_packed, tmp_path, part, same):
-    weights = bits(train_toy(tiny_packed, tmp_path, test_curve=True).weights)
-    other = with_other_images(tiny_packed, part)
-    assert (bits(train_toy(other, tmp_path, test_curve=True).weights) == weights) is same
-
-
-def test_experiment_without_validation_learns_from_the_validation_split_too(tiny_packed, tmp_path):
-    weights = bits(train_toy(tiny_packed, tmp_path, validation=False).weights)
-    other = with_other_images(tiny_packed, "validation")
-    assert bits(train_toy(other, tmp_path, validation=False).weights) != weights
-
-
-def test_summary_tells_what_was_trained(tiny_packed, tmp_path):
-    stopping = {"name": "patience", "validations": 1}
-    changes = {"epochs": 30, "stopping": stopping, "keep": "best_validation_loss", "test_curve": True}
-    outcome = train_toy(tiny_packed, tmp_path, **changes)
-    summary, rows = outcome.summary, outcome.rows
-    assert summary["samples"] == {"train": 72, "val": 18, "test": 45}
-    assert (summary["dataset"], summary["source"], summary["image_shape"]) == ("toy", "embedded", (1, 6, 6))
-    assert summary["parameters"] == 36 * 16 + 16 + 16 * 3 + 3
-    assert (summary["epochs"], summary["epochs_trained"]) == (30, len(rows))
-    assert summary["stopped_early"] is (len(rows) < 30)
-    assert summary["best_epoch"] == min(rows, key=lambda row: row.val_loss).epoch
-    assert summary["last"]["val_loss"] == round(rows[-1].val_loss, 6)
-    assert summary["best"]["val_loss"] == round(min(row.val_loss for row in rows), 6)
-    assert not [name for block in ("last", "best") for name in summary[block] if name.startswith("test")]
-    assert TrainSettings.model_validate(summary["settings"]) == toy_settings(**changes)
-    assert outcome.timing["seconds"] > 0
-
-
-def test_loss_of_pixels_is_their_mean_with_its_gradients():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 4, 5, generator=generator).to(memory_format=torch.channels_last).requires_grad_()
-    labels = torch.randint(3, (2, 4, 5), generator=generator)
-    loss = toy_plan().loss
-    (ours,) = torch.autograd.grad(loss(logits, labels), logits)
-    (theirs,) = torch.autograd.grad(functional.cross_entropy(logits, labels), logits)
-    torch.testing.assert_close(loss(logits, labels), functional.cross_entropy(logits, labels))
-    torch.testing.assert_close(ours, theirs)
+    train, _, _ = splits(tiny_packed)
+    without = fit(toy_model(tiny_packed, dropout=0.3), train, None, None, toy_plan(seed=5, epochs=2))
+    assert weights == bits(without.weights), "and what it draws changes neither order nor dropout"

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from labbook import gradcheck
-from labbook.backends.scratch.conv import Conv2d
-from labbook.backends.scratch.layer import Layer
-from labbook.core.errors import GradientError
-from labbook.gradcheck import CASES, STEP, TOLERANCE, against_differences, against_pytorch, check_all, relative_error
+from labbook.errors import GradientError
+from labbook.numpy_nn import gradcheck
+from labbook.numpy_nn.conv import Conv2d
+from labbook.numpy_nn.gradcheck import CASES, STEP, TOLERANCE, against_differences, against_pytorch, check_all, relative_error
+from labbook.numpy_nn.layer import Layer
 
 FAULTS = {
     "scaled": lambda gradient: gradient * gradient.dtype.type(1.001),

@@ -9,14 +9,14 @@ from hypothesis.extra import numpy as arrays
 from sklearn.datasets import load_digits
 from toolbox import as_published
 
-from labbook.core.errors import DataError, DownloadError
-from labbook.core.packed import read_packed
-from labbook.datasets import mnist
-from labbook.datasets.mnist import read_idx
+from labbook.data.datasets import mnist
+from labbook.data.datasets.mnist import read_idx
+from labbook.data.packed import read_packed
+from labbook.errors import DataError, DownloadError
 
 IMAGES, LABELS = mnist.EMBEDDED_FILES
 MEND = r"Remove it and run `dvc repro`\.$"
-FETCH = r"Run `dvc repro`, which fetches what `data\.source` in params\.yaml says\.$"
+FETCH = r"Run `dvc repro`, which fetches the data that `data\.source` in params\.yaml names\.$"
 
 
 def idx(values: np.ndarray, kind: int = 8, shape: tuple[int, ...] | None = None) -> bytes:

@@ -1,3 +1,5 @@
+"""Architectures of assignments A and B: their layers, parameters and formulas."""
+
 import copy
 import itertools
 import math
@@ -7,18 +9,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toolbox import CPU, toy_model, toy_plan
+from toolbox import CPU, UNIT, toy_model, toy_plan
 from torch import nn
 from torch.nn import functional
 
-from labbook.core.errors import ParamsError
-from labbook.core.inference import measure, place
-from labbook.core.packed import Packed, read_packed
-from labbook.core.parts import load
+from labbook.config.parts import load
+from labbook.config.reading import read
+from labbook.config.train import Constraint, resolve
+from labbook.data.packed import Packed, read_packed
+from labbook.errors import ParamsError
 from labbook.models import cnn, mlp, residual
-from labbook.params.project import read_project
+from labbook.training.components import weight_decay_of
 from labbook.training.constraints import check, count_parameters
 from labbook.training.engine import fit
+from labbook.training.inference import measure, place
 
 MNIST = (1, 28, 28)
 SHAPES = {"mnist": (MNIST, 10)}  # of the datasets that the repository's experiments are built for here
@@ -63,11 +67,12 @@ def kinds(model: nn.Module) -> list[str]:
 def built(repository):
     """Every experiment of the repository: its settings and its model as built."""
     found = {}
-    for name, experiment in read_project(repository / "params.yaml").experiments.items():
-        train = experiment.train
-        if train.dataset in SHAPES:
+    values = read(repository / "params.yaml")
+    for name in values["experiments"]:
+        train = resolve(values, f"experiments.{name}", "official").settings
+        if train.inputs.dataset in SHAPES:
             module, options = load("model", train.model, f"experiments.{name}.train.model")
-            found[name] = train, module.build(options, *SHAPES[train.dataset])
+            found[name] = train, module.build(options, *SHAPES[train.inputs.dataset])
     return found
 
 
@@ -76,10 +81,10 @@ def test_parameter_count_is_the_printed_one(built, name):
     assert count_parameters(built[name][1]) == PARAMETERS[name]
 
 
-def test_every_experiment_keeps_the_constraint_of_its_assignment(built):
+def test_every_experiment_satisfies_the_constraint_of_its_assignment(built):
+    assert sum(train.constraint != Constraint() for train, _ in built.values()) >= 4
     for name, (train, model) in built.items():
-        decay = getattr(load("optimizer", train.optimizer, name)[1], "weight_decay", 0.0)
-        check(model, train.constraint, decay, name)
+        check(model, train.constraint, weight_decay_of(train.optimizer), name)
 
 
 def test_no_activation_works_in_place_and_no_module_runs_twice(built):
@@ -239,6 +244,18 @@ def test_residual_block_computes_its_formula(skip, batch_norm, training):
     torch.testing.assert_close(block(batch), batch + change if skip else change)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [build_cnn(channels=[4, 4], pools=1, batch_norm=True), build_residual(channels=[2], blocks=2, batch_norm=True)],
+    ids=["cnn", "residual"],
+)
+def test_batch_norm_has_the_constants_of_pytorch(model):
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert [(layer.eps, layer.momentum, layer.affine, layer.track_running_stats) for layer in layers] == [
+        (1e-5, 0.1, True, True)
+    ] * 2
+
+
 @pytest.mark.parametrize("skip", [True, False])
 def test_residual_network_computes_its_formula(skip):
     torch.manual_seed(0)
@@ -264,7 +281,7 @@ def test_residual_network_computes_its_formula(skip):
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 def test_dropout_of_everything_trains_and_learns_nothing(tiny_packed, kind):
     model = toy_model(tiny_packed, kind, dropout=1.0)
-    train = place(tiny_packed.train, toy_plan().augmentation.fixed, CPU)
+    train = place(tiny_packed.train, UNIT, CPU)
     hidden = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     rows = fit(model, train, None, None, toy_plan(epochs=2)).rows
     assert [row.train_accuracy for row in rows] == pytest.approx([1 / 3, 1 / 3], abs=0.15)
@@ -280,8 +297,7 @@ def test_dropout_of_everything_trains_and_learns_nothing(tiny_packed, kind):
 def test_dropout_of_everything_gives_about_chance_on_digits(mnist_file):
     packed: Packed = read_packed(mnist_file)
     model = toy_model(packed, "cnn", channels=[8, 8], pools=2, batch_norm=True, dropout=1.0)
-    convert = toy_plan().augmentation.fixed
     plan = toy_plan("adam", epochs=1, batch_size=32)
-    fit(model, place(packed.train, convert, CPU), None, None, plan)
-    _, accuracy = measure(model, plan.loss, place(packed.test, convert, CPU))
+    fit(model, place(packed.train, UNIT, CPU), None, None, plan)
+    _, accuracy = measure(model, plan.loss, place(packed.test, UNIT, CPU))
     assert accuracy < 0.3

@@ -1,3 +1,5 @@
+"""Architectures of assignments C, D and E: their layers, parameters and formulas."""
+
 import hashlib
 import itertools
 from collections import Counter
@@ -11,13 +13,14 @@ from toolbox import bits
 from torch import nn
 from torch.nn import functional
 
-from labbook.core.errors import ParamsError
-from labbook.core.inference import model_shape
-from labbook.core.parts import load
-from labbook.core.settings import Part
+from labbook.config.parts import Part, load
+from labbook.config.reading import read
+from labbook.config.train import resolve
+from labbook.errors import ParamsError
 from labbook.models import cnn, deep_residual, resnet18, unet, vgg
-from labbook.params.project import read_project
 from labbook.training.constraints import count_parameters
+from labbook.training.inference import model_shape
+from labbook.training.preprocessing import Preprocessing
 
 CIFAR = (3, 32, 32)
 TINY = (3, 64, 64)
@@ -34,7 +37,7 @@ WIDE_CONVS = [1_920, 74_112, 147_840, 147_840, 295_680] + 3 * [590_592]
 EXPERIMENTS = {
     "cifar10_cnn": (CIFAR_CNN, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),
     "cifar10_cnn_bn": (
-        CIFAR_CNN | {"batch_norm": True, "batch_norm_head": True},
+        CIFAR_CNN | {"batch_norm": True, "batch_norm_head": True, "init": "kaiming_uniform"},
         CIFAR, 10, [2_432, 64, 51_264, 128, 204_928, 256, 131_136, 128, 650, 20],
     ),
     "cifar10_cnn_dropout": (CIFAR_CNN | {"dropout": 0.05}, CIFAR, 10, [2_432, 51_264, 204_928, 131_136, 650]),
@@ -132,19 +135,19 @@ def names(model):
 
 def test_experiments_of_the_colour_assignments_have_these_blocks(repository):
     """All but the one whose architecture is chosen on validation data."""
+    values = read(repository / "params.yaml")
     printed = {
-        name: experiment.train.on("official")
-        for name, experiment in read_project(repository / "params.yaml").experiments.items()
-        if experiment.assignment in "CDE" and name != "cifar10_cnn_best"
+        name: resolve(values, f"experiments.{name}", "official").settings
+        for name, block in values["experiments"].items()
+        if block["assignment"] in "CDE" and name != "cifar10_cnn_best"
     }
     assert printed.keys() == EXPERIMENTS.keys() - {"scenes_unet_without_skips"}
     for name, train in printed.items():
         keys, shape, _, _ = EXPERIMENTS[name]
         module, settings = load("model", train.model, name)
         assert settings == module.Settings(**keys), name
-        augmentation, options = load("augmentation", train.augmentation, name)
-        stored = TINY if train.dataset == "tiny_imagenet" else CIFAR
-        assert model_shape(augmentation.build(options).fixed, stored) == shape, name
+        stored = TINY if train.inputs.dataset == "tiny_imagenet" else CIFAR
+        assert model_shape(Preprocessing(train.preprocess), stored) == shape, name
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -319,6 +322,15 @@ def test_gradient_reaches_every_parameter_that_learns(name):
         assert (parameter.grad is not None) == parameter.requires_grad, key
         if parameter.requires_grad and parameter.dim() > 1:
             assert parameter.grad.count_nonzero(), key
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("cnn") or name == "cnn_elu"])
+def test_batch_norm_has_the_constants_of_pytorch(name):
+    layers = layers_of(build(*SMALL[name]), nn.BatchNorm1d, nn.BatchNorm2d)
+    assert layers
+    assert {(layer.eps, layer.momentum, layer.affine, layer.track_running_stats) for layer in layers} == {
+        (1e-5, 0.1, True, True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -497,14 +509,14 @@ def test_smallest_images_of_the_deep_residual_network_are_taken():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [({"name": "vgg", "layers": [4, "pol"]},
-      "model.layers.1: 'pol' will not do: a layer is a number of channels, at most 65,536, or pool or pool4."),
+      "model.layers.1: invalid value 'pol': a layer is a number of channels, at most 65,536, or pool or pool4."),
      ({"name": "vgg", "layers": [0]},
-      "model.layers.0: 0 will not do: a layer is a number of channels, at most 65,536, or pool or pool4."),
+      "model.layers.0: invalid value 0: a layer is a number of channels, at most 65,536, or pool or pool4."),
      ({"name": "vgg", "layers": [True]},
-      "model.layers.0: True will not do: a layer is a number of channels, at most 65,536, or pool or pool4."),
-     ({"name": "vgg", "layers": [4], "width": 0}, "model.width: 0 will not do: input should be greater than 0."),
+      "model.layers.0: invalid value True: a layer is a number of channels, at most 65,536, or pool or pool4."),
+     ({"name": "vgg", "layers": [4], "width": 0}, "model.width: invalid value 0: input should be greater than 0."),
      ({"name": "resnet18", "trainable": ["layer5"]},
-      "model.trainable.0: 'layer5' will not do: input should be 'conv1', 'bn1', 'layer1', 'layer2', 'layer3'"),
+      "model.trainable.0: invalid value 'layer5': input should be 'conv1', 'bn1', 'layer1', 'layer2', 'layer3'"),
      (CIFAR_CNN | {"kernels": 5}, "model.kernels: unknown key; did you mean 'kernel'?")],
 )  # fmt: skip
 def test_wrong_settings_are_named(keys, message):

@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from labbook.core.errors import DataError
-from labbook.core.packed import Packed, Split, carve_validation, read_packed, write_packed
+from labbook.data.packed import Packed, Split, carve_validation, read_packed, write_packed
+from labbook.errors import DataError
 
 MEND = r"Run `dvc repro prepare@toy` to make it again\.$"
 ABOUT = ("name", "source", "classes")
@@ -126,8 +126,8 @@ def test_missing_file_is_named_with_what_makes_it(tmp_path):
         read_packed(tmp_path / "toy.safetensors")
 
 
-def test_missing_composed_file_is_named_with_what_makes_it(tmp_path):
-    with pytest.raises(DataError, match=r"scenes\.safetensors: not found\. Run `dvc repro compose@scenes` to make it again"):
+def test_missing_derived_file_is_named_with_what_makes_it(tmp_path):
+    with pytest.raises(DataError, match=r"scenes\.safetensors: not found\. Run `dvc repro derive@scenes` to make it again"):
         read_packed(tmp_path / "scenes.safetensors")
 
 

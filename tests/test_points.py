@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from toolbox import digest_of
 
-from labbook.core.errors import DataError
-from labbook.core.packed import Packed, Split
-from labbook.datasets import points, rings
+from labbook.data.datasets import points, rings
+from labbook.data.packed import Packed, Split
+from labbook.errors import DataError
 
 SHA256 = {
     "rings": "aed52a20062bf7d83e48b7f3fb414351901811093949468b86a7ea0245c92ad7",

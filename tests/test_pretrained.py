@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from toolbox import as_published
 from torch import nn
 
-from labbook.core.errors import DataError
+from labbook.data.pretrained import resnet18
+from labbook.errors import DataError
 from labbook.models import resnet18 as model_file
-from labbook.pretrained import resnet18
 from labbook.training.start import Start
 
 
@@ -49,7 +49,7 @@ def test_weights_of_another_network_are_refused(published, tmp_path):
     resnet18.fetch(tmp_path / "raw")
     weights = resnet18.read(tmp_path / "raw")
     del weights["layer1.0.conv1.weight"]
-    with pytest.raises(DataError, match=r"holds no layer1\.0\.conv1\.weight, and only a head"):
+    with pytest.raises(DataError, match=r"lacks layer1\.0\.conv1\.weight, and only a trainable head"):
         Start(tmp_path / "x", weights, "official", "").give_to(build(["layer4"]))
 
 

@@ -1,3 +1,5 @@
+"""Scenes for segmentation, which are derived from digits."""
+
 import dataclasses
 import hashlib
 
@@ -6,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labbook.composed import scenes
-from labbook.composed.scenes import CLASSES, FIRST_DRAWN, PLOT, SIZE, compose
-from labbook.core.errors import DataError
-from labbook.core.packed import Packed, Split, read_packed
+from labbook.data.derived import scenes
+from labbook.data.derived.scenes import CLASSES, FIRST_DRAWN, PLOT, SIZE, derive
+from labbook.data.packed import Packed, Split, read_packed
+from labbook.errors import DataError
 
 PREPARED_SHA256 = "91aca5b5b6670a1b17d2c9459a580ceacd7306679ff4fa171ba209e2d53bc414"
 
@@ -41,7 +43,7 @@ def digits(mnist_file):
 
 @pytest.fixture(scope="module")
 def embedded(digits):
-    return compose(digits, validation_fraction=0.1, seed=0)
+    return derive(digits, validation_fraction=0.1, seed=0)
 
 
 def sha256_of(packed: Packed) -> str:
@@ -55,7 +57,10 @@ def sha256_of(packed: Packed) -> str:
 def test_scenes_have_a_class_for_every_pixel(embedded):
     assert (embedded.name, embedded.source, embedded.image_shape) == ("scenes", "embedded", (3, 32, 32))
     assert embedded.classes == CLASSES
-    assert (CLASSES[0], CLASSES[1], CLASSES[10], CLASSES[11], len(CLASSES)) == ("background", "0", "9", "disc", 20)
+    assert CLASSES == (
+        "background", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9",
+        "disc", "ring", "square", "frame", "triangle", "cross", "crescent", "hourglass", "bars",
+    )  # fmt: skip
     for split, count in ((embedded.train, 1500), (embedded.test, 300)):
         assert (split.images.dtype, split.images.shape) == (np.uint8, (count, 3, 32, 32))
         assert (split.labels.dtype, split.labels.shape) == (np.uint8, (count, 32, 32))
@@ -83,12 +88,12 @@ def test_scenes_are_all_different(embedded):
 
 
 def test_scenes_are_the_same_every_time(digits, embedded):
-    assert sha256_of(compose(digits, validation_fraction=0.1, seed=0)) == sha256_of(embedded) == PREPARED_SHA256
+    assert sha256_of(derive(digits, validation_fraction=0.1, seed=0)) == sha256_of(embedded) == PREPARED_SHA256
 
 
 @pytest.mark.parametrize(("source", "train", "test"), [("embedded", 50, 30), ("official", 40, 20)])
 def test_source_of_the_digits_is_that_of_the_scenes(small, source, train, test):
-    packed = compose(toy_digits(source), validation_fraction=0.1, seed=0)
+    packed = derive(toy_digits(source), validation_fraction=0.1, seed=0)
     assert (packed.source, len(packed.train), len(packed.test)) == (source, train, test)
 
 
@@ -97,7 +102,7 @@ def test_official_scenes_are_as_many_as_the_assignment_asks_for():
 
 
 def test_training_scenes_show_training_digits_and_test_scenes_test_digits(small):
-    packed = compose(toy_digits(), validation_fraction=0.1, seed=0)
+    packed = derive(toy_digits(), validation_fraction=0.1, seed=0)
     for split, upright in ((packed.train, True), (packed.test, False)):
         is_digit = (split.labels > 0) & (split.labels < FIRST_DRAWN)
         steps = [(np.diff(is_digit, axis=axis)).sum() for axis in (1, 2)]
@@ -105,7 +110,7 @@ def test_training_scenes_show_training_digits_and_test_scenes_test_digits(small)
 
 
 def test_seed_moves_everything(small):
-    one, two = (compose(toy_digits(), validation_fraction=0.2, seed=seed) for seed in (0, 1))
+    one, two = (derive(toy_digits(), validation_fraction=0.2, seed=seed) for seed in (0, 1))
     for split in ("train", "test"):
         first, second = getattr(one, split), getattr(two, split)
         assert not (first.images == second.images).all(axis=(1, 2, 3)).any()
@@ -116,7 +121,7 @@ def test_seed_moves_everything(small):
 def test_validation_is_that_fraction_of_the_training_scenes(fraction, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "COUNTS", {"embedded": (50, 1)})
-        packed = compose(toy_digits(), fraction, seed)
+        packed = derive(toy_digits(), fraction, seed)
     assert packed.validation.dtype == np.int64
     assert len(packed.validation) == round(50 * fraction)
     assert np.array_equal(packed.validation, np.unique(packed.validation))
@@ -126,12 +131,12 @@ def test_validation_is_that_fraction_of_the_training_scenes(fraction, seed):
 
 def test_fraction_that_leaves_no_scene_is_refused(small):
     with pytest.raises(DataError, match=r"validation_fraction: 0\.001 of 50 scenes leaves none\. Make it larger\.$"):
-        compose(toy_digits(), validation_fraction=0.001, seed=0)
+        derive(toy_digits(), validation_fraction=0.001, seed=0)
 
 
 def test_scenes_of_another_dataset_are_refused(small):
-    with pytest.raises(DataError, match=r"digits of mnist, not of cifar10\. Set composed\.scenes\.made_from to mnist\.$"):
-        compose(dataclasses.replace(toy_digits(), name="cifar10"), validation_fraction=0.1, seed=0)
+    with pytest.raises(DataError, match=r"digits of mnist, not of cifar10\. Set derived\.scenes\.made_from to mnist\.$"):
+        derive(dataclasses.replace(toy_digits(), name="cifar10"), validation_fraction=0.1, seed=0)
 
 
 def test_digit_is_drawn_of_the_class_that_its_pixels_get():
@@ -168,3 +173,11 @@ def test_colour_is_laid_over_as_much_as_a_pixel_is_covered():
     cover = np.array([[[0, 51, 255]]], np.uint8)
     found = scenes._covered(images, cover, np.array([[200, 0, 100]]))
     assert found[0, :, 0].tolist() == [[100, 120, 200], [100, 80, 0], [100, 100, 100]]
+
+
+@pytest.mark.usefixtures("small")
+def test_derive_stage_writes_the_scenes_of_the_prepared_digits(prepared, run_stage, digits):
+    done = run_stage("derive", "scenes", "--made-from", "mnist", "--validation-fraction", "0.2", "--seed", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = read_packed(prepared / "data/processed/scenes.safetensors")
+    assert sha256_of(found) == sha256_of(derive(digits, validation_fraction=0.2, seed=3))

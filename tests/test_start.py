@@ -1,4 +1,4 @@
-"""Weights that a training starts from."""
+"""Initial weights of a training."""
 
 import pytest
 import safetensors.torch
@@ -6,12 +6,12 @@ import torch
 from toolbox import bits, toy_model, toy_settings
 from torch import nn
 
-from labbook.core.errors import DataError
-from labbook.core.settings import Runtime
+from labbook.config.train import Runtime
+from labbook.errors import DataError
 from labbook.training.experiment import train_experiment, write_weights
 from labbook.training.start import Start, read_start
 
-RUNTIME = Runtime(seed=0, device="cpu", threads=2)
+RUNTIME = Runtime(seed=0, device="cpu")
 
 
 def body(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -25,9 +25,12 @@ def saved(folder, weights, source="embedded") -> Start:
     return read_start("net", folder)
 
 
-def test_no_weights_leave_the_random_ones(repository, tiny_packed):
-    start = read_start("none", repository / "data/pretrained")
-    assert start.weights == {}
+def test_no_weights_leave_the_random_ones(workdir, run_stage, tiny_packed):
+    (workdir / "data/pretrained/none.safetensors").unlink()
+    assert run_stage("no_weights").returncode == 0
+    start = read_start("none")
+    assert (start.weights, start.source) == ({}, None)
+    start.check_source("official")
     model = toy_model(tiny_packed)
     before = bits(model.state_dict())
     start.give_to(model)
@@ -48,7 +51,7 @@ def test_frozen_weight_that_the_file_lacks_is_refused(tmp_path, tiny_packed):
     start = saved(tmp_path, body(model))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(DataError, match=r"net\.safetensors: holds no \S+, and only a head that is learnt may be left out"):
+    with pytest.raises(DataError, match=r"net\.safetensors: lacks \S+, and only a trainable head may be left out"):
         start.give_to(model)
 
 
@@ -60,7 +63,7 @@ def test_weights_that_lack_running_statistics_or_a_second_layer_are_refused(tmp_
     first = next(iter(whole)).rpartition(".")[0]
     for left_out in (statistics, first):
         weights = {name: tensor for name, tensor in whole.items() if not name.startswith(left_out)}
-        with pytest.raises(DataError, match=rf"holds no {left_out}\S*, and only a head"):
+        with pytest.raises(DataError, match=rf"lacks {left_out}\S*, and only a trainable head"):
             saved(tmp_path, weights).give_to(model)
 
 
@@ -76,7 +79,7 @@ def test_weights_of_another_source_than_the_dataset_are_refused(tmp_path, tiny_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda weights: weights.update(other=torch.zeros(2)), r"holds other, which the model has not"),
+        (lambda weights: weights.update(other=torch.zeros(2)), r"holds other, which the model does not have"),
         (lambda weights: weights.update({"1.bias": torch.zeros(2)}), r"1\.bias has the shape \(2,\), the model's has \(16,\)"),
     ],
 )
@@ -96,14 +99,14 @@ def test_damaged_file_is_refused_with_what_makes_it_again(tmp_path, content):
         read_start("net", tmp_path)
 
 
-@pytest.mark.parametrize(("name", "mend"), [("net", "dvc repro pretrain@net"), ("none", "git")])
+@pytest.mark.parametrize(("name", "mend"), [("net", "dvc repro pretrain@net"), ("none", "dvc repro no_weights")])
 def test_missing_file_is_refused_with_what_brings_it_back(tmp_path, name, mend):
     with pytest.raises(DataError, match=rf"{name}\.safetensors: not found\. .*{mend}"):
         read_start(name, tmp_path)
 
 
 def test_training_begins_with_the_weights(tmp_path, tiny_packed):
-    settings = toy_settings(optimizer={"name": "sgd", "lr": 1e-9}, epochs=1)
+    settings = toy_settings(optimizer={"name": "SGD", "lr": 1e-9}, epochs=1)
 
     def train(start):
         return train_experiment(

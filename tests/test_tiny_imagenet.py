@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from toolbox import as_published, count_different, digest_of, right_by_mean_colour
 
-from labbook.core.errors import DataError, DownloadError
-from labbook.datasets import tiny_imagenet
-from labbook.datasets.tiny_imagenet import DRAWN_ARCHIVE, DRAWN_CLASSES, FOLDER, write_archive
-from labbook.download import DATA_ROOT
+from labbook.data.datasets import tiny_imagenet
+from labbook.data.datasets.tiny_imagenet import DRAWN_ARCHIVE, DRAWN_CLASSES, FOLDER, write_archive
+from labbook.data.download import DATA_ROOT
+from labbook.errors import DataError, DownloadError
 
 ARCHIVE = "tiny-imagenet-200.zip"
 MEND = r"Remove it and run `dvc repro`\.$"
-PREPARED_SHA256 = "d028df59f8abb322c992e8a56b0429fa88e1547caf36a1198e576243c2336cab"
+PREPARED_SHA256 = "616881ad9142da744fedfe0a2506875b88c26abb6b8d710905d73dda4699696e"
 WNIDS = ("n2", "n0", "n1")
 
 
@@ -111,7 +111,7 @@ def test_threads_give_the_images_in_order(files, prepare, monkeypatch, capsys):
 
 
 def test_missing_archive_is_named_with_what_fetches_it(tmp_path):
-    with pytest.raises(DataError, match=rf"{ARCHIVE}: not found\. Run `dvc repro`, which fetches what `data\.source`"):
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: not found\. Run `dvc repro`, which fetches the data"):
         tiny_imagenet.prepare(tmp_path, "official", 0.1, 0)
 
 
@@ -304,14 +304,14 @@ def embedded(drawn):
 def test_drawn_images_have_the_form_of_tiny_imagenet(embedded):
     assert (embedded.name, embedded.source, embedded.image_shape) == ("tiny_imagenet", "embedded", (3, 64, 64))
     assert embedded.classes == tuple(f"{texture} {shape}" for shape, texture in DRAWN_CLASSES)
-    assert len(set(embedded.classes)) == 20
-    assert np.bincount(embedded.train.labels).tolist() == [100] * 20
-    assert np.bincount(embedded.test.labels).tolist() == [20] * 20
-    assert np.bincount(embedded.train.labels[embedded.validation]).tolist() == [10] * 20
+    assert len(set(embedded.classes)) == 10
+    assert np.bincount(embedded.train.labels).tolist() == [100] * 10
+    assert np.bincount(embedded.test.labels).tolist() == [20] * 10
+    assert np.bincount(embedded.train.labels[embedded.validation]).tolist() == [10] * 10
 
 
 def test_drawn_images_are_all_different(embedded):
-    assert count_different(embedded) == 2400
+    assert count_different(embedded) == 1200
 
 
 def test_drawn_images_are_the_same_every_time(drawn, embedded, tmp_path):
@@ -327,7 +327,7 @@ def test_mean_colour_tells_nothing_of_the_class(embedded):
 
 def test_archive_of_one_source_is_not_prepared_as_the_other(files, prepare, drawn, tmp_path):
     prepare(files)
-    with pytest.raises(DataError, match=rf"{DRAWN_ARCHIVE}: not found\. Run `dvc repro`, which fetches what `data\.source`"):
+    with pytest.raises(DataError, match=rf"{DRAWN_ARCHIVE}: not found\. Run `dvc repro`, which fetches the data"):
         tiny_imagenet.prepare(tmp_path, "embedded", 0.1, 0)
-    with pytest.raises(DataError, match=rf"{ARCHIVE}: not found\. Run `dvc repro`, which fetches what `data\.source`"):
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: not found\. Run `dvc repro`, which fetches the data"):
         tiny_imagenet.prepare(drawn, "official", 0.1, 0)

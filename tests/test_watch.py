@@ -1,16 +1,15 @@
-"""What is watched while a network learns."""
+"""Gradient norms and dead units, which are watched during training."""
 
 import math
 
 import pytest
 import torch
-from toolbox import CPU, splits, toy_model, toy_plan
+from toolbox import CPU, UNIT, splits, toy_model, toy_plan
 from torch import nn
 from torch.nn import functional
 
-from labbook.augmentations.none import Scaled
-from labbook.core.inference import place
 from labbook.training.engine import fit
+from labbook.training.inference import place
 from labbook.training.watch import dead_units, gradient_norms, watch
 
 
@@ -40,15 +39,15 @@ def test_layers_that_learn_nothing_have_no_gradient_norm(tiny_packed):
 
 
 def planted() -> nn.Sequential:
-    """First layer: a unit that is alive for some inputs, one for all, two for none; second layer: one for all, one for none."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 3))
+    """Build two layers: one unit alive for some inputs, two for all, one for none; then one alive for all, four for none."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.ReLU(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
     with torch.no_grad():
         for layer in model[1::2]:
             layer.weight.zero_()
             layer.bias.fill_(-1.0)
         model[1].weight[0] = 1.0
         model[1].bias[0] = -12.5  # of a sum of 36 pixels, somewhere between the smallest and the largest
-        model[1].bias[1] = 0.5
+        model[1].bias[1:3] = 0.5
         model[3].bias[0] = 1e-6
     return model
 
@@ -58,15 +57,15 @@ def test_unit_is_dead_when_it_is_zero_for_every_input(tiny_packed):
     model = planted()
     sums = train.pixels.sum(dim=(1, 2, 3))
     assert sums.min() < 12.5 < sums.max()
-    assert dead_units(model, train) == {"2": 0.5, "4": 0.5}
+    assert dead_units(model, train) == pytest.approx({"2": 0.25, "4": 0.8})
 
 
 def test_one_input_of_many_batches_keeps_a_unit_alive(tiny_packed, monkeypatch):
     """Each batch is looked at alone, and a unit that is alive in any of them is alive."""
-    monkeypatch.setattr("labbook.core.inference.BATCH", 1)
+    monkeypatch.setattr("labbook.training.inference.BATCH", 1)
     train, _, _ = splits(tiny_packed)
     assert len(list(train.batches())) > 1
-    assert dead_units(planted(), train) == {"2": 0.5, "4": 0.5}
+    assert dead_units(planted(), train) == pytest.approx({"2": 0.25, "4": 0.8})
 
 
 def test_channel_of_a_convolution_is_a_unit(tiny_packed):
@@ -74,8 +73,8 @@ def test_channel_of_a_convolution_is_a_unit(tiny_packed):
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
     with torch.no_grad():
         model[0].weight.zero_()
-        model[0].bias.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0]))
-    assert dead_units(model, train) == {"1": 0.5}
+        model[0].bias.copy_(torch.tensor([1.0, -1.0, 0.0, -2.0]))
+    assert dead_units(model, train) == {"1": 0.75}
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -87,7 +86,7 @@ def test_model_is_left_as_it_was(tiny_packed, training):
 
 
 def test_model_is_left_as_it_was_after_an_error(tiny_packed):
-    wrong = place(tiny_packed.train, lambda images: Scaled().fixed(images)[:, :, :5], CPU)
+    wrong = place(tiny_packed.train, lambda images: UNIT(images)[:, :, :5], CPU)
     model = toy_model(tiny_packed)
     with pytest.raises(RuntimeError):
         dead_units(model, wrong)
@@ -104,7 +103,7 @@ def test_figures_have_six_significant_digits_and_only_those_that_are_asked_for(t
     assert figures == {name: float(f"{norm:.6g}") for name, norm in gradient_norms(model).items()}
 
 
-def test_watching_gives_one_entry_a_row_and_changes_no_weight(tiny_packed):
+def test_watching_gives_one_entry_per_row_and_changes_no_weight(tiny_packed):
     train, _, _ = splits(tiny_packed)
     plans = (toy_plan(validate_every=2, watch=watched) for watched in (("gradient_norms", "dead_units"), ()))
     watched, unwatched = (fit(toy_model(tiny_packed), train, None, None, plan) for plan in plans)

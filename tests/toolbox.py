@@ -13,36 +13,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labbook.augmentations import none
-from labbook.backends.pytorch import step as pytorch
-from labbook.core.inference import Inputs, place
-from labbook.core.packed import Packed
-from labbook.core.settings import TrainSettings
-from labbook.download import Remote
-from labbook.losses import cross_entropy
+from labbook.config.images import Preprocess
+from labbook.config.parts import Part
+from labbook.config.train import TrainSettings
+from labbook.data.download import Remote
+from labbook.data.packed import Packed
 from labbook.models import cnn, mlp
-from labbook.optimizers import adam, sgd
-from labbook.schedules import constant
-from labbook.stopping import never
+from labbook.training import torch_step
+from labbook.training.components import build_loss, build_optimizer, build_schedule
 from labbook.training.engine import Plan
+from labbook.training.inference import Inputs, place
+from labbook.training.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
-PLAIN = {"loss": "cross_entropy", "schedule": "constant", "augmentation": "none", "stopping": "never"}
 OPTIMIZERS = {
-    "sgd": {"lr": 0.1},
-    "momentum": {"lr": 0.05, "momentum": 0.9},
-    "adam": {"lr": 0.01, "weight_decay": 0.001},
+    "sgd": {"name": "SGD", "lr": 0.1},
+    "momentum": {"name": "SGD", "lr": 0.05, "momentum": 0.9},
+    "adam": {"name": "Adam", "lr": 0.01, "weight_decay": 0.001},
 }
+UNIT = Preprocessing(Preprocess())  # bytes to [0, 1]
 
 
-class Noise:
-    """A random augmentation: every pixel of a batch moves a little."""
-
-    def fixed(self, images: Tensor) -> Tensor:
-        return images.to(torch.float32) / 255
-
-    def random(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return images + 0.1 * torch.randn(images.shape, generator=generator)
+def add_noise(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Augment: move every pixel of a batch a little."""
+    return images + 0.1 * torch.randn(images.shape, generator=generator)
 
 
 def toy_model(packed: Packed, kind: str = "mlp", seed: int = 0, **keys: Any) -> nn.Module:
@@ -56,54 +50,48 @@ def toy_model(packed: Packed, kind: str = "mlp", seed: int = 0, **keys: Any) -> 
     return model.to(memory_format=torch.channels_last)
 
 
-def build_optimizer(name: str, parameters: Any, **keys: Any) -> torch.optim.Optimizer:
-    values = OPTIMIZERS[name] | keys
-    if name == "adam":
-        return adam.build(adam.Settings(name="adam", **values), parameters)
-    return sgd.build(sgd.Settings(name="sgd", **values), parameters)
+def toy_optimizer(name: str, parameters: Any, **keys: Any) -> torch.optim.Optimizer:
+    return build_optimizer(Part(**(OPTIMIZERS[name] | keys)), parameters, "optimizer")
 
 
-def toy_plan(optimizer: str = "sgd", lr: float | None = None, **changes: Any) -> Plan:
-    """Plan three epochs of SGD without any frills, but for `changes`."""
+def toy_plan(optimizer: str = "sgd", lr: float | None = None, schedule: dict[str, Any] | None = None, **changes: Any) -> Plan:
+    """Plan three epochs of SGD without any frills, except for `changes`."""
     values = {} if lr is None else {"lr": lr}
+    part = Part(**schedule) if schedule else None
     plan: dict[str, Any] = {
-        "backend": pytorch.build,
-        "loss": cross_entropy.build(cross_entropy.Settings(name="cross_entropy")),
-        "optimizer": lambda parameters: build_optimizer(optimizer, parameters, **values),
-        "schedule": constant.build(constant.Settings(name="constant")),
-        "augmentation": none.build(none.Settings(name="none")),
-        "stopping": never.build(never.Settings(name="never")),
+        "backend": torch_step.build,
+        "loss": build_loss(Part(name="CrossEntropyLoss"), "loss"),
+        "optimizer": lambda parameters: toy_optimizer(optimizer, parameters, **values),
+        "schedule": lambda optimizer, steps, epochs: build_schedule(part, optimizer, steps, epochs, "schedule"),
+        "augment": None,
+        "stop": lambda losses: False,
         "batch_size": 16,
         "drop_last": False,
         "epochs": 3,
         "validate_every": None,
-        "keep": "last",
+        "select": "last",
         "seed": 0,
     }
     return Plan(**(plan | changes))
 
 
 def toy_settings(**changes: Any) -> TrainSettings:
-    """Give the settings of an experiment as `params.yaml` would: three epochs of SGD on a small network."""
-    plain = {family: {"name": name} for family, name in PLAIN.items()}
-    parts = plain | {"model": {"name": "mlp", "hidden": [16]}, "optimizer": {"name": "sgd", "lr": 0.1}}
-    rest = {
-        "dataset": "toy",
-        "pretrained": "none",
-        "backend": "pytorch",
+    """Return the settings of an experiment as `params.yaml` would: three epochs of SGD on a small network."""
+    settings = {
+        "inputs": {"dataset": "toy", "pretrained": "none"},
         "validation": True,
+        "model": {"name": "mlp", "hidden": [16]},
+        "optimizer": {"name": "SGD", "lr": 0.1},
         "batch_size": 16,
         "epochs": 3,
-        "keep": "last",
     }
-    return TrainSettings.model_validate(parts | rest | changes)
+    return TrainSettings.model_validate(settings | changes)
 
 
 def splits(packed: Packed) -> tuple[Inputs, Inputs, Inputs]:
-    """Place what is left to train on, the validation split and the test set."""
-    convert = none.Scaled().fixed
+    """Place the training split, the validation split and the test set."""
     train, validation = packed.held_out()
-    return place(train, convert, CPU), place(validation, convert, CPU), place(packed.test, convert, CPU)
+    return place(train, UNIT, CPU), place(validation, UNIT, CPU), place(packed.test, UNIT, CPU)
 
 
 def never_asked(images: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.core.errors import ParamsError
-from labbook.core.parts import PartSettings
+from labbook.config.parts import PartSettings
+from labbook.errors import ParamsError
 from labbook.models import conv_norm_relu, scaled
 
 __all__ = ["Block", "Settings", "build"]
@@ -75,6 +75,6 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
 
 
 def _side(pixels: int, widths: int) -> int:
-    """Work out how many rows or columns the last max pool leaves of an image's."""
+    """Return the number of rows or columns after the last max pool, given that of the image."""
     pixels += 2  # the first convolution is 5×5 with padding 3
     return ((pixels >> widths) - 2) // 2

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from labbook.core.parts import PartSettings
+from labbook.config.parts import PartSettings
 
 __all__ = ["Settings", "build"]
 

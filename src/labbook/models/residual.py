@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.core.errors import ParamsError
-from labbook.core.parts import PartSettings
+from labbook.config.parts import PartSettings
+from labbook.errors import ParamsError
 
 __all__ = ["Block", "Settings", "build"]
 

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.core.parts import PartSettings
+from labbook.config.parts import PartSettings
 
 __all__ = ["Block", "ResNet18", "Settings", "build"]
 

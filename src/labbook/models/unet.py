@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.core.errors import ParamsError
-from labbook.core.parts import PartSettings
+from labbook.config.parts import PartSettings
+from labbook.errors import ParamsError
 from labbook.models import conv_norm_relu, scaled
 
 __all__ = ["Settings", "UNet", "build"]

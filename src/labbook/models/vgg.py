@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from torch import nn
 
-from labbook.core.errors import ParamsError
-from labbook.core.parts import PartSettings
+from labbook.config.parts import PartSettings
+from labbook.errors import ParamsError
 from labbook.models import conv_norm_relu, scaled
 
 __all__ = ["Settings", "build"]
@@ -60,7 +60,7 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
 
 
 def _pool_to(side: int, rows: int, columns: int) -> nn.MaxPool2d:
-    """Give the max pool from maps (rows, columns) to (side, side), as `AdaptiveMaxPool2d` but deterministic on CUDA too."""
+    """Return the max pool from maps (rows, columns) to (side, side): `AdaptiveMaxPool2d`, but deterministic on CUDA."""
     if rows % side or columns % side:
         raise ParamsError(f"model.adaptive: maps of {rows}×{columns} do not divide evenly into {side}×{side}.")
     return nn.MaxPool2d((rows // side, columns // side))

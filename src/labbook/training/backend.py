@@ -1,4 +1,4 @@
-"""What a backend offers: the function that takes one step of training (`labbook.backends`)."""
+"""The interface of a backend, which takes the steps of training: `labbook.training.torch_step` and `labbook.numpy_nn.step`."""
 
 from collections.abc import Callable
 
@@ -7,5 +7,5 @@ from torch import Tensor, nn, optim
 __all__ = ["Backend", "Loss", "Step"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # images and labels → loss and logits; the model has learnt
-Backend = Callable[[nn.Module, Loss, optim.Optimizer, str], Step]  # the last is the precision
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # images and labels → loss and logits; updates the model
+Backend = Callable[[nn.Module, Loss, optim.Optimizer, str], Step]  # model, loss, optimizer, precision

@@ -1,10 +1,11 @@
-"""Checkpoints: a training that was killed goes on where it was, and ends with the bytes of one that never was.
+"""Checkpoints: a training that was killed resumes from its last checkpoint and ends with the same bytes as an undisturbed one.
 
-A checkpoint lies outside DVC's outputs, which DVC deletes before a run, in a file named by a fingerprint of all that
-the result depends on. It is written aside and renamed, and carries a checksum of itself.
+A checkpoint lies outside DVC's outputs, which DVC deletes before a run, in a file named by a fingerprint of everything that
+the result depends on. It is written beside its place, renamed into it, and carries a checksum of its content.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import pickle
@@ -17,12 +18,14 @@ from typing import Any
 import filelock
 import torch
 
-from labbook.core.errors import TrainingError
-from labbook.core.files import explain, write_bytes
+from labbook.errors import TrainingError
+from labbook.fingerprint.meaning import hash_tree, parse
+from labbook.fingerprint.sources import NOT_COUNTED
+from labbook.io import explain, write_bytes
 
-__all__ = ["CHECKPOINTS", "Checkpoint", "code_digest", "discard", "fingerprint", "hold"]
+__all__ = ["CHECKPOINTS", "Checkpoint", "code_digest", "discard", "fingerprint", "locked_checkpoint"]
 
-CHECKPOINTS = Path(".checkpoints")  # a folder an experiment
+CHECKPOINTS = Path(".checkpoints")  # one folder per experiment, and one per seed in it
 DIGEST_LENGTH = 32
 
 
@@ -30,7 +33,7 @@ class Checkpoint:
     """The state of one training on disk.
 
     Args:
-        path: its file; the folder is this training's own.
+        path: the file, in a folder that no other training uses.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,14 +47,14 @@ class Checkpoint:
         write_bytes(self.path, hashlib.sha256(payload).digest() + payload)
 
     def load(self) -> dict[str, Any] | None:
-        """Read the state; `None` when there is none. A damaged file is removed, with a word about it."""
+        """Read the state, or return `None` if there is none. A damaged file is reported and removed."""
         if not self.path.is_file():
             return None
         try:
             data = self.path.read_bytes()
             digest, payload = data[:DIGEST_LENGTH], data[DIGEST_LENGTH:]
             if hashlib.sha256(payload).digest() != digest:
-                raise ValueError("its checksum does not fit its content")
+                raise ValueError("its checksum does not match its content")
             state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
             return state
         except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -65,12 +68,12 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, mark: str) -> Iterator[Checkpoint]:
-    """Hold one training's folder for this process; checkpoints of other fingerprints are removed from it.
+def locked_checkpoint(folder: Path, digest: str) -> Iterator[Checkpoint]:
+    """Lock the folder of one training for this process, remove checkpoints of other fingerprints from it, and yield its own.
 
     Args:
-        folder: of the experiment's checkpoints.
-        mark: the fingerprint.
+        folder: of the training's checkpoints.
+        digest: the training's fingerprint.
 
     Raises:
         TrainingError: another process trains the same experiment.
@@ -80,34 +83,40 @@ def hold(folder: Path, mark: str) -> Iterator[Checkpoint]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as error:
-        raise TrainingError(f"{folder}: another process trains this experiment now. Wait for it, or stop it.") from error
+        raise TrainingError(
+            f"{folder}: another process is training this experiment. Wait for it to end, or stop it."
+        ) from error
     except OSError as error:
         raise TrainingError(explain(error, folder)) from error
     try:
         for other in folder.iterdir():
-            if other.name not in ("lock", f"{mark}.pt") and other.is_file():
+            if other.name not in ("lock", f"{digest}.pt") and other.is_file():
                 other.unlink()
-        yield Checkpoint(folder / f"{mark}.pt")
+        yield Checkpoint(folder / f"{digest}.pt")
     finally:
         lock.release()
 
 
 def discard(folder: Path) -> None:
-    """Remove a training's folder, when its outputs are written and nothing has to be gone on with."""
+    """Remove the checkpoints of an experiment, once its outputs are written."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def fingerprint(*parts: object) -> str:
-    """Hash all that a result depends on, by its printed form."""
+    """Hash everything that a result depends on, by its printed form."""
     return hashlib.sha256("\n".join(repr(part) for part in parts).encode()).hexdigest()[:16]
 
 
 def code_digest() -> str:
-    """Hash the source of every module of this package that is loaded."""
-    sha256 = hashlib.sha256()
-    for name in sorted(sys.modules):
-        file = getattr(sys.modules[name], "__file__", None)
-        if name.split(".")[0] == "labbook" and file:
-            sha256.update(name.encode())
-            sha256.update(Path(file).read_bytes())
-    return sha256.hexdigest()
+    """Hash what the loaded modules of this package do; comments, docstrings and formatting do not matter."""
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if _is_counted(name)}
+    return fingerprint(*((name, _meaning(file)) for name, file in sorted(files.items()) if file))
+
+
+def _is_counted(module: str) -> bool:
+    return f"{module}.".startswith("labbook.") and not f"{module}.".startswith(tuple(f"{name}." for name in NOT_COUNTED))
+
+
+@functools.cache  # what has been imported does not change any more
+def _meaning(file: str) -> str:
+    return hash_tree(parse(Path(file).read_bytes(), file))

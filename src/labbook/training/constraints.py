@@ -1,33 +1,33 @@
-"""What an assignment allows a model to be, checked on the built model before it is trained."""
+"""The constraints of an assignment on a model, checked on the built model before it is trained."""
 
 from collections.abc import Iterator
 
 from torch import nn
 
-from labbook.core.errors import ConstraintError
-from labbook.core.settings import Constraint
+from labbook.config.train import Constraint
+from labbook.errors import ConstraintError
 
 __all__ = ["check", "count_parameters"]
 
 
 def check(model: nn.Module, constraint: Constraint, weight_decay: float, key: str) -> None:
-    """Refuse a model that breaks its constraint.
+    """Check that a model satisfies its constraint.
 
     Args:
         model: as built.
         constraint: of the experiment.
-        weight_decay: of its optimiser.
-        key: where the constraint stands in `params.yaml`, for messages.
+        weight_decay: of the optimiser.
+        key: of the constraint in `params.yaml`, for messages.
 
     Raises:
-        ConstraintError: names the constraint and the actual figure.
+        ConstraintError: it does not; names the constraint and the actual value.
     """
     for name, asked, found in _broken(model, constraint, weight_decay):
-        raise ConstraintError(f"{key}.{name}: {asked} is asked for, the model has {found}. Change the model or the constraint.")
+        raise ConstraintError(f"{key}.{name}: requires {asked}, the model has {found}. Change the model or the constraint.")
 
 
 def _broken(model: nn.Module, constraint: Constraint, weight_decay: float) -> Iterator[tuple[str, object, object]]:
-    """Give each key that is broken, what it asks for and what there is."""
+    """Yield each key that is broken, what it requires and what the model has."""
     parameters = count_parameters(model)
     if constraint.parameters is not None and parameters != constraint.parameters:
         yield "parameters", constraint.parameters, parameters
@@ -56,5 +56,5 @@ def _broken_layers(model: nn.Module, constraint: Constraint) -> Iterator[tuple[s
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count what is learnt."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

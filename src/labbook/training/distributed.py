@@ -1,12 +1,12 @@
 """Several processes that train one model: torchrun starts them, DistributedDataParallel sums their gradients.
 
-Every process draws the same order and the same augmentation as one alone would, and takes its own rows of each batch.
-Together they take the step that one process takes with the whole batch: the same gradient but for the order of sums.
-Two things differ. Dropout is drawn by each process for its own rows. Batch norm takes the statistics of the whole batch on
-GPUs alone, as PyTorch's `SyncBatchNorm` has no other kernels; on the CPU those of each process's own rows, and the running
-statistics are the mean over the processes.
+Every process draws the same order and the same augmentation as a single process would, and uses its own rows of each batch.
+Together they take the step that a single process takes with the whole batch: gradients differ only by the order of sums.
+Two things are different. Each process draws dropout for its own rows. Batch norm uses the statistics of the whole batch only
+on GPUs, because PyTorch's `SyncBatchNorm` has no other kernels; on the CPU it uses those of each process's rows, and the
+running statistics are the mean over the processes.
 
-https://docs.pytorch.org/docs/stable/elastic/run.html says what torchrun puts into the environment.
+https://docs.pytorch.org/docs/stable/elastic/run.html documents the environment variables that torchrun sets.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ import torch
 from torch import Tensor, distributed, nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from labbook.core.errors import DeviceError, LabbookError, TrainingError
-from labbook.core.inference import Inputs
-from labbook.core.runtime import choose_device
+from labbook.errors import DeviceError, LabbookError, TrainingError
 from labbook.training.backend import Backend, Loss, Step
+from labbook.training.inference import Inputs
+from labbook.training.runtime import choose_device
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["ALONE", "Processes", "joined", "launch", "started"]
 
 PATIENCE = timedelta(minutes=10)  # with a process that is stuck, or on a machine that is gone
-WAITED = ("Timed out waiting", "Application timeout", "wait timeout")  # words of Gloo, twice, and of the store
+WAITED = ("Timed out waiting", "Application timeout", "wait timeout")  # in messages of Gloo, Gloo again, and the store
 STUCK = "a process has not answered for"
 AGAIN = "Run the same command again to go on from the last checkpoint."
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
@@ -51,21 +51,21 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 @dataclass(frozen=True)
 class Processes:
-    """This process and the others that train the same model. One alone shares nothing, and pays nothing.
+    """The processes that train one model together. A single process shares nothing and has no overhead.
 
     Attributes:
-        rank: which of them this is; the first, 0, writes checkpoints, progress and outputs.
-        count: of all, on all machines.
+        rank: number of this process; the first, 0, writes checkpoints, progress and outputs.
+        count: of the processes on all machines.
     """
 
     rank: int = 0
     count: int = 1
 
     def device(self, wanted: str) -> str:
-        """Name the device of this process: on GPUs one of its own, which becomes the current one.
+        """Return the device of this process; each has a GPU of its own, which becomes the current one.
 
         Raises:
-            DeviceError: there is no GPU for each process, or the device is not one for several.
+            DeviceError: there are fewer GPUs than processes, or the device cannot be used by several.
         """
         if self.count == 1:
             return wanted
@@ -77,31 +77,33 @@ class Processes:
         here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
         if gpus < here:
             raise DeviceError(
-                f"device: {wanted} gives each process a GPU of its own, and this machine has {gpus} for {here} processes. "
-                "Set train.processes to as many as there are, or `device: cpu`."
+                f"device: {wanted} needs one GPU per process, and this machine has {gpus} for {here} processes. "
+                f"Set world_size of the experiment to {gpus} at most, or `device: cpu`."
             )
         own = int(os.environ["LOCAL_RANK"])
         torch.cuda.set_device(own)
         return f"cuda:{own}"
 
     def own(self, rows: Tensor) -> Tensor:
-        """Give this process's part of rows (N, ...): parts follow each other and differ by one row at most."""
+        """Return this process's part of rows (N, ...): parts are contiguous and differ in size by one row at most."""
         return rows if self.count == 1 else rows.tensor_split(self.count)[self.rank]
 
     def part(self, inputs: Inputs) -> Inputs:
-        """Give this process's part of a split that all measure together.
+        """Return this process's part of a split that all measure together.
 
         Raises:
             TrainingError: it has fewer samples than there are processes.
         """
         if len(inputs) < self.count:
-            raise TrainingError(f"train.processes: {self.count} are more than the {len(inputs)} samples of a split.")
+            raise TrainingError(
+                f"world_size: {self.count} processes are more than the {len(inputs)} samples of a split. Set it to fewer."
+            )
         return dataclasses.replace(inputs, pixels=self.own(inputs.pixels), labels=self.own(inputs.labels))
 
     def share(self, backend: Backend) -> Backend:
-        """Let a backend's step, given the whole batch, compute this process's part and learn from all parts.
+        """Return a backend whose step computes this process's part of a whole batch and learns from all parts.
 
-        It gives loss and logits of its own part.
+        The step returns loss and logits of this part.
         """
         if self.count == 1:
             return backend
@@ -140,7 +142,7 @@ class Processes:
         return sums.tolist()
 
     def average_statistics(self, model: nn.Module) -> None:
-        """Let every process have the same running statistics, the mean of all."""
+        """Replace running statistics by their mean over the processes."""
         if self.count == 1:
             return
         for module in model.modules():
@@ -150,29 +152,30 @@ class Processes:
                     buffer.div_(self.count)
 
     def seed(self, seed: int, step: int) -> None:
-        """Let each process draw its own dropout from this step on, the same after a resume: nobody saves its state."""
+        """Seed this process's dropout from `step` on: checkpoints hold no generator state of the other processes."""
         if self.count > 1:
-            torch.manual_seed(int(np.random.SeedSequence((seed, self.rank, step)).generate_state(1)[0]))
+            # A spawn key: no stream of the plain seed, such as the order of an epoch, is the same.
+            torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(self.rank, step)).generate_state(1)[0]))
 
     def from_first(self, value: Any) -> Any:
-        """Give what the first process has."""
+        """Return the first process's value."""
         if self.count == 1:
             return value
         values = [value]
         distributed.broadcast_object_list(values, src=0)
         return values[0]
 
-    def agree(self, mark: str) -> None:
+    def agree(self, digest: str) -> None:
         """Check that all processes have the same fingerprint of what the result depends on.
 
         Raises:
-            TrainingError: names those that have another one.
+            TrainingError: some have another one.
         """
         if self.count == 1:
             return
-        marks = [""] * self.count
-        distributed.all_gather_object(marks, mark)
-        others = [rank for rank, other in enumerate(marks) if other != marks[0]]
+        digests = [""] * self.count
+        distributed.all_gather_object(digests, digest)
+        others = [rank for rank, other in enumerate(digests) if other != digests[0]]
         if others:
             raise TrainingError(
                 f"processes {others} have other settings, data, code or torch than process 0. "
@@ -184,7 +187,7 @@ ALONE = Processes()
 
 
 def started() -> bool:
-    """Tell whether torchrun, or what sets the same environment, has started this process."""
+    """Return whether torchrun, or another launcher that sets the same environment, has started this process."""
     return "RANK" in os.environ
 
 
@@ -192,7 +195,7 @@ def started() -> bool:
 def joined() -> Iterator[Processes]:
     """Join the other processes that torchrun has started, if there are any.
 
-    An error is left to torchrun, or to `launch`, to tell: once, and not by every process that it concerns.
+    An error is reported to torchrun, or to `launch`, which prints it once for all processes.
     """
     count = int(os.environ.get("WORLD_SIZE", "1")) if started() else 1
     if count == 1:
@@ -206,14 +209,14 @@ def joined() -> Iterator[Processes]:
     except Exception as error:
         if not os.environ.get(ERROR_FILE):
             raise
-        told = json.dumps({"message": _message(error), "timestamp": int(time.time())})
-        Path(os.environ[ERROR_FILE]).write_text(told, encoding="utf-8")
+        report = json.dumps({"message": _message(error), "timestamp": int(time.time())})
+        Path(os.environ[ERROR_FILE]).write_text(report, encoding="utf-8")
         sys.stdout.flush()
-        os._exit(1)  # the end of Python might wait for the others, who wait for this one
+        os._exit(1)  # Python's own shutdown might wait for the others, which wait for this process
 
 
 def launch(count: int) -> None:
-    """Run this script again in so many processes on this machine, as `torchrun --standalone` does, and wait for them.
+    """Run this script in `count` processes on this machine, as `torchrun --standalone` does, and wait for them.
 
     Raises:
         TrainingError: one of them failed or was killed; the others are stopped.
@@ -222,7 +225,7 @@ def launch(count: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.disable()  # torchrun's own words on a failure: it is told below
+    logging.disable()  # torchrun's own messages about a failure, which is reported below
     with tempfile.TemporaryDirectory() as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -244,11 +247,11 @@ def launch(count: int) -> None:
 
 
 class _Forward(nn.Module):
-    """A model; without images, a sum that has a gradient for every parameter.
+    """A model, or, without images, a sum that has a gradient for every parameter.
 
-    DDP puts gradients together in the order in which the first step gave them, and sums them from the second step on so. What
-    is summed together decides the last bits where there are more than two processes. With a first step of this sum it is
-    the same after a resume.
+    DDP groups gradients in the order in which the first step computes them, and sums them in these groups from the second step
+    on. With more than two processes the groups decide the last bits. A first step of this sum makes them the same after a
+    resume.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -271,10 +274,10 @@ def _message(error: Exception) -> str:
 
 
 def _cause(failures: "dict[int, ProcessFailure]", count: int) -> str:
-    """Say what ended the training, given what torchrun knows of each process that failed, the first one first.
+    """Describe what ended the training, given what torchrun knows of each process that failed.
 
-    Where one is gone, others fail for want of it, and torchrun ends the rest by SIGTERM, and by SIGKILL the one that is
-    stuck: neither is the cause.
+    When one process is gone, others fail because they cannot reach it, and torchrun ends the rest by SIGTERM, or by SIGKILL
+    if they are stuck: neither is the cause.
     """
 
     def doubt(rank: int) -> int:
@@ -283,17 +286,17 @@ def _cause(failures: "dict[int, ProcessFailure]", count: int) -> str:
             return 0
         if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
             return 1
-        return 2 if _has_told(failure) and not failure.message.startswith("Traceback") else 3
+        return 2 if _has_reported(failure) and not failure.message.startswith("Traceback") else 3
 
     rank = min(failures, key=doubt)
     failure = failures[rank]
     if doubt(rank) in (0, 2):
         return failure.message
-    if _has_told(failure):
+    if _has_reported(failure):
         return f"process {rank} of {count} failed, and the others were stopped.\n{failure.message}"
     how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
     return f"process {rank} of {count} ended by {how}, and the others were stopped. {AGAIN}"
 
 
-def _has_told(failure: "ProcessFailure") -> bool:
+def _has_reported(failure: "ProcessFailure") -> bool:
     return Path(failure.error_file).is_file()

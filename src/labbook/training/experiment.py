@@ -1,51 +1,103 @@
-"""From the settings of an experiment and a prepared dataset to trained weights."""
+"""Train an experiment: from its settings and a prepared dataset to the weights of every seed."""
 
 import contextlib
 import importlib
+import math
 import os
 import platform
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from labbook.core.errors import ParamsError, TrainingError
-from labbook.core.files import write_bytes
-from labbook.core.inference import model_shape, place
-from labbook.core.packed import Packed
-from labbook.core.parts import load
-from labbook.core.runtime import check_bf16, configure
-from labbook.core.settings import PARTS, Runtime, TrainSettings
-from labbook.training.checkpoint import CHECKPOINTS, code_digest, fingerprint, hold
+from labbook.config.parts import load
+from labbook.config.train import BACKENDS, Runtime, TrainSettings
+from labbook.data.packed import Packed
+from labbook.errors import ParamsError, TrainingError
+from labbook.io import write_bytes
+from labbook.training.augment import Augmentation
+from labbook.training.checkpoint import CHECKPOINTS, code_digest, fingerprint, locked_checkpoint
+from labbook.training.components import build_loss, build_optimizer, build_schedule, weight_decay_of
 from labbook.training.constraints import check, count_parameters
 from labbook.training.distributed import ALONE, Processes
+from labbook.training.early_stopping import should_stop
 from labbook.training.engine import Plan, fit
-from labbook.training.history import Row, rounded
+from labbook.training.history import DIGITS, Row, rounded
+from labbook.training.inference import Inputs, measure, model_shape, place
+from labbook.training.parallel import run_at_once
+from labbook.training.preprocessing import Preprocessing
 from labbook.training.progress import ignore, show_progress
+from labbook.training.runtime import check_bf16, configure
 from labbook.training.start import Start
 
-__all__ = ["Outcome", "train_experiment", "write_weights"]
+__all__ = ["Outcome", "seeds_of", "summarize", "train_experiment", "train_seeds", "write_weights"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the train stage writes.
+    """The training of one seed.
 
     Attributes:
-        weights: the state that the experiment keeps, on the CPU.
+        weights: the selected state, on the CPU.
         rows: the history.
-        summary: what evaluation needs to build the model again, and what the report says of the run; reproducible.
+        parameters: number of trainable parameters.
+        device: type of the device.
+        summary: of the training, for evaluation and report; reproducible.
         timing: seconds, date and machine; never the same twice.
+        test: loss and accuracy of the weights on the test set, if they were asked for.
     """
 
     weights: dict[str, Tensor]
     rows: list[Row]
+    parameters: int
+    device: str
     summary: dict[str, Any]
     timing: dict[str, Any]
+    test: dict[str, float] | None = None
+
+
+def seeds_of(settings: TrainSettings, runtime: Runtime) -> list[int]:
+    """Return the seeds of an experiment, from that of the project on."""
+    return [(runtime.seed + index) % 2**32 for index in range(settings.seeds)]
+
+
+def train_seeds(
+    name: str,
+    settings: TrainSettings,
+    runtime: Runtime,
+    packed: Packed,
+    *,
+    key: str,
+    start: Start | None = None,
+    checkpoint_seconds: float = 5.0,
+    processes: Processes = ALONE,
+) -> list[Outcome]:
+    """Train an experiment once for each of its seeds, several at once where cores are free.
+
+    The arguments are those of `train_experiment`; checkpoints of each seed lie in a folder of its own.
+
+    Raises:
+        LabbookError: as `train_experiment`.
+    """
+
+    def train(seed: int) -> tuple[Outcome, bytes]:
+        outcome = train_experiment(
+            f"{name}/{seed}", settings, runtime.model_copy(update={"seed": seed}), packed,
+            key=key, start=start, checkpoint_seconds=checkpoint_seconds, processes=processes,
+        )  # fmt: skip
+        # As bytes: tensors would go from process to process by shared memory, which ends with the process that made it.
+        return replace(outcome, weights={}), safetensors.torch.save(outcome.weights)
+
+    seeds = seeds_of(settings, runtime)
+    trained = [train(seed) for seed in seeds] if processes.count > 1 else run_at_once(train, seeds)
+    return [replace(outcome, weights=safetensors.torch.load(weights)) for outcome, weights in trained]
 
 
 def train_experiment(
@@ -59,128 +111,163 @@ def train_experiment(
     checkpoints: Path = CHECKPOINTS,
     checkpoint_seconds: float = 5.0,
     processes: Processes = ALONE,
+    measure_test: bool = False,
 ) -> Outcome:
-    """Train one experiment, or go on with it where it was interrupted.
+    """Train from one seed, or resume where an earlier process was interrupted.
 
-    The checkpoint stays until `labbook.training.checkpoint.discard`, which the caller calls when the outputs are written.
+    The checkpoint stays until `labbook.training.checkpoint.discard`, which the caller calls once the outputs are written.
 
     Args:
-        name: of the experiment, for progress and its checkpoints' folder.
-        settings: its training block.
-        runtime: seed, device, threads.
-        packed: its dataset.
-        key: where the block stands in `params.yaml`, for messages.
-        start: weights to start from; drawn at random where it holds none.
-        checkpoints: where checkpoints of all experiments lie.
-        checkpoint_seconds: at least so long between two of them.
-        processes: that train it together; the outcome is the same in all of them, but for seconds.
+        name: of the checkpoint folder and in the progress display.
+        settings: of the experiment, resolved for the data source of `packed`.
+        runtime: seed and device.
+        packed: the dataset.
+        key: of the training block in `params.yaml`, for messages.
+        start: pretrained weights; all weights are drawn at random where it holds none.
+        checkpoints: the folder of all checkpoints.
+        checkpoint_seconds: minimum seconds between two checkpoints.
+        processes: the processes that train together; the outcome is the same in all of them, except for the timing.
+        measure_test: whether to measure the selected weights on the test set.
 
     Raises:
-        LabbookError: a part or the device is not there, the constraint is broken, training cannot go on.
+        LabbookError: a part or the device is missing, the constraint is broken, or training cannot go on.
     """
-    settings, seed = settings.on(packed.source), settings.seed_of(runtime.seed)
-    if settings.processes != processes.count:
-        raise TrainingError(
-            f"{key}.processes: {settings.processes} asked for, {processes.count} running. `python stages/train.py` starts "
-            "as many on one machine; with torchrun, --nnodes times --nproc-per-node is as many."
-        )
-    device = configure("cpu" if settings.backend == "scratch" else processes.device(runtime.device), runtime.threads, seed)
+    _check_world_size(settings, processes, key)
+    seed = runtime.seed
+    wanted = "cpu" if settings.backend == "numpy" else processes.device(runtime.device)
+    device = configure(wanted, settings.threads, seed)
     if settings.precision == "bf16":
         check_bf16(device, f"{key}.precision")
-    parts = {family: load(family, getattr(settings, family), f"{key}.{family}") for family in PARTS}
-    made = {
-        family: module.build(options) for family, (module, options) in parts.items() if family not in ("model", "optimizer")
+    convert = Preprocessing(settings.preprocess)
+    model = _build_model(settings, packed, convert, start, key).to(device).to(memory_format=torch.channels_last)
+    plan = _plan(settings, seed, len(packed.classes), key)
+
+    train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
+    train = place(train_split, convert, device)
+    validation = place(validation_split, convert, device) if validation_split is not None else None
+    test = place(packed.test, convert, device) if settings.test_curve or measure_test else None
+
+    digest = _fingerprint(settings, seed, device, packed, start)
+    processes.agree(digest)
+    steps = plan.epochs * plan.steps_per_epoch(len(train))
+    first = processes.rank == 0
+    with (
+        locked_checkpoint(checkpoints / name, digest) if first else contextlib.nullcontext() as checkpoint,
+        show_progress(name, steps) if first else contextlib.nullcontext(ignore) as show,
+    ):
+        trained = fit(
+            model, train, validation, test if settings.test_curve else None, plan,
+            checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show, processes=processes,
+        )  # fmt: skip
+
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in trained.weights.items()}
+    model.load_state_dict(weights)
+    epochs = trained.steps / plan.steps_per_epoch(len(train))
+    kept = trained.rows[trained.kept]
+    summary = {
+        "seed": seed,
+        "steps": trained.steps,
+        "epochs_trained": math.ceil(epochs),
+        "stopped_early": trained.steps < steps,
+        "kept": {"row": trained.kept, "epoch": kept.epoch, "step": kept.step},
+        **_measured("train", model, plan, train),
+        "val_loss": rounded(kept)["val_loss"],
+        "val_accuracy": rounded(kept)["val_accuracy"],
+    } | ({"watched": trained.watched} if settings.watch else {})
+    return Outcome(
+        weights=weights,
+        rows=trained.rows,
+        parameters=count_parameters(model),
+        device=device.type,
+        summary=summary,
+        timing={"seed": seed, **_timing(trained.seconds, epochs, device)},
+        test=_measured("test", model, plan, test) if test and measure_test else None,
+    )
+
+
+def summarize(name: str, settings: TrainSettings, packed: Packed, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the summary of an experiment: what evaluation needs to build the models again, and a summary of each seed."""
+    held_out = len(packed.validation) if settings.validation else 0
+    return {
+        "experiment": name,
+        "dataset": packed.name,
+        "source": packed.source,
+        "digest": packed.digest,
+        "classes": packed.classes,
+        "image_shape": packed.image_shape,
+        "samples": {"train": len(packed.train) - held_out, "val": held_out, "test": len(packed.test)},
+        "device": outcomes[0].device,
+        "torch": torch.__version__.partition("+")[0],  # without the part that names a build, such as +cpu
+        "parameters": outcomes[0].parameters,
+        "settings": settings.model_dump(exclude_none=True),
+        "seeds": [outcome.summary for outcome in outcomes],
     }
-    convert = made["augmentation"].fixed
-    build, model_settings = parts["model"][0].build, parts["model"][1]
+
+
+def write_weights(path: Path, weights: dict[str, Tensor], source: str | None = None) -> None:
+    """Write safetensors, with the data source if it is given: the same weights give the same bytes."""
+    # One key of metadata at most: safetensors writes several in random order.
+    write_bytes(path, safetensors.torch.save(weights, {"source": source} if source else None))
+
+
+def _check_world_size(settings: TrainSettings, processes: Processes, key: str) -> None:
+    if settings.world_size != processes.count:
+        raise TrainingError(
+            f"{key}.world_size: {settings.world_size} processes are needed, {processes.count} run. `python stages/train.py` "
+            "starts them on one machine; with torchrun, --nnodes times --nproc-per-node is their number."
+        )
+
+
+def _build_model(settings: TrainSettings, packed: Packed, convert: Preprocessing, start: Start | None, key: str) -> nn.Module:
+    module, options = load("model", settings.model, f"{key}.model")
     try:
-        model = build(model_settings, model_shape(convert, packed.image_shape), len(packed.classes))
+        model: nn.Module = module.build(options, model_shape(convert, packed.image_shape), len(packed.classes))
     except ParamsError as error:
         raise ParamsError(f"{key}.{error}") from error
-    decay = getattr(parts["optimizer"][1], "weight_decay", 0.0)
-    check(model, settings.constraint, decay, f"{key}.constraint")
+    check(model, settings.constraint, weight_decay_of(settings.optimizer), f"{key}.constraint")
     if start:
         start.check_source(packed.source)
         start.give_to(model)
-    model = model.to(device).to(memory_format=torch.channels_last)
+    return model
 
-    optimizer, optimizer_settings = parts["optimizer"]
-    epochs = settings.epochs
-    plan = Plan(
-        backend=importlib.import_module(f"labbook.backends.{settings.backend}.step").build,
-        optimizer=lambda parameters: optimizer.build(optimizer_settings, parameters),
-        **made,
+
+def _plan(settings: TrainSettings, seed: int, classes: int, key: str) -> Plan:
+    return Plan(
+        backend=importlib.import_module(BACKENDS[settings.backend]).build,
+        loss=build_loss(settings.loss, f"{key}.loss", classes),
+        optimizer=lambda parameters: build_optimizer(settings.optimizer, parameters, f"{key}.optimizer"),
+        schedule=lambda optimizer, steps, epochs: build_schedule(
+            settings.schedule, optimizer, steps, epochs, f"{key}.schedule"
+        ),
+        augment=Augmentation(settings.augment, settings.preprocess).random,
+        stop=partial(should_stop, settings.early_stopping),
         batch_size=settings.batch_size,
         drop_last=settings.drop_last,
-        epochs=epochs,
+        epochs=settings.epochs,
         validate_every=settings.validate_every,
-        keep=settings.keep,
+        select=settings.select,
         seed=seed,
         precision=settings.precision,
         order=settings.order,
         watch=settings.watch,
     )
-    train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
-    train = place(train_split, convert, device)
-    validation = place(validation_split, convert, device) if validation_split is not None else None
-    test = place(packed.test, convert, device) if settings.test_curve else None
-
-    begun = start.digest if start else ""
-    mark = fingerprint(settings, runtime, device.type, packed.digest, begun, code_digest(), torch.__version__)
-    processes.agree(mark)
-    steps = epochs * plan.steps_per_epoch(len(train))
-    first = processes.rank == 0
-    with (
-        hold(checkpoints / name, mark) if first else contextlib.nullcontext() as checkpoint,
-        show_progress(name, steps) if first else contextlib.nullcontext(ignore) as show,
-    ):
-        trained = fit(
-            model, train, validation, test, plan,
-            checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show, processes=processes,
-        )  # fmt: skip
-    last, kept = trained.rows[-1], trained.rows[trained.kept]
-    summary = {
-        "experiment": name,
-        "dataset": packed.name,
-        "source": packed.source,
-        "classes": packed.classes,
-        "image_shape": packed.image_shape,
-        "samples": {
-            "train": len(train_split),
-            "val": len(validation_split) if validation_split is not None else 0,
-            "test": len(packed.test),
-        },
-        "seed": runtime.seed,
-        "device": device.type,
-        "threads": runtime.threads,
-        "torch": torch.__version__,
-        "parameters": count_parameters(model),
-        "epochs": epochs,
-        "epochs_trained": last.epoch,
-        "stopped_early": last.step < steps,
-        "kept": settings.keep,
-        "best_epoch": kept.epoch,
-        "last": _watched(last),
-        "best": _watched(kept),
-        "settings": settings.model_dump(exclude_none=True, exclude={"processes"} if processes.count == 1 else None),
-    } | ({"watched": trained.watched} if settings.watch else {})
-    weights = {part: tensor.detach().cpu().contiguous() for part, tensor in trained.weights.items()}
-    timing = {"source": packed.source} | _timing(trained.seconds, last.epoch, device)
-    return Outcome(weights, trained.rows, summary, timing)
 
 
-def write_weights(path: Path, weights: dict[str, Tensor], source: str | None = None) -> None:
-    """Write safetensors, with the source of the data if it is given: the same weights give the same bytes."""
-    # One key of metadata at most: safetensors writes several in random order.
-    write_bytes(path, safetensors.torch.save(weights, {"source": source} if source else None))
+def _fingerprint(settings: TrainSettings, seed: int, device: torch.device, packed: Packed, start: Start | None) -> str:
+    """Hash everything that the weights of one seed depend on."""
+    # The number of seeds changes no byte of this one: with more of them, a finished training is found again.
+    decisive = settings.model_copy(update={"seeds": 1})
+    versions = torch.__version__, np.__version__
+    return fingerprint(decisive, seed, device.type, packed.digest, start.digest if start else "", code_digest(), versions)
 
 
-def _watched(row: Row) -> dict[str, object]:
-    """Give the train and validation figures of a row; test figures are evaluation's alone."""
-    return {name: value for name, value in rounded(row).items() if name.startswith(("train_", "val_")) and value is not None}
+def _measured(split: str, model: nn.Module, plan: Plan, inputs: Inputs) -> dict[str, float]:
+    """Measure loss and accuracy of a split in evaluation mode."""
+    loss, accuracy = measure(model, plan.loss, inputs)
+    return {f"{split}_loss": round(loss, DIGITS), f"{split}_accuracy": round(accuracy, DIGITS)}
 
 
-def _timing(seconds: float, epochs: int, device: torch.device) -> dict[str, Any]:
+def _timing(seconds: float, epochs: float, device: torch.device) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 3),
         "seconds_per_epoch": round(seconds / epochs, 4),
@@ -192,7 +279,7 @@ def _timing(seconds: float, epochs: int, device: torch.device) -> dict[str, Any]
 
 
 def _processor() -> str:
-    """Name the CPU as the system does."""
+    """Return the name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

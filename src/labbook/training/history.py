@@ -1,21 +1,23 @@
-"""What training writes down as it goes: one row each time it looks at its own figures."""
+"""The history of a training: one row of metrics at each validation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from labbook.core.files import write_tsv
+from labbook.io import write_tsv
 
-__all__ = ["Row", "rounded", "write_history"]
+__all__ = ["DIGITS", "Row", "rounded", "write_history"]
 
-DIGITS = 6  # decimals that are kept
+DIGITS = 6  # decimals
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: losses in nats, accuracies in [0, 1]; train figures are those of the steps since the row before.
+    """One row: losses in nats, accuracies in [0, 1].
 
-    Figures of a split that the experiment does not watch are `None`.
+    Metrics on the training split are running means since the row before, in training mode. Those of a split that the
+    experiment does not measure are `None`.
     """
 
     epoch: int
@@ -29,13 +31,14 @@ class Row:
     test_accuracy: float | None = None
 
 
-def write_history(path: Path, rows: Iterable[Row]) -> None:
-    """Write the rows as TSV, a name a column."""
-    write_tsv(path, [field.name for field in fields(Row)], (rounded(row) for row in rows))
+def write_history(path: Path, histories: Mapping[int, Iterable[Row]]) -> None:
+    """Write the rows of every seed below each other as TSV."""
+    columns = ["seed", *(field.name for field in fields(Row))]
+    write_tsv(path, columns, ({"seed": seed, **rounded(row)} for seed, rows in histories.items() for row in rows))
 
 
-def rounded(row: Row) -> dict[str, object]:
-    """Give a row by its names, figures to six decimals."""
+def rounded(row: Row) -> dict[str, Any]:
+    """Return the fields of a row by name, rounded to six decimals except for the learning rate."""
     return {
         name: round(value, DIGITS) if isinstance(value, float) and name != "lr" else value
         for name, value in asdict(row).items()

@@ -1,4 +1,4 @@
-"""Show how far training is: a bar when a person watches, a plain line every few seconds when not."""
+"""Show the progress of a training: a bar on a terminal, otherwise a line every few seconds."""
 
 import contextlib
 import sys
@@ -11,7 +11,7 @@ __all__ = ["Show", "ignore", "show_progress"]
 
 SECONDS_BETWEEN_LINES = 5.0
 
-Show = Callable[[int, Row | None], None]
+Show = Callable[[int, Row | None], None]  # steps done, and the latest row when there is a new one
 
 
 def ignore(done: int, row: Row | None) -> None:
@@ -20,7 +20,7 @@ def ignore(done: int, row: Row | None) -> None:
 
 @contextlib.contextmanager
 def show_progress(name: str, steps: int) -> Iterator[Show]:
-    """Give a function to call with the steps done and, when there is a new one, the latest row."""
+    """Yield the progress callback of a training of so many steps."""
     if sys.stderr.isatty():
         with _bar(name, steps) as show:
             yield show

@@ -1,4 +1,4 @@
-"""Weights that a training starts from: those of a backbone, all but its head, or none."""
+"""Initial weights of a training: those of a pretrained backbone without its head, or none."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from labbook.core.errors import DataError
-from labbook.core.files import read_bytes
+from labbook.errors import DataError
+from labbook.io import read_bytes
 
 __all__ = ["PRETRAINED", "Start", "read_start"]
 
@@ -21,9 +21,9 @@ class Start:
     """Pretrained weights by the names of a model's state.
 
     Attributes:
-        path: where they were read.
-        weights: empty where an experiment starts from weights drawn at random.
-        source: `official` or `embedded`, of the data that they were trained on; `None` where there are none.
+        path: of the file.
+        weights: empty if all initial weights are drawn at random.
+        source: `official` or `embedded`, of the data that they were trained on; `None` if there are none.
         digest: sha256 of the file.
     """
 
@@ -33,10 +33,10 @@ class Start:
     digest: str
 
     def check_source(self, source: str) -> None:
-        """Refuse weights that were trained on data of another source than `source`.
+        """Check that the weights were trained on data of the same source.
 
         Raises:
-            DataError: names the file.
+            DataError: they were not; names the file.
         """
         if self.weights and self.source != source:
             raise DataError(
@@ -44,18 +44,19 @@ class Start:
             )
 
     def give_to(self, model: nn.Module) -> None:
-        """Load them into `model`; what they leave out must be learnt, such as a new head.
+        """Load the weights into `model`; the one layer that they leave out is its head, which must be trainable.
 
         Raises:
-            DataError: a weight has no place in the model or another shape, or something is left out that is not learnt, or
-                more than one layer.
+            DataError: a weight is not in the model or has another shape, or the weights leave out more than a trainable head.
         """
         if not self.weights:
             return
         state = model.state_dict()
         for name, tensor in self.weights.items():
             if name not in state:
-                raise DataError(f"{self.path}: holds {name}, which the model has not. These are weights of another model.")
+                raise DataError(
+                    f"{self.path}: holds {name}, which the model does not have. These are weights of another model."
+                )
             if tensor.shape != state[name].shape:
                 found, expected = tuple(tensor.shape), tuple(state[name].shape)
                 raise DataError(f"{self.path}: {name} has the shape {found}, the model's has {expected}. They do not fit.")
@@ -64,9 +65,7 @@ class Start:
         head = {name.rpartition(".")[0] for name in left_out[-1:]}
         for name in left_out:
             if name not in learnt or name.rpartition(".")[0] not in head:
-                raise DataError(
-                    f"{self.path}: holds no {name}, and only a head that is learnt may be left out. They do not fit."
-                )
+                raise DataError(f"{self.path}: lacks {name}, and only a trainable head may be left out. They do not fit.")
         model.load_state_dict(self.weights, strict=False)
 
 
@@ -88,4 +87,4 @@ def read_start(name: str, folder: Path = PRETRAINED) -> Start:
 
 
 def _mend(name: str) -> str:
-    return "Restore it from git." if name == "none" else f"Run `dvc repro pretrain@{name}`."
+    return "Run `dvc repro no_weights`." if name == "none" else f"Run `dvc repro pretrain@{name}`."

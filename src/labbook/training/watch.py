@@ -1,17 +1,17 @@
-"""What is watched while a network learns, beside loss and accuracy: how its gradients flow, and which units are dead."""
+"""Quantities that are watched during training beside loss and accuracy: gradient norms and dead units."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from labbook.core.inference import Inputs
+from labbook.training.inference import Inputs
 
 __all__ = ["dead_units", "gradient_norms", "watch"]
 
 
 def watch(what: Sequence[str], model: nn.Module, inputs: Inputs) -> dict[str, dict[str, float]]:
-    """Give each of what is asked for, by the names of the model's layers, to six significant digits."""
+    """Return each requested quantity by the names of the model's layers, to six significant digits."""
     figures = {}
     if "gradient_norms" in what:
         figures["gradient_norms"] = gradient_norms(model)
@@ -21,7 +21,7 @@ def watch(what: Sequence[str], model: nn.Module, inputs: Inputs) -> dict[str, di
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """Give the Euclidean norm of the gradient of each layer's parameters, of the batch of the last step."""
+    """Return the Euclidean norm of the gradient of each layer's parameters, for the batch of the last step."""
     norms = {}
     for name, module in model.named_modules():
         gradients = [parameter.grad.flatten() for parameter in module.parameters(recurse=False) if parameter.grad is not None]
@@ -32,9 +32,9 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
 
 @torch.no_grad()
 def dead_units(model: nn.Module, inputs: Inputs) -> dict[str, float]:
-    """Give the fraction of each ReLU's units, or channels, that are zero for every input.
+    """Return the fraction of each ReLU's units, or channels, that are zero for every input.
 
-    Lu et al. (2020), "Dying ReLU and initialization", section 2. The model is left in the mode it was in, without hooks.
+    Lu et al. (2020), "Dying ReLU and initialization", section 2. The model's mode is restored and its hooks are removed.
     """
     alive: dict[str, Tensor] = {}
 

@@ -1,0 +1,121 @@
+"""MNIST (LeCun, Cortes and Burges, 1998); without download, the digits that scikit-learn ships stand in for it.
+
+Embedded: the 1,797 digits of the UCI "Optical Recognition of Handwritten Digits" test set, 8×8 pixels of 17 grey
+levels, scaled to 20×20 and centred in 28×28 as MNIST's digits are; a fifth of each class is the test set.
+"""
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labbook.data.download import FETCH, FETCH_AGAIN, Remote, obtain
+from labbook.data.drawing import resized
+from labbook.data.packed import Packed, Split, carve_validation
+from labbook.errors import DataError
+from labbook.io import read_bytes, write_bytes
+
+__all__ = ["CLASSES", "fetch", "prepare"]
+
+CLASSES = tuple(str(digit) for digit in range(10))
+FOLDER = "MNIST/raw"
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+    "http://yann.lecun.com/exdb/mnist",
+)
+FILES = {
+    "train_images": Remote("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873", FOLDER),
+    "train_labels": Remote("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432", FOLDER),
+    "test_images": Remote("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3", FOLDER),
+    "test_labels": Remote("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c", FOLDER),
+}
+EMBEDDED_FILES = ("digits-images-idx3-ubyte.gz", "digits-labels-idx1-ubyte.gz")
+EMBEDDED_TEST_FRACTION = 0.2
+EMBEDDED_SPLIT_SEED = 0  # apart from params.yaml's seed: the test set stays the same for every run
+
+
+def fetch(source: str, folder: Path) -> None:
+    """Fetch the raw files into `folder`.
+
+    Raises:
+        DataError: no source has them; the message says what was tried.
+    """
+    if source == "official":
+        for remote in FILES.values():
+            obtain(remote, MIRRORS, folder / remote.name)
+        return
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for name, values in zip(EMBEDDED_FILES, (digits.images, digits.target), strict=True):
+        write_bytes(folder / name, to_idx(values.astype(np.uint8)))
+
+
+def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
+    """Read the raw files into arrays; the same files, fraction and seed give the same arrays.
+
+    Raises:
+        DataError: a raw file is missing or damaged.
+    """
+    train, test = _read_official(folder) if source == "official" else _read_embedded(folder)
+    validation = carve_validation(train.labels, validation_fraction, seed)
+    return Packed("mnist", source, CLASSES, train, validation, test)
+
+
+def _read_official(folder: Path) -> tuple[Split, Split]:
+    train_images, train_labels = _read_pair(folder, FILES["train_images"].name, FILES["train_labels"].name)
+    test_images, test_labels = _read_pair(folder, FILES["test_images"].name, FILES["test_labels"].name)
+    return Split(train_images[:, None], train_labels), Split(test_images[:, None], test_labels)
+
+
+def _read_embedded(folder: Path) -> tuple[Split, Split]:
+    small, labels = _read_pair(folder, *EMBEDDED_FILES)
+    images = np.stack([_as_mnist(image) for image in small])[:, None]
+    is_test = np.zeros(len(labels), dtype=bool)
+    is_test[carve_validation(labels, EMBEDDED_TEST_FRACTION, EMBEDDED_SPLIT_SEED)] = True
+    return Split(images[~is_test], labels[~is_test]), Split(images[is_test], labels[is_test])
+
+
+def _read_pair(folder: Path, images_name: str, labels_name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read images (N, H, W) and their labels (N,), and check that they belong together."""
+    images, labels = read_idx(folder / images_name), read_idx(folder / labels_name)
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise DataError(f"{folder / images_name}: holds images {images.shape} for labels {labels.shape}. {FETCH_AGAIN}")
+    if labels.size and labels.max() >= len(CLASSES):
+        raise DataError(f"{folder / labels_name}: has the label {labels.max()}, beyond {len(CLASSES) - 1}. {FETCH_AGAIN}")
+    return images, labels.astype(np.int64)
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read a gzipped IDX file of unsigned bytes: two zero bytes, the type 8, the rank, each size, the values.
+
+    Raises:
+        DataError: the file is missing, truncated or of another format.
+    """
+    packed = read_bytes(path, FETCH)
+    try:
+        data = gzip.decompress(packed)
+        zeros, kind, rank = struct.unpack_from(">HBB", data)
+        shape = struct.unpack_from(f">{rank}I", data, 4)
+        values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * rank)
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
+        raise DataError(f"{path}: damaged, no gzipped IDX file ({error}). {FETCH_AGAIN}") from error
+    if (zeros, kind) != (0, 8) or values.size != np.prod(shape):
+        raise DataError(f"{path}: holds {values.size} values for the shape {shape}. {FETCH_AGAIN}")
+    return values.reshape(shape)
+
+
+def to_idx(values: NDArray[np.uint8]) -> bytes:
+    """Write bytes as a gzipped IDX file without a date: the same values give the same bytes."""
+    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+    return gzip.compress(header + values.tobytes(), mtime=0)
+
+
+def _as_mnist(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scale 8×8 values in [0, 16] to 20×20 bytes and centre them in 28×28."""
+    grey = (image.astype(np.uint16) * 255 // 16).astype(np.uint8)
+    return np.pad(resized(grey, 20, 20), 4)

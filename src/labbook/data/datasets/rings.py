@@ -1,0 +1,65 @@
+"""Points of two classes in a plane: a disc, and the ring around it. Nothing is published: both data sources are these points.
+
+A point is an image of one pixel whose two channels are its place, a byte each. The test set has as many points of each class.
+The training set has a few more of the ring: with equally many, the gradient at weights that are all zero is zero in every
+layer, whatever the activation, and a sigmoid network could not leave them either.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labbook.data.download import FETCH, FETCH_AGAIN
+from labbook.data.drawing import SHAPES
+from labbook.data.packed import Packed, Split, carve_validation
+from labbook.errors import DataError
+from labbook.io import read_bytes, write_bytes
+
+__all__ = ["CLASSES", "TEST", "TRAIN", "fetch", "prepare"]
+
+CLASSES = ("disc", "ring")
+TRAIN = (140, 160)  # points of each class
+TEST = (500, 500)
+RADII = (115, 204)  # of the whole square's half, 255; the ring begins at 0.6 of its radius
+SEED = 0  # apart from params.yaml's seed: the points are the same for every run
+POINT = 3  # bytes: x, y, class
+
+
+def fetch(source: str, folder: Path) -> None:
+    """Write the points into `folder`, one file per split."""
+    generator = np.random.default_rng(SEED)
+    drawn = [_draw(generator, label) for label in range(len(CLASSES))]
+    train = [points[:count] for points, count in zip(drawn, TRAIN, strict=True)]
+    test = [points[start : start + count] for points, start, count in zip(drawn, TRAIN, TEST, strict=True)]
+    write_bytes(folder / "train.bin", np.concatenate(train).tobytes())
+    write_bytes(folder / "test.bin", np.concatenate(test).tobytes())
+
+
+def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
+    """Read the points into arrays; the same files, fraction and seed give the same arrays.
+
+    Raises:
+        DataError: a file is missing or is not what it should be.
+    """
+    train, test = _read(folder / "train.bin", sum(TRAIN)), _read(folder / "test.bin", sum(TEST))
+    validation = carve_validation(train.labels, validation_fraction, seed)
+    return Packed("rings", source, CLASSES, train, validation, test)
+
+
+def _draw(generator: np.random.Generator, label: int) -> NDArray[np.uint8]:
+    """Return all points of a class that two bytes can describe, in random order and without repetition: (N, 3)."""
+    x, y = np.meshgrid(np.arange(256), np.arange(256))
+    inside = SHAPES[CLASSES[label]](2 * x - 255, 2 * y - 255, np.array(RADII[label]))
+    points = np.stack([x[inside], y[inside], np.full(inside.sum(), label)], axis=1)
+    return generator.permutation(points).astype(np.uint8)
+
+
+def _read(path: Path, count: int) -> Split:
+    """Read as many points as there should be."""
+    data = read_bytes(path, FETCH)
+    points = np.frombuffer(data[: POINT * count], np.uint8)
+    if len(data) != POINT * count or points[2::POINT].max() >= len(CLASSES):
+        raise DataError(f"{path}: damaged, it does not hold {count} points of {len(CLASSES)} classes. {FETCH_AGAIN}")
+    points = points.reshape(count, POINT)
+    return Split(points[:, :2, None, None].copy(), points[:, 2].astype(np.int64))

@@ -1,0 +1,122 @@
+"""The numpy backend: a PyTorch model trained by the layers of this package, without autograd and PyTorch's optimiser.
+
+The layers share the memory of the model's parameters, so everything around a step stays the same: PyTorch initialises,
+measures, selects and saves the weights, and a checkpoint holds the whole state.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn, optim
+
+from labbook.errors import ScratchError
+from labbook.numpy_nn.activations import ELU, ReLU, Tanh
+from labbook.numpy_nn.conv import Conv2d
+from labbook.numpy_nn.layer import Layer
+from labbook.numpy_nn.linear import Flatten, Linear
+from labbook.numpy_nn.loss import CrossEntropyLoss
+from labbook.numpy_nn.norm import BatchNorm1d, BatchNorm2d
+from labbook.numpy_nn.optimizer import SGD
+from labbook.numpy_nn.pooling import AvgPool2d, MaxPool2d
+from labbook.numpy_nn.sequential import Sequential
+
+__all__ = ["build", "twin_of"]
+
+# The supported layers, and their arguments by the names of PyTorch's attributes.
+LAYERS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
+    "Flatten": (Flatten, ()),
+    "Linear": (Linear, ("in_features", "out_features")),
+    "Conv2d": (Conv2d, ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
+    "AvgPool2d": (AvgPool2d, ("kernel_size", "stride")),
+    "MaxPool2d": (MaxPool2d, ("kernel_size", "stride")),
+    "BatchNorm1d": (BatchNorm1d, ("num_features", "eps", "momentum")),
+    "BatchNorm2d": (BatchNorm2d, ("num_features", "eps", "momentum")),
+    "ReLU": (ReLU, ()),
+    "ELU": (ELU, ("alpha",)),
+    "Tanh": (Tanh, ()),
+}
+UNSUPPORTED_OPTIONS = ("dampening", "nesterov", "maximize")  # of torch.optim.SGD
+
+
+def build(
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],  # cross-entropy: the settings allow nothing else
+    optimizer: optim.Optimizer,
+    precision: str,  # likewise float32
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the function that takes one step of training: images and labels → loss and logits.
+
+    Args:
+        model: on the CPU, a sequence of layers.
+        loss: cross-entropy.
+        optimizer: PyTorch's SGD, which holds learning rate and velocities; its `step` is never called.
+        precision: float32.
+
+    Raises:
+        ScratchError: the model has a layer that is not supported, or one that is frozen; or the optimizer has an option that
+            is not supported.
+    """
+    threadpool_limits(torch.get_num_threads(), user_api="blas")  # NumPy's products; sums depend on how many share them
+    twin, criterion = twin_of(model), CrossEntropyLoss()
+    (group,) = optimizer.param_groups
+    _check_options(group)
+    descent = SGD(twin, group["lr"], group["momentum"], group["weight_decay"])
+    if group["momentum"]:
+        for name, parameter in zip(twin.parameters, model.parameters(), strict=True):
+            velocity = optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            descent.velocities[name] = velocity.numpy()
+
+    def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        descent.lr = group["lr"]
+        logits = twin.forward(images.numpy())
+        value = criterion.forward(logits, labels.numpy())
+        twin.backward_parameters(criterion.backward())
+        descent.step()
+        return torch.tensor(value), torch.from_numpy(logits)
+
+    return step
+
+
+def twin_of(model: nn.Module) -> Sequential:
+    """Build the same layers in NumPy, on the memory of the model's parameters and running statistics.
+
+    Raises:
+        ScratchError: names the layer that is not supported.
+    """
+    return Sequential(*_layers_of(model))
+
+
+def _check_options(group: dict[str, Any]) -> None:
+    for option in UNSUPPORTED_OPTIONS:
+        if group[option]:
+            raise ScratchError(f"backend: numpy does not support {option} of the optimizer SGD. Use backend: torch.")
+
+
+def _layers_of(module: nn.Module) -> list[Layer]:
+    if isinstance(module, nn.Sequential):
+        return [layer for part in module for layer in _layers_of(part)]
+    name = type(module).__name__
+    if name not in LAYERS:
+        raise ScratchError(
+            f"backend: numpy does not support {module}. It supports sequences of {', '.join(LAYERS)}. Use backend: torch."
+        )
+    layer_type, names = LAYERS[name]
+    arguments = [_one(getattr(module, argument)) for argument in names]
+    options = {"bias": module.bias is not None} if isinstance(module, (nn.Linear, nn.Conv2d)) else {}
+    plain: nn.Module = type(module)(*arguments, **options)
+    if plain.extra_repr() != module.extra_repr():
+        raise ScratchError(f"backend: numpy does not support {module}, only {plain}. Use backend: torch.")
+    if not all(parameter.requires_grad for parameter in module.parameters()):
+        raise ScratchError(f"backend: numpy trains every layer, and {module} is frozen. Use backend: torch.")
+    layer: Layer = layer_type(*arguments, **options, **({"generator": np.random.default_rng(0)} if options else {}))
+    layer.parameters = {name: parameter.detach().numpy() for name, parameter in module.named_parameters()}
+    layer.buffers = {name: buffer.numpy() for name, buffer in module.named_buffers()}
+    return [layer]
+
+
+def _one(argument: Any) -> Any:
+    """Return the first of the sizes along both axes; a layer whose second size differs is refused later."""
+    return argument[0] if isinstance(argument, tuple) else argument

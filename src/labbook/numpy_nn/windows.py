@@ -1,0 +1,57 @@
+"""Sliding windows over images, and their transpose, for convolution and pooling.
+
+Dumoulin and Visin (2016), "A guide to convolution arithmetic for deep learning": windows of size k at stride s fit
+⌊(H − k) / s⌋ + 1 times into H rows (relationship 6, with the padding counted in H).
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from labbook.errors import ScratchError
+from labbook.numpy_nn.layer import Array
+
+__all__ = ["check_sizes", "spread", "windows"]
+
+
+def windows(images: Array, kernel: int, stride: int, *, writeable: bool = False) -> Array:
+    """Return a view of all windows, without a copy.
+
+    Args:
+        images: (N, C, H, W), at least as large as the kernel.
+        kernel: height and width of a window.
+        stride: rows and columns from one window to the next.
+        writeable: whether the view may be written to, one (i, j) at a time, since windows overlap.
+
+    Returns:
+        (N, C, kernel, kernel, H', W'): [:, :, i, j] holds the value at (i, j) of every window.
+    """
+    view = sliding_window_view(images, (kernel, kernel), axis=(2, 3), writeable=writeable)
+    return view[:, :, ::stride, ::stride].transpose(0, 1, 4, 5, 2, 3)
+
+
+def spread(parts: Array, shape: tuple[int, ...], stride: int) -> Array:
+    """Add every window's values to the pixels that they were taken from, the transpose of `windows`.
+
+    Args:
+        parts: (N, C, kernel, kernel, H', W').
+        shape: (N, C, H, W) of the images.
+        stride: of the windows.
+    """
+    images = np.zeros(shape, parts.dtype)
+    kernel = parts.shape[2]
+    view = windows(images, kernel, stride, writeable=True)
+    for i, j in np.ndindex(kernel, kernel):
+        view[:, :, i, j] += parts[:, :, i, j]
+    return images
+
+
+def check_sizes(layer: str, **sizes: int) -> None:
+    """Check that kernel and stride are at least 1, and padding at least 0.
+
+    Raises:
+        ScratchError: one is less; names the layer and the size.
+    """
+    for name, size in sizes.items():
+        least = 0 if name == "padding" else 1
+        if size < least:
+            raise ScratchError(f"{layer}: found {name} {size}, expected at least {least}")

@@ -1,0 +1,155 @@
+"""Splits on the device, their batches, and the forward passes that training and evaluation share."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from labbook.data.packed import Split
+
+__all__ = ["Inputs", "Tally", "Total", "measure", "model_shape", "place", "predict"]
+
+BATCH = 1000  # images a forward pass where no gradient is needed, fewer where they are larger than 32×32
+FLOAT_LIMIT = 2 << 30  # bytes of float32 images that are kept; more stay bytes and are converted batch by batch
+LOGITS_LIMIT = 1 << 24  # logits kept before they are counted
+GATHER_BYTES = 2 << 20  # of small batches that are gathered at once
+PLACED_AT_ONCE = 4096  # images that are converted at once
+
+Total = Callable[[list[float]], list[float]]  # sums each number over all processes that share a split
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A split on the device.
+
+    Attributes:
+        pixels: (N, H, W, C), so that a gathered batch is `channels_last`; float32, or bytes with `convert` still to do.
+        labels: (N,), int64, or (N, H, W), uint8, which become int64 batch by batch.
+        convert: bytes (N, C, H, W) → float32, or `None` when it is done.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    convert: Callable[[Tensor], Tensor] | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def shuffled(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches of images (N, C, H, W) and labels in the order of these rows, from batch `start` on.
+
+        Several small batches are gathered at once. Batch `start` has the same place in memory as if all batches before it had
+        been yielded, since the last bits of a sum may depend on it.
+        """
+        at_once = 1 if self.convert else max(1, GATHER_BYTES // (size * self.pixels[0].nbytes))
+        for first in range(start - start % at_once, math.ceil(len(order) / size), at_once):
+            rows = order[first * size : (first + at_once) * size]
+            images = torch.split(self._images(self.pixels.index_select(0, rows)), size)
+            labels = torch.split(self.labels.index_select(0, rows).long(), size)
+            skipped = max(0, start - first)
+            yield from zip(images[skipped:], labels[skipped:], strict=True)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the split in its own order, in batches for forward passes only."""
+        height, width = self._images(self.pixels[:1]).shape[2:]
+        size = max(1, min(BATCH, BATCH * 32 * 32 // (height * width)))
+        for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
+            yield self._images(pixels), labels.long()
+
+    def _images(self, pixels: Tensor) -> Tensor:
+        images = pixels.permute(0, 3, 1, 2)
+        return self.convert(images) if self.convert else images
+
+
+def place(split: Split, convert: Callable[[Tensor], Tensor], device: torch.device) -> Inputs:
+    """Copy a split to the device, once for the whole run.
+
+    Args:
+        split: uint8 images (N, C, H, W) and labels.
+        convert: preprocessing, uint8 → float32.
+        device: of the result.
+    """
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
+    first = convert(images[:1].to(device))
+    if first.nbytes * len(images) > FLOAT_LIMIT:
+        return Inputs(images.permute(0, 2, 3, 1).contiguous().to(device), labels, convert)
+    _, channels, height, width = first.shape
+    pixels = torch.empty(len(images), height, width, channels, device=device)
+    for part, block in zip(torch.split(pixels, PLACED_AT_ONCE), torch.split(images, PLACED_AT_ONCE), strict=True):
+        part.copy_(convert(block.to(device)).permute(0, 2, 3, 1))
+    return Inputs(pixels, labels, None)
+
+
+def model_shape(convert: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of a model's inputs, given that of the images, which `convert` may resize."""
+    _, channels, height, width = convert(torch.zeros(1, *image_shape, dtype=torch.uint8)).shape
+    return channels, height, width
+
+
+class Tally:
+    """Running mean loss and accuracy over batches, summed on the device and read once: reading waits for the device."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._waiting = self._counted = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add one batch: its mean loss, logits (N, classes, ...) and labels (N, ...)."""
+        self._losses.append(loss.detach())
+        self._sizes.append(len(labels))
+        self._logits.append(logits.detach())
+        self._labels.append(labels)
+        self._waiting += logits.numel()
+        if self._waiting > LOGITS_LIMIT:
+            self._count()
+
+    def read(self, total: Total = lambda figures: figures) -> tuple[float, float]:
+        """Return the mean loss per sample and the accuracy, the fraction of labels with the largest logit."""
+        self._count()
+        losses = torch.stack(self._losses).double() if self._losses[0].device.type != "mps" else torch.stack(self._losses)
+        sizes = torch.tensor(self._sizes, dtype=losses.dtype, device=losses.device)
+        figures = [float((losses * sizes).sum()), sum(self._sizes), float(torch.stack(self._correct).sum()), self._counted]
+        loss, samples, correct, labels = total(figures)
+        return loss / samples, correct / labels
+
+    def _count(self) -> None:
+        if self._logits:
+            labels = torch.cat(self._labels)
+            self._correct.append((torch.cat(self._logits).argmax(1) == labels).sum())
+            self._counted += labels.numel()
+        self._logits, self._labels, self._waiting = [], [], 0
+
+
+def measure(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs, total: Total = lambda figures: figures
+) -> tuple[float, float]:
+    """Return mean loss and accuracy in evaluation mode; the model's own mode is restored."""
+    tally = Tally()
+    for logits, labels in _forward(model, inputs):
+        tally.add(loss(logits, labels), logits, labels)
+    return tally.read(total)
+
+
+def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> tuple[Tensor, float]:
+    """Return the logits of every image, (N, classes, ...), on the CPU, and their mean loss as `measure` does."""
+    tally, parts = Tally(), []
+    for logits, labels in _forward(model, inputs):
+        tally.add(loss(logits, labels), logits, labels)
+        parts.append(logits.cpu())
+    return torch.cat(parts), tally.read()[0]
+
+
+@torch.no_grad()
+def _forward(model: nn.Module, inputs: Inputs) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits and labels of all batches in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    for images, labels in inputs.batches():
+        yield model(images), labels
+    model.train(was_training)

@@ -1,0 +1,84 @@
+"""Independent trainings side by side, each in a process of its own.
+
+A small model gains little from a second thread, and the bytes of its weights depend on the number of threads. A second model on
+the second core gains all of it and changes nothing: benchmarks/at_once.py.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from labbook.errors import TrainingError
+
+__all__ = ["AT_ONCE", "run_at_once"]
+
+AT_ONCE = "LABBOOK_AT_ONCE"  # how many trainings of a stage may run at a time; `labbook repro` sets it
+PR_SET_PDEATHSIG = 1  # of prctl(2): a signal for this process when its parent ends
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_work: Callable[[Any], Any]  # inherited by forked processes: a dataset need not be sent to them
+
+
+def run_at_once(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return the result of `work` for each item, in the order of the items.
+
+    The environment variable `LABBOOK_AT_ONCE` is the number of processes; without it, and for a single item, this process does
+    all the work. Processes are forked, so the caller must not have computed anything with torch before, whose threads do not
+    survive a fork.
+
+    Raises:
+        LabbookError: the error of `work`; a process was killed; or the environment variable is not a number.
+    """
+    global _work  # noqa: PLW0603 - the one way into a forked process that copies nothing
+    count = min(len(items), _allowed())
+    if count < 2 or sys.platform != "linux":  # elsewhere libraries do not survive a fork
+        return [work(item) for item in items]
+    _work = work
+    with ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _start) as pool, _killing_processes_on_error():
+        futures = [pool.submit(_call, item) for item in items]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        try:
+            for future in futures:
+                if future.done():
+                    future.result()  # raises the first error before waiting for anything that still runs
+            return [future.result() for future in futures]
+        except BrokenProcessPool as error:
+            raise TrainingError("One of the trainings was killed, perhaps for lack of memory. Run the same again.") from error
+
+
+def _allowed() -> int:
+    """Return how many processes may run at a time."""
+    value = os.environ.get(AT_ONCE, "1")
+    if not value.isdecimal() or not int(value):
+        raise TrainingError(f"{AT_ONCE}: invalid value {value!r}. Set it to a number of processes, such as 2, or unset it.")
+    return int(value)
+
+
+def _start() -> None:
+    """Prepare a forked process: it ends when its parent does, which also decides what happens after Ctrl-C."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _call(item: Any) -> Any:
+    return _work(item)
+
+
+@contextmanager
+def _killing_processes_on_error() -> Iterator[None]:
+    """Kill the processes that still run when one has failed, or when this one is interrupted."""
+    try:
+        yield
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise

@@ -1,0 +1,40 @@
+"""Train one experiment again for each value of a sweep, and measure each on the test set."""
+
+from typing import Any
+
+from labbook.config.train import Runtime, TrainSettings
+from labbook.data.packed import Packed
+from labbook.training.experiment import train_experiment
+from labbook.training.parallel import run_at_once
+from labbook.training.start import read_start
+
+__all__ = ["run_sweep"]
+
+
+def run_sweep(
+    name: str, variants: list[tuple[float, TrainSettings]], runtime: Runtime, packed: Packed
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return one row of metrics per value, and the timing of each training.
+
+    Args:
+        name: of the sweep.
+        variants: each value and its training settings.
+        runtime: seed and device; the seed is the same for every value.
+        packed: the dataset.
+
+    Raises:
+        LabbookError: as `train_experiment`.
+    """
+
+    def train(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        value, settings = variants[number]
+        outcome = train_experiment(
+            f"{name}/{number}", settings, runtime, packed,
+            key=f"sweeps.{name}.train", start=read_start(settings.inputs.pretrained), measure_test=True,
+        )  # fmt: skip
+        metrics = {key: outcome.summary[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
+        row = {"source": packed.source, "value": value, **metrics, **(outcome.test or {})}
+        return row, outcome.timing
+
+    rows, timings = zip(*run_at_once(train, range(len(variants))), strict=True)
+    return list(rows), list(timings)
