@@ -5,7 +5,7 @@ import torch
 from toolbox import toy_model
 from torch import nn
 
-from labbook.architecture import list_layers
+from labbook.evaluation.layers import list_layers
 
 
 def test_layers_stand_in_the_order_of_their_use_with_shapes_and_parameters(tiny_packed):

@@ -1,4 +1,7 @@
+"""Metrics of a classifier, means over seeds, and the evaluate stage."""
+
 import csv
+import dataclasses
 import functools
 import json
 import math
@@ -12,12 +15,14 @@ from hypothesis.extra import numpy as arrays
 from sklearn import metrics as oracle
 from toolbox import never_asked
 
-from labbook.core.errors import DataError
-from labbook.core.packed import read_packed
-from labbook.core.runtime import configure
-from labbook.evaluation import BINS, calibration_error, classification, confusion_counts, reliability
-from labbook.evaluation.classification import MISTAKES, write
-from labbook.trained import load_trained
+from labbook.data.packed import Packed, read_packed
+from labbook.errors import DataError
+from labbook.evaluation import BINS, calibration_error, confusion_counts, predictions_of, reliability, write_confusion
+from labbook.evaluation.evaluate import METRICS, evaluate_experiment, flat_metrics
+from labbook.evaluation.restore import read_summary, restore_seed
+from labbook.evaluation.tasks import classification
+from labbook.evaluation.tasks.classification import MISTAKES
+from labbook.training.runtime import configure
 
 NAMES = ("zero", "one", "two", "three")
 evaluate = functools.partial(classification.evaluate, ask=never_asked)
@@ -100,7 +105,7 @@ def test_perfect_classifier():
     assert found.metrics == {
         "test_loss": 1.234568,
         "test_accuracy": 1.0,
-        "test_calibration_error": 0.0,
+        "test_ece": 0.0,
         "chance_accuracy": 0.333333,
         "test_accuracy_per_class": dict.fromkeys(NAMES, 1.0),
     }
@@ -113,7 +118,7 @@ def test_classifier_that_always_says_the_same():
     found = evaluate(one_hot([1] * 4), labels, 5.0, NAMES)
     assert found.metrics["test_accuracy"] == found.metrics["chance_accuracy"] == 0.5
     assert found.metrics["test_accuracy_per_class"] == {"zero": 0.0, "one": 1.0, "two": 0.0, "three": None}
-    assert found.metrics["test_calibration_error"] == 0.5
+    assert found.metrics["test_ece"] == 0.5
     assert found.confusion.tolist() == [[0, 1, 0, 0], [0, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
 
 
@@ -126,7 +131,7 @@ def test_class_that_the_test_set_lacks_has_no_accuracy():
 @pytest.mark.parametrize("scale", [1e4, 3e38])
 def test_huge_logits_are_no_trouble(scale):
     found = evaluate(one_hot([0, 1, 2], scale), np.array([0, 1, 0]), 1.0, NAMES)
-    assert found.metrics["test_calibration_error"] == pytest.approx(1 / 3, abs=1e-6)
+    assert found.metrics["test_ece"] == pytest.approx(1 / 3, abs=1e-6)
     assert found.mistakes == [{"index": 2, "actual": "zero", "predicted": "two", "confidence": 1.0}]
 
 
@@ -148,125 +153,126 @@ def test_mistakes_are_the_most_confident_ones_first(drawn):
     assert shown == pytest.approx(sorted(confidence[wrong], reverse=True)[:MISTAKES])
 
 
-def random_evaluation():
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (30, 1, 8, 8)).astype(np.uint8)
-    return evaluate(generator.normal(size=(30, 4)).astype(np.float32), generator.integers(0, 4, 30), 1.0, NAMES), images
-
-
-def read_confusion(file: Path) -> dict[tuple[str, str], int]:
+def read_counts(file: Path) -> dict[tuple[str, str], int]:
     with file.open(encoding="utf-8", newline="") as opened:
         return {(row["actual"], row["predicted"]): int(row["count"]) for row in csv.DictReader(opened)}
 
 
-def test_confusion_file_holds_every_pair_once(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    evaluation, images = random_evaluation()
-    files = write("x", evaluation, images, NAMES)
-    assert files == {"confusion": "plots/confusion/x.csv", "samples": "plots/samples/x.png"}
-    counts = read_confusion(Path(files["confusion"]))
-    assert sum(counts.values()) == 30
-    assert counts == {
-        (actual, predicted): evaluation.confusion[row, column]
-        for row, actual in enumerate(NAMES)
-        for column, predicted in enumerate(NAMES)
+def test_confusion_file_holds_every_pair_once_with_the_actual_class_first(tmp_path):
+    counts = np.arange(16).reshape(4, 4)
+    write_confusion(tmp_path / "x.csv", counts, NAMES)
+    assert read_counts(tmp_path / "x.csv") == {
+        (actual, predicted): 4 * row + column for row, actual in enumerate(NAMES) for column, predicted in enumerate(NAMES)
     }
 
 
-def test_files_have_the_same_bytes_every_time(tmp_path, monkeypatch):
-    evaluation, images = random_evaluation()
-    written = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        monkeypatch.chdir(tmp_path / name)
-        written.append([Path(file).read_bytes() for file in write("x", evaluation, images, NAMES).values()])
-    assert written[0] == written[1]
-    assert written[0][1].startswith(b"\x89PNG")
+def test_predictions_are_kept_with_their_confidence():
+    logits = np.log([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]).astype(np.float32)
+    kept = predictions_of(logits)
+    assert kept["predicted"].tolist() == [0, 2]
+    assert kept["confidence"].tolist() == [0.5, 0.75]
+    assert (kept["predicted"].dtype, kept["confidence"].dtype) == (np.uint8, np.float16)
+    assert predictions_of(np.eye(300, dtype=np.float32))["predicted"].tolist() == list(range(300))
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_picture_is_drawn_for_few_mistakes_and_for_none(tmp_path, monkeypatch, count):
-    from PIL import Image
-
-    monkeypatch.chdir(tmp_path)
-    labels = np.arange(8) % 4
-    predicted = labels.copy()
-    predicted[:count] = (predicted[:count] + 1) % 4
-    images = np.full((8, 3, 5, 5), 128, np.uint8)
-    file = write("x", evaluate(one_hot(predicted), labels, 1.0, NAMES), images, NAMES)["samples"]
-    with Image.open(file) as picture:
-        assert picture.size == (1080, 488)
-        grey = np.count_nonzero(np.asarray(picture.convert("L")) == 128)
-    assert (grey > 1000) == (count > 0)
+def seed_of(test_accuracy: float, **changes) -> dict:
+    test = {"test_accuracy": test_accuracy, "test_loss": 0.5 * test_accuracy, "test_ece": 0.1 * test_accuracy}
+    return {"train_accuracy": 0.95, "val_accuracy": 0.85, "test": test} | changes
 
 
-def test_pixels_of_large_images_are_drawn_sharp(tmp_path, monkeypatch):
-    """Smoothed ones blur the picture and make its file twice as large."""
-    from PIL import Image
+def test_metrics_of_an_experiment_are_means_over_its_seeds():
+    seeds = [seed_of(0.8), seed_of(0.6, train_accuracy=0.75, val_accuracy=0.65)]
+    assert flat_metrics(seeds) == {
+        "test_accuracy": 0.7,
+        "test_sd": 0.141421,  # √0.02
+        "test_loss": 0.35,
+        "test_ece": 0.07,
+        "val_accuracy": 0.75,
+        "train_accuracy": 0.85,
+        "test_miou": None,
+    }
 
-    monkeypatch.chdir(tmp_path)
-    red, blue = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
-    drawn = np.random.default_rng(0).integers(0, 2, (2, 64, 64, 1))
-    images = np.where(drawn, red, blue).transpose(0, 3, 1, 2)
-    file = write("x", evaluate(one_hot([1, 0]), np.array([0, 1]), 1.0, NAMES), images, NAMES)["samples"]
-    with Image.open(file) as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
-    coloured = pixels[(pixels[..., 1] == 0) & (pixels.max(axis=2) > 200)]
-    assert len(coloured) > 20000
-    assert coloured[:, [0, 2]].min(axis=1).max() == 0
+
+def test_metrics_of_every_experiment_have_the_same_keys():
+    one = flat_metrics([seed_of(0.8, val_accuracy=None)])
+    segmenter = flat_metrics([{"train_accuracy": 0.9, "val_accuracy": None, "test": {
+        "test_accuracy": 0.8, "test_loss": 0.5, "test_miou": 0.25}}])  # fmt: skip
+    assert tuple(one) == tuple(segmenter) == METRICS
+    assert (one["test_sd"], one["val_accuracy"], one["test_miou"]) == (None, None, None)
+    assert (segmenter["test_ece"], segmenter["test_miou"]) == (None, 0.25)
 
 
 EXPERIMENT = "mnist_mlp_100"
-EVALUATE = ("evaluate", EXPERIMENT, "--task", "classification", "--dataset", "mnist", "--device", "cpu", "--threads", "2")
+EVALUATE = ("evaluate", EXPERIMENT, "--device", "cpu")
 
 
-def test_evaluate_stage_writes_figures_that_its_files_agree_with(prepared, run_stage):
-    trained = run_stage("train", EXPERIMENT)
-    assert (trained.returncode, trained.stderr) == (0, "")
-    done = run_stage(*EVALUATE)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_evaluate_stage_writes_metrics_that_its_files_agree_with(prepared, run_stage, edit_params):
+    edit_params(lambda values: values["experiments"][EXPERIMENT]["train"].update(seeds=2))
+    for stage in (("train", EXPERIMENT), EVALUATE):
+        done = run_stage(*stage)
+        assert (done.returncode, done.stderr) == (0, "")
 
     metrics = json.loads(Path(f"metrics/{EXPERIMENT}.json").read_text(encoding="utf-8"))
-    card = json.loads(Path(f"models/cards/{EXPERIMENT}.json").read_text(encoding="utf-8"))
-    summary = json.loads(Path(f"models/summaries/{EXPERIMENT}.json").read_text(encoding="utf-8"))
-    assert card == summary | {"metrics": metrics, **{key: card[key] for key in ("mistakes", "reliability", "layers")}}
+    folder = Path(f"models/cards/{EXPERIMENT}")
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    summary = json.loads(Path(f"models/trained/{EXPERIMENT}/summary.json").read_text(encoding="utf-8"))
+    assert {key: value for key, value in card.items() if key in summary and key != "seeds"} == {
+        key: value for key, value in summary.items() if key != "seeds"
+    }
+    assert [{key: value for key, value in seed.items() if key != "test"} for seed in card["seeds"]] == summary["seeds"]
+    assert card["metrics"] == card["seeds"][0]["test"] != card["seeds"][1]["test"]
     assert [layer["kind"] for layer in card["layers"]] == ["Flatten", "Linear", "ReLU", "Linear"]
     assert sum(layer["parameters"] for layer in card["layers"]) == card["parameters"]
     assert sum(line["samples"] for line in card["reliability"]) == card["samples"]["test"]
-    assert {key: metrics[key] for key in summary["best"]} == summary["best"]
-    assert metrics["epochs_trained"] == 2
-    assert metrics["test_accuracy"] > 3 * metrics["chance_accuracy"]
+
+    accuracies = [seed["test"]["test_accuracy"] for seed in card["seeds"]]
+    assert metrics["test_accuracy"] == pytest.approx(sum(accuracies) / 2, abs=1e-6)
+    assert metrics["test_sd"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / math.sqrt(2), abs=1e-6)
+    assert min(accuracies) > 3 * card["metrics"]["chance_accuracy"]
 
     packed = read_packed(prepared / "data/processed/mnist.safetensors")
-    counts = read_confusion(Path(metrics["confusion"]))
+    counts = read_counts(Path(f"plots/confusion/{EXPERIMENT}.csv"))
     assert sum(counts.values()) == len(packed.test) == summary["samples"]["test"]
     hits = sum(count for (actual, predicted), count in counts.items() if actual == predicted)
-    assert metrics["test_accuracy"] == pytest.approx(hits / len(packed.test), abs=1e-6)
-    assert Path(metrics["samples"]).read_bytes().startswith(b"\x89PNG")
+    assert accuracies[0] == pytest.approx(hits / len(packed.test), abs=1e-6), "the counts are those of the first seed"
+    with np.load(folder / "predictions.npz") as predictions:
+        assert predictions["predicted"].shape == predictions["confidence"].shape == (2, len(packed.test))
+        right = (predictions["predicted"] == packed.test.labels).mean(axis=1)
+    assert right == pytest.approx(accuracies, abs=1e-6)
     for mistake in card["mistakes"]:
         assert str(packed.test.labels[mistake["index"]]) == mistake["actual"] != mistake["predicted"]
+    assert Path(f"plots/samples/{EXPERIMENT}.png").read_bytes().startswith(b"\x89PNG")
+    assert all((folder / f"{kind}.pdf").read_bytes().startswith(b"%PDF") for kind in ("confusion", "samples"))
 
-    weights = Path(f"models/weights/{EXPERIMENT}.safetensors")
+    check_that_damage_is_named(packed, summary)
+
+
+def check_that_damage_is_named(packed: Packed, summary: dict) -> None:
+    device, fix = configure("cpu", 2, seed=0), rf"Run `dvc repro train@{EXPERIMENT}`\.$"
+    _, settings = read_summary(EXPERIMENT)
+    restored = restore_seed(EXPERIMENT, 1, settings, packed, device)
+    assert not restored.model.training
+    other = dataclasses.replace(packed, digest="another")
+    with pytest.raises(DataError, match=f"{EXPERIMENT} was trained on other data than this mnist. {fix}"):
+        evaluate_experiment(EXPERIMENT, summary, settings, other, device)
+    weights = Path(f"models/trained/{EXPERIMENT}/seed-1.safetensors")
     good = weights.read_bytes()
-    device = configure("cpu", 2, seed=0)
-    assert not load_trained(EXPERIMENT, packed, device)[1].model.training
-    mend = rf"Run `dvc repro train@{EXPERIMENT}`\.$"
     for data in (b"", good[:1000], good[:-4], b"\xff" * 50):
         weights.write_bytes(data)
-        with pytest.raises(DataError, match=rf"{EXPERIMENT}\.safetensors: damaged, or of another model .*{mend}"):
-            load_trained(EXPERIMENT, packed, device)
+        with pytest.raises(DataError, match=rf"seed-1\.safetensors: damaged, or of another model .*{fix}"):
+            restore_seed(EXPERIMENT, 1, settings, packed, device)
     weights.unlink()
-    with pytest.raises(DataError, match=rf"{EXPERIMENT}\.safetensors: not found\. {mend}"):
-        load_trained(EXPERIMENT, packed, device)
+    with pytest.raises(DataError, match=rf"seed-1\.safetensors: not found\. {fix}"):
+        restore_seed(EXPERIMENT, 1, settings, packed, device)
     for text in ("{", "[]", "{}", json.dumps(summary | {"settings": {}})):
-        Path(f"models/summaries/{EXPERIMENT}.json").write_text(text, encoding="utf-8")
-        with pytest.raises(DataError, match=rf"{EXPERIMENT}\.json: damaged, .*{mend}"):
-            load_trained(EXPERIMENT, packed, device)
+        Path(f"models/trained/{EXPERIMENT}/summary.json").write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=rf"summary\.json: damaged, .*{fix}"):
+            read_summary(EXPERIMENT)
 
 
 def test_evaluate_stage_without_weights_ends_with_one_message(prepared, run_stage):
     done = run_stage(*EVALUATE)
     assert done.returncode == 1
-    message = f"models/summaries/{EXPERIMENT}.json: not found. Run `dvc repro train@{EXPERIMENT}`."
+    message = f"models/trained/{EXPERIMENT}/summary.json: not found. Run `dvc repro train@{EXPERIMENT}`."
     assert done.stderr == f"error: {message}\n"
     assert not Path("metrics").exists()

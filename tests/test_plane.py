@@ -1,15 +1,19 @@
-"""Figures of a classifier of points: what its boundary is like."""
+"""Metrics of a classifier of points: what its boundary is like."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from toolbox import never_asked
+import torch
+from toolbox import CPU, never_asked, toy_settings
 
-from labbook.core.errors import ParamsError
-from labbook.evaluation import plane
-from labbook.evaluation.plane import SIDE, boundary_metrics, evaluate, write
+from labbook.config.train import Runtime
+from labbook.errors import ParamsError
+from labbook.evaluation.evaluate import evaluate_model
+from labbook.evaluation.restore import restore
+from labbook.evaluation.tasks import toy2d
+from labbook.evaluation.tasks.toy2d import SIDE, boundary_metrics, evaluate
+from labbook.training.experiment import train_experiment
 
 Y, X = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
 CLASSES = ("below", "above")
@@ -68,7 +72,7 @@ def evaluation():
     return evaluate(asked(images), labels, 0.25, CLASSES, asked), images, labels
 
 
-def test_figures_are_those_of_a_classifier_and_of_its_boundary():
+def test_metrics_are_those_of_a_classifier_and_of_its_boundary():
     found, images, labels = evaluation()
     x = images[:, 0, 0, 0]
     assert found.metrics["test_accuracy"] == pytest.approx(((x > 100) == (labels == 1)).mean(), abs=1e-6)
@@ -77,37 +81,27 @@ def test_figures_are_those_of_a_classifier_and_of_its_boundary():
     assert (found.metrics["boundary_pieces"], found.metrics["boundary_turning"]) == (1, 0)
     assert found.mistakes == []
     json.dumps(found.metrics, allow_nan=False)
+    assert found.predictions["predicted"].tolist() == (x > 100).tolist()
+    assert (found.labels == labels).all()
     assert found.chances.shape == (SIDE, SIDE)
     assert (found.chances[:, 101:] > 0.5).all(), "x by column"
     assert (found.chances[:, :100] < 0.5).all()
 
 
 def test_more_than_two_classes_are_refused():
-    with pytest.raises(ParamsError, match="task: plane is for two classes of points, and these are 3"):
+    with pytest.raises(ParamsError, match="task: toy2d is for two classes of points, and these are 3"):
         evaluate(np.zeros((1, 3), np.float32), np.zeros(1, np.int64), 1.0, ("a", "b", "c"), never_asked)
 
 
-def test_files_have_the_same_bytes_every_time(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    found, images, _ = evaluation()
-    written = [[Path(file).read_bytes() for file in write("x", found, images, CLASSES).values()] for _ in range(2)]
-    assert written[0] == written[1]
-    assert written[0][1].startswith(b"\x89PNG")
-
-
-def test_picture_shows_both_regions_with_the_first_row_below(tmp_path, monkeypatch):
-    from PIL import Image
-
-    monkeypatch.chdir(tmp_path)
-    above = evaluate(
-        np.zeros((2, 2), np.float32), np.array([0, 1]), 1.0, CLASSES,
-        lambda images: np.stack([np.zeros(len(images)), images[:, 1, 0, 0] - 127.5], axis=1).astype(np.float32) * 9,
+@pytest.mark.usefixtures("workdir")  # for the file that says that nothing was trained before
+def test_the_model_is_asked_for_any_place(rings_packed):
+    settings = toy_settings(
+        inputs={"dataset": "rings", "pretrained": "none"}, task="toy2d", validation=False, batch_size=300, epochs=1,
+        preprocess={"mean": 0.5, "std": 0.25}, optimizer={"name": "SGD", "lr": 1.0},
     )  # fmt: skip
-    file = write("x", above, np.full((2, 2, 1, 1), 128, np.uint8), CLASSES)["samples"]
-    with Image.open(file) as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
-    redder = pixels[..., 0] - pixels[..., 2] > 40
-    bluer = pixels[..., 2] - pixels[..., 0] > 40
-    assert redder.sum() > 40_000 < bluer.sum()
-    assert np.nonzero(redder)[0].mean() < np.nonzero(bluer)[0].mean(), "larger y is higher up, and of the second class"
-    assert plane.COLOURS[0] != plane.COLOURS[1]
+    outcome = train_experiment("x", settings, Runtime(seed=0, device="cpu"), rings_packed, key="x")
+    restored = restore(settings, rings_packed, outcome.weights, CPU)
+    found = evaluate_model(toy2d, restored, rings_packed, CPU)
+    place = torch.tensor([200, 31], dtype=torch.uint8).reshape(1, 2, 1, 1)
+    chance = restored.model(restored.convert(place)).detach().softmax(1)[0, 1]
+    assert found.chances[31, 200] == pytest.approx(float(chance), abs=1e-6)

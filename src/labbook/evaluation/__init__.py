@@ -1,4 +1,4 @@
-"""What the kinds of task share: figures of a classifier, confusion counts, and the files that each leaves for the report.
+"""Metrics that the tasks share: those of a classifier, confusion counts, calibration.
 
 Expected calibration error: Guo et al. (2017), "On calibration of modern neural networks", with 15 equal bins.
 """
@@ -9,35 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from labbook.core.files import write_text
+from labbook.io import write_text
 
 __all__ = [
-    "BINS", "Ask", "Evaluation", "calibration_error", "classifier_metrics", "confusion_counts", "probabilities",
-    "reliability", "write_confusion", "write_files",
+    "BINS", "Ask", "Evaluation", "calibration_error", "classifier_metrics", "confusion_counts", "predictions_of",
+    "probabilities", "reliability", "write_confusion",
 ]  # fmt: skip
 
 BINS = 15
 
-# What the evaluate stage hands to a task that looks beyond the test set: bytes (N, C, H, W) → logits (N, classes, ...).
+# Passed to a task that looks beyond the test set: uint8 images (N, C, H, W) → logits (N, classes, ...).
 Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured on the test set; a task adds what its pictures need.
+    """What is measured on the test set; a task adds what its figures need.
 
     Attributes:
-        metrics: numbers for `metrics/<experiment>.json`.
-        confusion: (classes, classes) counts, a row for each actual class.
+        metrics: numbers by name.
+        confusion: (classes, classes) counts, one row per actual class.
+        predictions: arrays whose first axis is that of the test samples.
         mistakes: index, actual and predicted class, and confidence of the most confident mistakes, where a task shows any.
         reliability: of each bin of confidence, where a task measures it.
     """
 
     metrics: dict[str, Any]
     confusion: NDArray[np.int64]
+    predictions: dict[str, NDArray[Any]]
     mistakes: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
     reliability: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
 
@@ -45,7 +46,7 @@ class Evaluation:
 def classifier_metrics(
     logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...]
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Measure a classifier: numbers for `metrics/<experiment>.json`, and confusion counts with a row for each actual class.
+    """Measure a classifier: numbers by name, and confusion counts with one row per actual class.
 
     Args:
         logits: (N, classes).
@@ -59,7 +60,7 @@ def classifier_metrics(
     metrics = {
         "test_loss": round(loss, 6),
         "test_accuracy": round(float(np.mean(predicted == labels)), 6),
-        "test_calibration_error": round(calibration_error(probabilities(logits).max(axis=1), predicted == labels), 6),
+        "test_ece": round(calibration_error(probabilities(logits).max(axis=1), predicted == labels), 6),
         "chance_accuracy": round(float(totals.max() / totals.sum()), 6),
         "test_accuracy_per_class": {
             name: round(float(confusion[index, index] / totals[index]), 6) if totals[index] else None
@@ -88,7 +89,7 @@ def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_
 
 
 def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Give what `calibration_error` averages: of each bin that is not empty its samples, mean confidence and accuracy.
+    """Return what `calibration_error` averages: samples, mean confidence and accuracy of each bin that is not empty.
 
     Args:
         confidence: (N,) probability of the predicted class.
@@ -124,33 +125,20 @@ def confusion_counts(labels: NDArray[np.integer[Any]], predicted: NDArray[np.int
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
+def predictions_of(logits: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Return the predicted class and its probability for each sample.
+
+    Args:
+        logits: (N, classes).
+    """
+    kind = np.uint8 if logits.shape[1] <= 256 else np.uint16
+    return {
+        "predicted": logits.argmax(axis=1).astype(kind),
+        "confidence": probabilities(logits).max(axis=1).astype(np.float16),
+    }
+
+
 def write_confusion(path: Path, counts: NDArray[np.int64], classes: tuple[str, ...]) -> None:
     """Write the counts as a table with the columns actual, predicted, count."""
     rows = [f"{actual},{predicted},{counts[i, j]}" for i, actual in enumerate(classes) for j, predicted in enumerate(classes)]
     write_text(path, "\n".join(["actual,predicted,count", *rows]) + "\n")
-
-
-def write_files(name: str, counts: NDArray[np.int64], classes: tuple[str, ...], draw: Callable[[], Figure]) -> dict[str, str]:
-    """Write what every task leaves for the report, and the same as figures for print; say where the report finds it.
-
-    Args:
-        name: of the experiment.
-        counts: (classes, classes), a row for each actual class.
-        classes: names.
-        draw: gives the picture of test samples.
-
-    Raises:
-        LabbookError: the disk is full or a folder cannot be written.
-    """
-    # Not above: the stages that measure and draw nothing do not depend on how figures look.
-    from labbook.figures import save, style
-    from labbook.figures.confusion import draw_confusion
-
-    confusion, samples = Path(f"plots/confusion/{name}.csv"), Path(f"plots/samples/{name}.png")
-    write_confusion(confusion, counts, classes)
-    with style():
-        save(draw_confusion(counts, classes), Path(f"figures/confusion/{name}.pdf"))
-        picture = draw()
-        save(picture, samples)
-        save(picture, Path(f"figures/samples/{name}.pdf"))
-    return {"confusion": str(confusion), "samples": str(samples)}

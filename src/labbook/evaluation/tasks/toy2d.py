@@ -9,25 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from labbook.core.errors import ParamsError
-from labbook.evaluation import Ask, Evaluation, classifier_metrics, probabilities, write_files
+from labbook.errors import ParamsError
+from labbook.evaluation import Ask, Evaluation, classifier_metrics, predictions_of, probabilities
 
-__all__ = ["PlaneEvaluation", "boundary_metrics", "evaluate", "write"]
+__all__ = ["SIDE", "Toy2dEvaluation", "boundary", "boundary_metrics", "evaluate"]
 
 SIDE = 256  # places along each axis: all that a byte can name
 STRIDE = 3  # bytes along the boundary from one place where its direction is taken to the next
 SHARPEST = 0.1  # of these places are looked at for corners
-COLOURS = ("C0", "C1")  # of the classes
-LEVELS = 12  # steps of the probability in the picture: few ones, to keep its file small
-TINT = 0.55  # of its strongest colours
 
 
 @dataclass(frozen=True)
-class PlaneEvaluation(Evaluation):
+class Toy2dEvaluation(Evaluation):
     """What is measured on the test set and on the whole plane.
 
     Attributes:
@@ -41,7 +37,7 @@ class PlaneEvaluation(Evaluation):
 
 def evaluate(
     logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...], ask: Ask
-) -> PlaneEvaluation:
+) -> Toy2dEvaluation:
     """Measure a classifier of points.
 
     Args:
@@ -55,12 +51,12 @@ def evaluate(
         ParamsError: there are not two classes.
     """
     if len(classes) != 2:
-        raise ParamsError(f"task: plane is for two classes of points, and these are {len(classes)}. Choose another task.")
+        raise ParamsError(f"task: toy2d is for two classes of points, and these are {len(classes)}. Choose another task.")
     metrics, confusion = classifier_metrics(logits, labels, loss, classes)
     everywhere = ask(_lattice())
-    boundary = boundary_metrics((everywhere[:, 1] - everywhere[:, 0]).reshape(SIDE, SIDE).astype(np.float64))
+    shape = boundary_metrics((everywhere[:, 1] - everywhere[:, 0]).reshape(SIDE, SIDE).astype(np.float64))
     chances = probabilities(everywhere)[:, 1].reshape(SIDE, SIDE)
-    return PlaneEvaluation(metrics | boundary, confusion, chances, labels)
+    return Toy2dEvaluation(metrics | shape, confusion, predictions_of(logits), chances, labels)
 
 
 def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:
@@ -69,7 +65,7 @@ def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:
     Its pieces; its turning in degrees; and its corners: the share of the turning in the sharpest tenth of its length, which is
     0.1 for a circle and 1 for a polygon. Without a boundary there is neither.
     """
-    pieces = _boundary(margins)
+    pieces = boundary(margins)
     bends = np.concatenate([_bends(piece) for piece in pieces]) if pieces else np.empty(0)
     turning = bends.sum()
     sharpest = np.sort(bends)[::-1][: max(1, round(SHARPEST * len(bends)))].sum()
@@ -80,25 +76,13 @@ def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def write(name: str, evaluation: PlaneEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:
-    """Write the confusion counts and the picture of regions and test points; say where.
-
-    Args:
-        name: of the experiment.
-        evaluation: its figures.
-        images: (N, 2, 1, 1) of the test set.
-        classes: two names.
-    """
-    return write_files(name, evaluation.confusion, classes, lambda: _draw(evaluation, images, classes))
-
-
 def _lattice() -> NDArray[np.uint8]:
     """Name every place: (SIDE², 2, 1, 1), row by row."""
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.uint8)
     return np.stack([x.ravel(), y.ravel()], axis=1)[:, :, None, None]
 
 
-def _boundary(margins: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def boundary(margins: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Trace the places where margins are zero: one (N, 2) a piece, whose ends meet if it is closed."""
     if (margins > 0).all() or (margins <= 0).all():
         return []  # both logits may be equal everywhere, and then the first class is said of every place
@@ -117,20 +101,3 @@ def _bends(piece: NDArray[np.float64]) -> NDArray[np.float64]:
     turns = np.diff(directions)
     bends: NDArray[np.float64] = np.degrees(np.abs((turns + np.pi) % (2 * np.pi) - np.pi))
     return bends
-
-
-def _draw(evaluation: PlaneEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
-    figure = Figure(figsize=(3.5, 3.75))
-    axes = figure.add_axes((0.02, 0.02, 0.96, 0.9))
-    first, second = (TINT * np.array(to_rgb(colour)) + 1 - TINT for colour in COLOURS)
-    shades = LinearSegmentedColormap.from_list("classes", [first, np.ones(3), second], LEVELS)
-    axes.imshow(evaluation.chances, cmap=shades, vmin=0, vmax=1, origin="lower")
-    for piece in _boundary(evaluation.chances - 0.5):
-        axes.plot(*piece.T, color="black")
-    for index, (name, colour) in enumerate(zip(classes, COLOURS, strict=True)):
-        x, y = images[evaluation.labels == index, :, 0, 0].T
-        axes.plot(x, y, "o^"[index], color=colour, markersize=2.5, markeredgewidth=0, label=name)
-    axes.set(xlim=(0, SIDE - 1), ylim=(0, SIDE - 1), xticks=[], yticks=[])
-    axes.spines[:].set_visible(True)
-    figure.legend(loc="upper center", ncols=2, markerscale=2.5)
-    return figure

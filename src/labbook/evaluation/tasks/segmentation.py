@@ -1,21 +1,17 @@
-"""Figures of a segmenter: loss, pixel accuracy, intersection over union, confusion counts of pixels.
+"""Metrics of a segmenter: loss, pixel accuracy, intersection over union, confusion counts of pixels.
 
 Intersection over union of a class: pixels that are both of it and predicted as it, over those that are either; the mean
 goes over the classes that there are (Everingham et al., 2010, "The Pascal visual object classes challenge").
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from labbook.evaluation import Ask, Evaluation, confusion_counts, write_files
+from labbook.evaluation import Ask, Evaluation, confusion_counts
 
-__all__ = ["SHOWN", "SegmentationEvaluation", "evaluate", "intersection_over_union", "write"]
+__all__ = ["SHOWN", "SegmentationEvaluation", "evaluate", "intersection_over_union"]
 
 SHOWN = 8  # test images that are shown with truth and prediction: the first ones, not chosen
 
@@ -53,9 +49,9 @@ def evaluate(
     metrics = {
         "test_loss": round(loss, 6),
         "test_accuracy": round(float(hits.sum() / totals.sum()), 6),
-        "test_mean_iou": round(float(np.nanmean(overlaps)), 6),
+        "test_miou": round(float(np.nanmean(overlaps)), 6),
         "chance_accuracy": round(float(totals.max() / totals.sum()), 6),
-        "chance_mean_iou": round(float(np.nanmean(intersection_over_union(guessed))), 6),
+        "chance_miou": round(float(np.nanmean(intersection_over_union(guessed))), 6),
         "test_accuracy_per_class": {
             name: round(float(hits[index] / totals[index]), 6) if totals[index] else None for index, name in enumerate(classes)
         },
@@ -63,7 +59,10 @@ def evaluate(
             name: None if np.isnan(overlaps[index]) else round(float(overlaps[index]), 6) for index, name in enumerate(classes)
         },
     }
-    return SegmentationEvaluation(metrics, confusion, labels[:SHOWN], predicted[:SHOWN])
+    per_image = np.stack([confusion_counts(*pair, len(classes)) for pair in zip(labels, predicted, strict=True)])
+    return SegmentationEvaluation(
+        metrics, confusion, {"confusion": per_image.astype(np.uint16)}, labels[:SHOWN], predicted[:SHOWN]
+    )
 
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -72,37 +71,3 @@ def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
     overlaps: NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
     return overlaps
-
-
-def write(name: str, evaluation: SegmentationEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> dict[str, str]:
-    """Write the confusion counts and the picture of images, truth and predictions; say where.
-
-    Args:
-        name: of the experiment.
-        evaluation: its figures.
-        images: (N, C, H, W) of the test set.
-        classes: names.
-    """
-    return write_files(name, evaluation.confusion, classes, lambda: _draw(evaluation, images, classes))
-
-
-def _draw(evaluation: SegmentationEvaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
-    count = len(evaluation.truth)
-    colours = mpl.colormaps["tab20"].resampled(len(classes))
-    figure = Figure(figsize=(7.2, 3.1))
-    axes = figure.subplots(3, count, squeeze=False)
-    figure.subplots_adjust(left=0.03, right=0.995, top=0.99, bottom=0.16, wspace=0.08, hspace=0.06)
-    rows: dict[str, NDArray[Any]] = {
-        "image": images[:count].transpose(0, 2, 3, 1),
-        "truth": evaluation.truth,
-        "prediction": evaluation.predicted,
-    }
-    for row, (title, pictures) in enumerate(rows.items()):
-        for axis, picture in zip(axes[row], pictures, strict=True):
-            axis.imshow(picture, cmap=colours, vmin=-0.5, vmax=len(classes) - 0.5)
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(True)
-        axes[row, 0].set_ylabel(title)
-    patches = [Patch(color=colours(index), label=name) for index, name in enumerate(classes)]
-    figure.legend(handles=patches, loc="lower center", ncols=10)
-    return figure

@@ -1,0 +1,128 @@
+"""Evaluate a trained experiment on its test set: every seed, with the weights that its training selected."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labbook.config.parts import find
+from labbook.config.train import TrainSettings
+from labbook.data.packed import Packed
+from labbook.errors import DataError
+from labbook.evaluation import Evaluation
+from labbook.evaluation.layers import list_layers
+from labbook.evaluation.restore import Restored, restore_seed, weights_path
+from labbook.training.inference import place, predict
+
+__all__ = ["METRICS", "Evaluated", "evaluate_experiment", "evaluate_model", "flat_metrics"]
+
+# What metrics/<experiment>.json holds of every experiment; `None` where a task has no such metric.
+METRICS = ("test_accuracy", "test_sd", "test_loss", "test_ece", "val_accuracy", "train_accuracy", "test_miou")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the evaluate stage writes.
+
+    Attributes:
+        metrics: means over the seeds, for `metrics/<experiment>.json`.
+        card: the summary of the training with the test metrics of every seed, and what the page of the experiment shows.
+        predictions: arrays whose first axis is that of the seeds.
+        first: the evaluation of the first seed, whose confusion counts and samples are shown.
+    """
+
+    metrics: dict[str, float | None]
+    card: dict[str, Any]
+    predictions: dict[str, NDArray[Any]]
+    first: Evaluation
+
+
+def evaluate_experiment(
+    name: str, summary: dict[str, Any], settings: TrainSettings, packed: Packed, device: torch.device
+) -> Evaluated:
+    """Evaluate all seeds of an experiment.
+
+    Raises:
+        DataError: weights are missing or damaged, or the dataset is another one than that of the training.
+    """
+    if summary["digest"] != packed.digest:
+        raise DataError(f"{name} was trained on other data than this {packed.name}. Run `dvc repro train@{name}`.")
+    task = find("task", settings.task, f"experiments.{name}.train.task")
+    trained = summary["seeds"]
+    evaluations: list[Evaluation] = []
+    layers: list[dict[str, Any]] = []
+    for seed in trained:
+        restored = restore_seed(name, seed["seed"], settings, packed, device)
+        evaluations.append(evaluate_model(task, restored, packed, device))
+        if not layers:
+            layers = list_layers(restored.model, restored.convert(torch.from_numpy(packed.test.images[:1]).to(device)))
+    first = evaluations[0]
+    seeds = [{**seed, "test": evaluation.metrics} for seed, evaluation in zip(trained, evaluations, strict=True)]
+    weights = [sha256(weights_path(name, seed["seed"]).read_bytes()).hexdigest() for seed in trained]
+    card = {
+        **summary,
+        "weights": weights,
+        "seeds": seeds,
+        "metrics": first.metrics,
+        "mistakes": first.mistakes,
+        "reliability": first.reliability,
+        "layers": layers,
+    }
+    predictions = {key: np.stack([evaluation.predictions[key] for evaluation in evaluations]) for key in first.predictions}
+    return Evaluated(flat_metrics(seeds), card, predictions, first)
+
+
+def evaluate_model(task: ModuleType, restored: Restored, packed: Packed, device: torch.device) -> Evaluation:
+    """Evaluate a model on the test set.
+
+    Args:
+        task: a file of `labbook.evaluation.tasks`.
+        restored: the model, on the device.
+        packed: its dataset.
+        device: of the model.
+    """
+    logits, loss = predict(restored.model, restored.loss, place(packed.test, restored.convert, device))
+    evaluation: Evaluation = task.evaluate(logits.numpy(), packed.test.labels, loss, packed.classes, _asker(restored, device))
+    return evaluation
+
+
+def flat_metrics(seeds: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Average the metrics of all seeds; `test_sd` is the standard deviation (n - 1) of their test accuracy."""
+    tests = [seed["test"] for seed in seeds]
+    accuracies = [test["test_accuracy"] for test in tests]
+    means = {
+        "test_accuracy": accuracies,
+        "test_loss": [test["test_loss"] for test in tests],
+        "test_ece": [test.get("test_ece") for test in tests],
+        "val_accuracy": [seed["val_accuracy"] for seed in seeds],
+        "train_accuracy": [seed["train_accuracy"] for seed in seeds],
+        "test_miou": [test.get("test_miou") for test in tests],
+    }
+    metrics = {key: _mean(values) for key, values in means.items()}
+    metrics["test_sd"] = _rounded(statistics.stdev(accuracies)) if len(accuracies) > 1 else None
+    return {key: metrics[key] for key in METRICS}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _rounded(math.fsum(known) / len(known)) if len(known) == len(values) else None
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6)
+
+
+def _asker(restored: Restored, device: torch.device) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    @torch.no_grad()
+    def ask(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = restored.model(restored.convert(torch.from_numpy(images).to(device))).cpu().numpy()
+        return logits
+
+    return ask
