@@ -1,48 +1,72 @@
-"""Explain stage: filters, activations and attributions of one experiment, and how far the attributions can be trusted."""
+"""Explain stage: filters, activations and attributions of one experiment, and the quality of the attributions."""
+
+import _here  # noqa: F401
 
 import argparse
+from hashlib import sha256
 from pathlib import Path
 
-from labbook.core.files import write_json
-from labbook.core.packed import read_packed
-from labbook.core.reading import validate
-from labbook.core.runtime import configure
-from labbook.core.stage import run
+from labbook.config.explain import Explain
+from labbook.config.reading import validate
+from labbook.data.packed import read_packed
+from labbook.errors import DataError
+from labbook.evaluation.restore import read_summary, restore_seed, weights_path
 from labbook.explain.experiment import explain
-from labbook.figures import save, style
-from labbook.params.explain import Look
-from labbook.trained import load_trained
+from labbook.io import read_bytes, read_json, write_folder, write_json
+from labbook.plots import save, style
+from labbook.stage import run
+from labbook.training.runtime import configure
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("experiment")
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the quality metrics")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    # The keys of `look` in params.yaml; what is left out has its default there.
-    parser.add_argument("--image")
-    parser.add_argument("--layer")
-    parser.add_argument("--channels", type=int, nargs="+")
-    parser.add_argument("--attributions", nargs="+")
+    keys = parser.add_argument_group("keys of a block under explain in params.yaml")
+    for key in ("image", "layer", "region"):
+        keys.add_argument(f"--{key}")
     for key in ("correct", "wrong", "steps"):
-        parser.add_argument(f"--{key}", type=int)
-    parser.add_argument("--region")
-    arguments = vars(parser.parse_args())
-    name, dataset, seed, device, threads = (
-        arguments.pop(key) for key in ("experiment", "dataset", "seed", "device", "threads")
-    )
-    look = validate(arguments, Look, f"explain.{name}.look")
-    place = configure(device, threads, seed)
-    packed = read_packed(Path("data/processed") / f"{dataset}.safetensors")
-    _, restored = load_trained(name, packed, place)
-    with style():
-        found = explain(restored, packed, look, place, seed)
+        keys.add_argument(f"--{key}", type=_number)
+    keys.add_argument("--channels", type=_number, nargs="+")
+    keys.add_argument("--attributions", nargs="+")
+    known, unknown = parser.parse_known_args()
+    values = vars(known)
+    name, seed, device_name = (values.pop(key) for key in ("experiment", "seed", "device"))
+    values |= {text.removeprefix("--"): None for text in unknown[:1]}  # refused by the schema, with the nearest key
+    chosen = validate(values, Explain, f"explain.{name}")
+    summary, settings = read_summary(name)
+    device = configure(device_name, settings.threads, seed)
+    packed = read_packed(Path("data/processed") / f"{settings.inputs.dataset}.safetensors")
+    seed_explained = summary["seeds"][0]["seed"]
+    _check_card(name, packed.digest, weights_path(name, seed_explained))
+    restored = restore_seed(name, seed_explained, settings, packed, device)
+    pictures = write_folder(Path("plots/explained") / name)
+    with style(), write_folder(Path("models/explained") / name) as folder, pictures as shown:
+        explanation = explain(restored, packed, chosen, device, seed)
+        write_json(folder / "explained.json", explanation.summary)
         for kind in ("filters", "activations", "attributions"):
-            save(getattr(found, kind), Path("plots") / kind / f"{name}.png")
-            save(getattr(found, kind), Path("figures") / kind / f"{name}.pdf")
-    write_json(Path("metrics/explain") / f"{name}.json", found.metrics)
+            figure = getattr(explanation, kind)
+            save(figure, folder / f"{kind}.pdf", name)
+            save(figure, shown / f"{kind}.png", name)
+
+
+def _number(text: str) -> int | str:
+    """Convert a number; anything else stays text, which the schema refuses."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _check_card(name: str, digest: str, weights: Path) -> None:
+    """Refuse data and weights that are not those of the card, which is what DVC watches in their place."""
+    path, fix = Path("models/cards") / name / "card.json", f"Run `dvc repro evaluate@{name}`."
+    card = read_json(path, ("dataset", "digest", "weights"), fix)
+    if card["digest"] != digest:
+        raise DataError(f"{path}: {name} was evaluated on other data than the present {card['dataset']}. {fix}")
+    if card["weights"][0] != sha256(read_bytes(weights, f"Run `dvc repro train@{name}`.")).hexdigest():
+        raise DataError(f"{path}: {name} was evaluated with other weights than {weights}. {fix}")
 
 
 if __name__ == "__main__":

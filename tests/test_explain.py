@@ -1,29 +1,40 @@
-"""Attributions in closed form on linear models, the figures of trust, the messages, and the stage as DVC calls it."""
+"""Attributions in closed form on linear models, their quality metrics, the messages, and the stage as DVC calls it."""
 
 import copy
+import dataclasses
 import hashlib
+import json
 import re
+import typing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from captum.metrics import infidelity as captum_infidelity
+from captum.metrics import sensitivity_max as captum_sensitivity_max
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
-from toolbox import CPU, bits, toy_model
+from toolbox import CPU, UNIT, bits, toy_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labbook.augmentations import none, transforms
-from labbook.core.errors import DataError, ParamsError
-from labbook.core.packed import Packed, Split
-from labbook.explain import trust
-from labbook.explain.attribution import METHODS, Question, Score, attribute, check_fit, relevance, window
+from labbook.config.explain import Explain, Method
+from labbook.config.images import Preprocess
+from labbook.config.reading import validate
+from labbook.data.packed import Packed, Split, read_packed, write_packed
+from labbook.errors import DataError, ParamsError
+from labbook.evaluation.restore import Restored
+from labbook.explain import quality
+from labbook.explain.attribution import METHODS, MethodInputs, Score, attribute, choose_methods, relevance, window_side
 from labbook.explain.experiment import explain
 from labbook.explain.layers import activations, find_layer
 from labbook.explain.samples import find_samples, read_image
-from labbook.params.explain import Look
-from labbook.trained import Restored
+from labbook.plots import style
+from labbook.plots.explanations import Panel, draw_activations, draw_attributions, draw_filters
+from labbook.training.preprocessing import Preprocessing
 
 ALL = tuple(METHODS)
 NO_CONVOLUTION = ("saliency", "integrated_gradients", "occlusion")
@@ -34,19 +45,19 @@ def linear(channels: int = 1, side: int = 8, classes: int = 3) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, classes))
 
 
-def question(
+def make_inputs(
     model: nn.Module, channels: int = 1, count: int = 3, target: int = 1, level: float = 0.2, side: int = 8
-) -> Question:
-    """Ask for one class of random images, before a baseline of one level."""
+) -> MethodInputs:
+    """Make random images, with one class as the target and a baseline of one level."""
     images = torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        chosen = torch.zeros_like(model(images))
-    chosen[:, target] = 1
-    return Question(Score(model), images, chosen, torch.full((1, channels, side, side), level), steps=8)
+        targets = torch.zeros_like(model(images))
+    targets[:, target] = 1
+    return MethodInputs(Score(model), images, targets, torch.full((1, channels, side, side), level), steps=8)
 
 
-def weights_of(asked: Question, target: int = 1) -> Tensor:
-    return asked.score.model[1].weight[target].reshape(1, *asked.images.shape[1:])
+def weights_of(inputs: MethodInputs, target: int = 1) -> Tensor:
+    return inputs.score.model[1].weight[target].reshape(1, *inputs.images.shape[1:])
 
 
 def convolutional(channels: int = 1, activation: type[nn.Module] = nn.ReLU, **keys: object) -> nn.Module:
@@ -57,16 +68,15 @@ def convolutional(channels: int = 1, activation: type[nn.Module] = nn.ReLU, **ke
 
 def restored(packed: Packed, kind: str = "cnn", **keys: object) -> Restored:
     model = toy_model(packed, kind, **keys).eval()
-    return Restored(model, none.Scaled().fixed, functional.cross_entropy)
+    return Restored(model, UNIT, functional.cross_entropy)
 
 
-def look(**changes: object) -> Look:
-    plain = {"image": 0, "layer": "0", "channels": [0, 2], "attributions": list(ALL), "steps": 4}
-    return Look.model_validate(plain | changes)
+def settings(**changes: object) -> Explain:
+    return Explain.model_validate({"steps": 4} | changes)
 
 
 def segmenting() -> tuple[Restored, Packed]:
-    """Give a model that finds bright pixels, and scenes whose bright squares are of the class `square`."""
+    """Return a model that finds bright pixels, and scenes: in three of six the bright square is of the class `square`."""
     images = np.full((6, 1, 8, 8), 20, dtype=np.uint8)
     images[:, 0, 2:5, 2:6] = 250
     labels = (images[:, 0] > 128).astype(np.uint8)
@@ -80,7 +90,7 @@ def segmenting() -> tuple[Restored, Packed]:
         model[0].weight[0, 0, 1, 1] = 1.0
         model[2].weight[:, 0, 0, 0] = torch.tensor([-4.0, 4.0])
         model[2].bias[:] = torch.tensor([2.0, -2.0])
-    return Restored(model.eval(), none.Scaled().fixed, functional.cross_entropy), packed
+    return Restored(model.eval(), UNIT, functional.cross_entropy), packed
 
 
 # Closed forms
@@ -89,58 +99,58 @@ def segmenting() -> tuple[Restored, Packed]:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("count", [1, 3])
 def test_on_a_linear_model_saliency_is_its_absolute_weights(channels, count):
-    asked = question(linear(channels), channels, count)
-    answer = attribute(METHODS["saliency"], asked)
-    torch.testing.assert_close(answer, weights_of(asked).abs().expand_as(answer))
+    inputs = make_inputs(linear(channels), channels, count)
+    found = attribute(METHODS["saliency"], inputs)
+    torch.testing.assert_close(found, weights_of(inputs).abs().expand_as(found))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("count", [1, 3])
 def test_on_a_linear_model_integrated_gradients_are_weights_times_distance_and_complete(channels, count):
-    asked = question(linear(channels), channels, count)
-    answer = attribute(METHODS["integrated_gradients"], asked)
-    torch.testing.assert_close(answer, weights_of(asked) * (asked.images - asked.black))
-    assert trust.completeness_gap(asked, answer) < 1e-3
+    inputs = make_inputs(linear(channels), channels, count)
+    found = attribute(METHODS["integrated_gradients"], inputs)
+    torch.testing.assert_close(found, weights_of(inputs) * (inputs.images - inputs.baseline))
+    assert quality.completeness_gap(inputs, found) < 1e-3
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_on_a_linear_model_occlusion_sums_weights_times_distance_over_the_windows(channels):
-    asked = question(linear(channels), channels)
-    answer = attribute(METHODS["occlusion"], asked)
-    terms = (weights_of(asked) * (asked.images - asked.black)).sum(dim=1)  # (N, 8, 8)
-    assert window(asked.images) == 2  # so the stride is 1
+    inputs = make_inputs(linear(channels), channels)
+    found = attribute(METHODS["occlusion"], inputs)
+    terms = (weights_of(inputs) * (inputs.images - inputs.baseline)).sum(dim=1)  # (N, 8, 8)
+    assert window_side(inputs.images) == 2  # so the stride is 1
     sums = functional.avg_pool2d(terms[:, None], 2, stride=1) * 4  # of each of the 7 x 7 windows
-    corner, middle = answer[:, 0, 0, 0], answer[:, 0, 3, 3]
+    corner, middle = found[:, 0, 0, 0], found[:, 0, 3, 3]
     torch.testing.assert_close(corner, sums[:, 0, 0, 0])
     torch.testing.assert_close(middle, sums[:, 0, 2:4, 2:4].mean(dim=(1, 2)))
 
 
-def test_completeness_gap_tells_an_answer_that_is_not_complete():
-    asked = question(linear())
-    answer = attribute(METHODS["integrated_gradients"], asked)
-    assert trust.completeness_gap(asked, 3 * answer) == pytest.approx(2, rel=1e-4)
+def test_the_completeness_gap_of_three_times_the_attributions_is_2():
+    inputs = make_inputs(linear())
+    found = attribute(METHODS["integrated_gradients"], inputs)
+    assert quality.completeness_gap(inputs, 3 * found) == pytest.approx(2, rel=1e-4)
 
 
 def test_grad_cam_is_the_map_weighted_by_its_mean_gradient():
-    asked = question(convolutional())
-    maps = asked.score.model[:2](asked.images).detach().requires_grad_()
-    logits = asked.score.model[2:](maps)
+    inputs = make_inputs(convolutional())
+    maps = inputs.score.model[:2](inputs.images).detach().requires_grad_()
+    logits = inputs.score.model[2:](maps)
     (gradients,) = torch.autograd.grad(logits[:, 1].sum(), maps)
     expected = (gradients.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu()
-    torch.testing.assert_close(relevance(attribute(METHODS["layer_gradcam"], asked)), expected.detach())
+    torch.testing.assert_close(relevance(attribute(METHODS["layer_gradcam"], inputs)), expected.detach())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ALL)
-def test_every_method_answers_for_each_pixel_of_a_batch_of_any_size(name, channels):
-    asked = question(convolutional(channels), channels)
-    answer = attribute(METHODS[name], asked)
-    assert answer.shape == asked.images.shape
-    assert not answer.requires_grad
-    others = [question(asked.score.model, channels, target=target) for target in range(3)]  # Grad-CAM may find nothing for one
+def test_every_method_attributes_each_pixel_whatever_the_batch_size(name, channels):
+    inputs = make_inputs(convolutional(channels), channels)
+    found = attribute(METHODS[name], inputs)
+    assert found.shape == inputs.images.shape
+    assert not found.requires_grad
+    others = [make_inputs(inputs.score.model, channels, target=target) for target in range(3)]  # Grad-CAM may be 0 for one
     assert any(attribute(METHODS[name], other).abs().sum() > 0 for other in others)
-    alone = Question(asked.score, asked.images[1:2], asked.chosen[1:2], asked.black, asked.steps)
-    torch.testing.assert_close(attribute(METHODS[name], alone)[0], answer[1])
+    alone = MethodInputs(inputs.score, inputs.images[1:2], inputs.targets[1:2], inputs.baseline, inputs.steps)
+    torch.testing.assert_close(attribute(METHODS[name], alone)[0], found[1])
 
 
 # The model stays as it was
@@ -167,16 +177,16 @@ def test_the_model_is_left_as_it_was_even_after_an_error(name, fails, monkeypatc
     model[4].weight.grad = torch.ones_like(model[4].weight)
     model[2].eval()
     before = copy.deepcopy(state(model))
-    asked = question(model)
+    inputs = make_inputs(model)
     if fails:
         monkeypatch.setattr(torch.autograd, "grad", _breaks)
         monkeypatch.setattr(nn.MaxPool2d, "forward", _breaks)
         with pytest.raises(RuntimeError, match="out of memory"):
-            attribute(METHODS[name], asked)
+            attribute(METHODS[name], inputs)
     else:
-        answers = {name: attribute(METHODS[name], asked)}
-        trust.randomised(asked, {name: METHODS[name]}, answers, seed=0)
-        trust.sensitivity_max(asked, METHODS[name], torch.ones_like(asked.black), seed=0)
+        found = attribute(METHODS[name], inputs)
+        quality.randomization(inputs, {name: METHODS[name]}, {name: found}, seed=0)
+        quality.sensitivity_max(inputs, METHODS[name], found, torch.ones_like(inputs.baseline), seed=0)
     assert state(model) == before
 
 
@@ -185,59 +195,114 @@ def _breaks(*arguments: object, **keys: object) -> None:
 
 
 def test_nothing_is_drawn_from_the_global_generator():
-    asked = question(convolutional())
-    answer = attribute(METHODS["saliency"], asked)
+    inputs = make_inputs(convolutional())
+    found = attribute(METHODS["saliency"], inputs)
     before = torch.random.get_rng_state()
-    trust.randomised(asked, {"saliency": METHODS["saliency"]}, {"saliency": answer}, seed=0)
-    trust.infidelity(asked, answer, seed=0)
-    trust.sensitivity_max(asked, METHODS["saliency"], torch.ones_like(asked.black), seed=0)
+    quality.randomization(inputs, {"saliency": METHODS["saliency"]}, {"saliency": found}, seed=0)
+    quality.occlude_squares(inputs, seed=0)
+    quality.sensitivity_max(inputs, METHODS["saliency"], found, torch.ones_like(inputs.baseline), seed=0)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-# Trust
+# Quality
 
 
-def edges(asked: Question) -> Tensor:
-    """Stand for a method that looks at the image alone."""
+def edges(inputs: MethodInputs) -> Tensor:
+    """Stand for a method that ignores the model."""
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-    return functional.conv2d(asked.images, torch.stack([sobel, sobel.T])[:, None], padding=1).abs().sum(dim=1, keepdim=True)
+    return functional.conv2d(inputs.images, torch.stack([sobel, sobel.T])[:, None], padding=1).abs().sum(dim=1, keepdim=True)
 
 
-def test_randomisation_tells_an_edge_detector_from_saliency():
-    asked = question(convolutional())
+def test_randomization_changes_saliency_and_not_an_edge_detector():
+    inputs = make_inputs(convolutional())
     methods = {"edges": edges, "saliency": METHODS["saliency"]}
-    answers = {name: attribute(method, asked) for name, method in methods.items()}
-    found = trust.randomised(asked, methods, answers, seed=0)
+    attributions = {name: attribute(method, inputs) for name, method in methods.items()}
+    found = quality.randomization(inputs, methods, attributions, seed=0)
     assert list(found["edges"]) == ["4", "0"]
     assert found["edges"] == {"4": pytest.approx(1), "0": pytest.approx(1)}
     assert all(value < 0.8 for value in found["saliency"].values())
 
 
-def test_similarity_is_spearmans_with_ties():
+def test_the_rank_correlation_is_spearmans_with_ties():
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.randint(6, (9, 9), generator=generator).float() for _ in range(2))
     second += first
     expected = stats.spearmanr(first.flatten().numpy(), second.flatten().numpy()).statistic
-    assert trust.similarity(first, second) == pytest.approx(expected)
-    assert trust.similarity(first, torch.zeros(9, 9)) is None
+    assert quality.rank_correlation(first, second) == pytest.approx(expected)
+    assert quality.rank_correlation(first, torch.zeros(9, 9)) is None
 
 
 def test_infidelity_is_0_for_the_weights_and_1_for_nothing():
-    asked = question(linear())
-    weights = weights_of(asked).expand_as(asked.images)
-    assert trust.infidelity(asked, weights.contiguous(), seed=0) == pytest.approx(0, abs=1e-5)
-    assert trust.infidelity(asked, torch.zeros_like(asked.images), seed=0) == pytest.approx(1, abs=1e-5)
+    inputs = make_inputs(linear())
+    occluded = quality.occlude_squares(inputs, seed=0)
+    assert quality.infidelity(weights_of(inputs).expand_as(inputs.images), occluded) == pytest.approx(0, abs=1e-5)
+    assert quality.infidelity(torch.zeros_like(inputs.images), occluded) == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_squares_are_black_and_the_score_drops_by_what_the_model_computes(channels):
+    inputs = make_inputs(convolutional(channels), channels)
+    occluded = quality.occlude_squares(inputs, seed=0)
+    assert occluded.removed.shape == (3, 16, channels, 8, 8)
+    images = inputs.images[:, None] - occluded.removed
+    changed = (occluded.removed != 0).any(dim=2)
+    assert changed.sum(dim=(2, 3)).tolist() == [[4] * 16] * 3  # squares of 2 × 2
+    torch.testing.assert_close(images.movedim(2, -1)[changed], torch.full((192, channels), 0.2))
+    for row in range(3):
+        drops = inputs.score.model(inputs.images[[row]])[:, 1] - inputs.score.model(images[row])[:, 1]
+        torch.testing.assert_close(occluded.drops[row], drops)
+    assert len({square.numpy().tobytes() for square in changed.flatten(0, 1)}) > 16, "places are drawn at random"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_infidelity_is_that_of_captum_over_that_of_nothing(name):
+    inputs = make_inputs(convolutional())
+    found, occluded = attribute(METHODS[name], inputs), quality.occlude_squares(inputs, seed=0)
+    removed = occluded.removed.flatten(0, 1)
+
+    def error(attributions: Tensor, normalize: bool) -> Tensor:
+        return captum_infidelity(
+            inputs.score,
+            lambda images: (removed, images - removed),
+            inputs.images,
+            attributions,
+            additional_forward_args=inputs.targets,
+            n_perturb_samples=16,
+            normalize=normalize,
+        )
+
+    expected = (error(found, normalize=True) / error(torch.zeros_like(found), normalize=False)).mean()
+    assert quality.infidelity(found, occluded) == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sensitivity_is_that_of_captum(name):
+    inputs = make_inputs(convolutional(), target=0)
+    generator = torch.Generator().manual_seed(5)
+
+    def shift(images: Tensor) -> Tensor:  # by at most a fiftieth of the distance between 0.2 and 1
+        return images + 0.02 * 0.8 * (2 * torch.rand(images.shape, generator=generator) - 1)
+
+    def method(images: Tensor | tuple[Tensor], additional_forward_args: Tensor | tuple[Tensor]) -> tuple[Tensor]:
+        own, targets = (one[0] if isinstance(one, tuple) else one for one in (images, additional_forward_args))
+        return (attribute(METHODS[name], dataclasses.replace(inputs, images=own, targets=targets)),)
+
+    expected = captum_sensitivity_max(
+        method, inputs.images, shift, n_perturb_samples=3, additional_forward_args=inputs.targets
+    ).mean()
+    found, white = attribute(METHODS[name], inputs), torch.ones_like(inputs.baseline)
+    assert expected > 0.001
+    assert quality.sensitivity_max(inputs, METHODS[name], found, white, seed=5) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_sensitivity_is_0_where_the_gradient_is_the_same_everywhere():
-    asked = question(linear())
-    white = torch.ones_like(asked.black)
-    assert trust.sensitivity_max(asked, METHODS["saliency"], white, seed=0) == pytest.approx(0, abs=1e-6)
-    assert trust.sensitivity_max(asked, METHODS["integrated_gradients"], white, seed=0) > 0.001
+    inputs = make_inputs(linear())
+    found, white = attribute(METHODS["saliency"], inputs), torch.ones_like(inputs.baseline)
+    assert quality.sensitivity_max(inputs, METHODS["saliency"], found, white, seed=0) == pytest.approx(0, abs=1e-6)
 
 
-def test_deletion_and_insertion_of_a_model_that_looks_at_half_of_the_pixels():
-    """One logit is far above the other while any of the upper four rows is bright, and far below it when none is."""
+def test_deletion_and_insertion_of_a_model_that_depends_on_half_of_the_pixels():
+    """One logit is far above the other as long as any of the upper four rows is bright, and far below it otherwise."""
 
     class Upper(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
@@ -245,16 +310,30 @@ def test_deletion_and_insertion_of_a_model_that_looks_at_half_of_the_pixels():
             return torch.stack([50 - 100 * seen, 100 * seen - 50], dim=1)
 
     images = torch.ones(2, 1, 8, 8)
-    chosen = torch.tensor([[0.0, 1.0]]).repeat(2, 1)
-    asked = Question(Score(Upper()), images, chosen, torch.zeros(1, 1, 8, 8), steps=1)
+    targets = torch.tensor([[0.0, 1.0]]).repeat(2, 1)
+    inputs = MethodInputs(Score(Upper()), images, targets, torch.zeros(1, 1, 8, 8), steps=1)
     upper = torch.zeros(2, 1, 8, 8)
     upper[:, :, :4] = 1
-    deletion, insertion = trust.deletion_insertion(asked, upper)
+    deletion, insertion = quality.deletion_insertion(inputs, upper)
     assert deletion == pytest.approx(0.45)  # gone when half of the pixels are: trapezoids of steps of a tenth
     assert insertion == pytest.approx(0.95)  # there from the first step on
-    deletion, insertion = trust.deletion_insertion(asked, -upper)
+    deletion, insertion = quality.deletion_insertion(inputs, -upper)
     assert deletion == pytest.approx(0.95)
     assert insertion == pytest.approx(0.45)
+
+
+def test_deletion_and_insertion_of_a_batch_are_the_means_of_its_images():
+    inputs = make_inputs(convolutional())
+    inputs.targets[:] = torch.eye(3)
+    found = attribute(METHODS["saliency"], inputs)
+    alone = [
+        quality.deletion_insertion(
+            dataclasses.replace(inputs, images=inputs.images[[row]], targets=inputs.targets[[row]]), found[[row]]
+        )
+        for row in range(3)
+    ]
+    assert quality.deletion_insertion(inputs, found) == pytest.approx(np.mean(alone, axis=0))
+    assert len({deletion for deletion, _ in alone}) == 3
 
 
 # Segmentation
@@ -268,27 +347,58 @@ def test_the_region_of_a_segmenter_is_what_it_predicts_as_the_class():
         (1, "square, overlap 1.00", True),
         (3, "square, overlap 0.00", False),
     ]
-    assert samples.chosen.shape == (3, 2, 8, 8)
+    assert samples.targets.shape == (3, 2, 8, 8)
     expected = torch.zeros(2, 8, 8)
     expected[1, 2:5, 2:6] = 1
-    assert torch.equal(samples.chosen[0], expected)
-    asked = Question(Score(model.model), samples.images, samples.chosen, torch.zeros(1, 1, 8, 8), steps=4)
+    assert torch.equal(samples.targets[0], expected)
+    inputs = MethodInputs(Score(model.model), samples.images, samples.targets, torch.zeros(1, 1, 8, 8), steps=4)
     for name in ALL:
-        relevant = relevance(attribute(METHODS[name], asked))[0].abs()
+        relevant = relevance(attribute(METHODS[name], inputs))[0].abs()
         assert relevant[2:5, 2:6].sum() > 0.5 * relevant.sum(), name
 
 
 @pytest.mark.parametrize(
     ("region", "message"),
     [
-        ("sqare", "region: 'sqare' is no class of toy; did you mean 'square'? There are: background, square."),
-        (None, "region: missing; labels of toy are of pixels. Classes: background, square."),
+        ("sqare", "region: 'sqare' is not a class of toy; did you mean 'square'? Classes: background, square."),
+        (None, "region: missing; toy has a label per pixel. Choose one of background, square."),
     ],
 )
 def test_a_region_that_is_no_class_is_refused(region, message):
     model, packed = segmenting()
     with pytest.raises(ParamsError, match=f"^{re.escape(message)}$"):
         find_samples(model, packed, CPU, correct=1, wrong=1, region=region)
+
+
+def test_a_region_that_is_never_predicted_is_attributed_where_it_is_true():
+    model, packed = segmenting()
+    with torch.no_grad():
+        model.model[2].bias[:] = torch.tensor([9.0, -9.0])  # always background
+    samples = find_samples(model, packed, CPU, correct=1, wrong=1, region="square")
+    assert [(sample.index, sample.caption, sample.right) for sample in samples.about] == [
+        (0, "square, not predicted", False),
+        (1, "square, not predicted", False),
+    ]
+    expected = torch.zeros(2, 8, 8)
+    expected[1, 2:5, 2:6] = 1
+    assert torch.equal(samples.targets, torch.stack([expected, expected]))
+    assert samples.notes == [
+        "0 of 1 correct images: the test set has no more",
+        "0 of 1 wrong images: the test set has no more",
+        "square is predicted nowhere; the target is its logit at the pixels where it is true",
+    ]
+    summary = explain(model, packed, settings(region="square"), CPU, seed=0).summary
+    assert summary["notes"][-1] == samples.notes[-1]
+    assert list(summary["methods"]) == list(ALL)
+
+
+def test_a_region_that_is_nowhere_in_the_test_set_is_refused():
+    model, packed = segmenting()
+    with torch.no_grad():
+        model.model[2].bias[:] = torch.tensor([9.0, -9.0])
+    packed.test.labels[:] = 0
+    with pytest.raises(DataError, match=r"^region: 'square' is neither predicted nor true in any test image\. Choose another"):
+        find_samples(model, packed, CPU, correct=1, wrong=1, region="square")
 
 
 # Samples and images
@@ -303,23 +413,50 @@ def test_samples_are_the_first_right_and_the_first_wrong_ones(tiny_packed):
     samples = find_samples(model, tiny_packed, CPU, correct=2, wrong=3, region=None)
     assert [sample.index for sample in samples.about] == [*right[:2], *wrong[:3]]
     assert np.array_equal(samples.pixels, tiny_packed.test.images[[*right[:2], *wrong[:3]]])
-    assert samples.chosen.argmax(dim=1).tolist() == said[[*right[:2], *wrong[:3]]].tolist()
+    assert samples.targets.argmax(dim=1).tolist() == said[[*right[:2], *wrong[:3]]].tolist()
     assert samples.about[-1].caption.count(" taken for ") == 1
 
 
-def test_a_test_set_without_such_samples_is_told(tiny_packed):
-    class Right(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            return images.sum(dim=(1, 3)).reshape(-1, 3, 2).sum(dim=2)
+class Right(nn.Module):
+    """Choose the class whose two rows are the brightest."""
 
+    def forward(self, images: Tensor) -> Tensor:
+        return images.sum(dim=(1, 3)).reshape(-1, 3, 2).sum(dim=2)
+
+
+def flawless(tiny_packed: Packed) -> tuple[Restored, Packed]:
+    """Return a model, and three test images on which it makes no mistake."""
     images = np.zeros((3, 1, 6, 6), dtype=np.uint8)
     for label in range(3):
         images[label, 0, 2 * label] = 255
     split = Split(images, np.arange(3))
     packed = Packed("toy", "embedded", tiny_packed.classes, split, np.array([0]), split)
-    model = Restored(Right(), none.Scaled().fixed, functional.cross_entropy)
-    with pytest.raises(DataError, match=r"none of the 3 test images is among the 0 correct and 2 wrong ones asked for"):
-        find_samples(model, packed, CPU, correct=0, wrong=2, region=None)
+    return Restored(Right(), UNIT, functional.cross_entropy), packed
+
+
+@pytest.mark.parametrize(
+    ("correct", "wrong", "indices", "notes"),
+    [
+        (2, 0, [0, 1], []),
+        (2, 1, [0, 1], ["0 of 1 wrong images: the test set has no more"]),
+        (5, 1, [0, 1, 2], ["3 of 5 correct images: the test set has no more", "0 of 1 wrong images: the test set has no more"]),
+        (0, 2, [0, 1], ["0 of 2 wrong images: the test set has no more", "all that follow are correct"]),
+    ],
+)
+def test_a_model_without_mistakes_is_explained_by_what_there_is(tiny_packed, correct, wrong, indices, notes):
+    model, packed = flawless(tiny_packed)
+    samples = find_samples(model, packed, CPU, correct=correct, wrong=wrong, region=None)
+    assert [sample.index for sample in samples.about] == indices
+    assert all(sample.right for sample in samples.about)
+    assert samples.notes == notes
+
+
+def test_a_model_that_is_never_right_is_explained_by_its_mistakes(tiny_packed):
+    model, packed = flawless(tiny_packed)
+    packed.test.labels[:] = [1, 2, 0]
+    samples = find_samples(model, packed, CPU, correct=2, wrong=0, region=None)
+    assert [(sample.index, sample.right) for sample in samples.about] == [(0, False), (1, False)]
+    assert samples.notes == ["0 of 2 correct images: the test set has no more", "all that follow are wrong"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -329,21 +466,21 @@ def test_an_image_file_is_scaled_to_what_the_model_takes(tmp_path, channels):
     Image.fromarray(pixels).save(tmp_path / "zebra.png")
     split = Split(np.zeros((1, channels, 8, 8), dtype=np.uint8), np.zeros(1, dtype=np.int64))
     packed = Packed("toy", "embedded", ("one",), split, np.array([0]), split)
-    convert = transforms.build(transforms.Settings(name="transforms", resize=16)).fixed
+    convert = Preprocessing(Preprocess(resize=16))
     found = read_image(str(tmp_path / "zebra.png"), Restored(nn.Identity(), convert, functional.cross_entropy), packed)
     assert found.shape == (channels, 16, 16)
     inner = found[:, 1:-1, 1:-1]  # the outermost pixels are smoothed with what is cut off
     assert inner.reshape(channels, -1).T.tolist() == [[255] if channels == 1 else [255, 0, 100]] * 196
 
 
-def test_an_image_that_cannot_be_read_is_told(tiny_packed, tmp_path):
+def test_an_image_that_cannot_be_read_is_refused(tiny_packed, tmp_path):
     model = restored(tiny_packed)
-    with pytest.raises(ParamsError, match=r"^image: 45 is none of the 45 test images, 0 to 44\.$"):
+    with pytest.raises(ParamsError, match=r"^image: 45 is out of range; there are 45 test images, from 0 on\.$"):
         read_image(45, model, tiny_packed)
     with pytest.raises(DataError, match=r"zebra\.png: not found\. `image` is an index into the test set or the path"):
         read_image("zebra.png", model, tiny_packed)
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(DataError, match=r"text\.png: cannot be read as an image .* PNG and JPEG will do\.$"):
+    with pytest.raises(DataError, match=r"text\.png: cannot be read as an image .* Use a PNG or JPEG file\.$"):
         read_image(str(tmp_path / "text.png"), model, tiny_packed)
 
 
@@ -360,76 +497,77 @@ def drawn(found: object, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "keys"),
+    ("kind", "keys", "methods"),
     [
-        ("cnn", {"attributions": list(ALL)}),
-        ("mlp", {"attributions": list(NO_CONVOLUTION), "layer": "1"}),
-        ("cnn", {"attributions": ["saliency"], "layer": "5", "correct": 0, "wrong": 1}),
-        ("cnn", {"attributions": ["saliency"], "layer": "3"}),
+        ("cnn", {}, ALL),
+        ("mlp", {}, NO_CONVOLUTION),
+        ("cnn", {"attributions": ["occlusion", "saliency"], "layer": "5", "correct": 0, "wrong": 1}, ("occlusion", "saliency")),
+        ("cnn", {"attributions": ["saliency"], "layer": "3", "channels": [3, 0]}, ("saliency",)),
     ],
 )
-def test_the_same_question_gives_the_same_figures_and_pictures(tiny_packed, tmp_path, kind, keys):
-    found = [explain(restored(tiny_packed, kind), tiny_packed, look(**keys), CPU, seed=0) for _ in range(2)]
-    assert found[0].metrics == found[1].metrics
+def test_the_same_settings_give_the_same_metrics_and_pictures(tiny_packed, tmp_path, kind, keys, methods):
+    found = [explain(restored(tiny_packed, kind), tiny_packed, settings(**keys), CPU, seed=0) for _ in range(2)]
+    assert found[0].summary == found[1].summary
     assert drawn(found[0], tmp_path) == drawn(found[1], tmp_path)
-    assert list(found[0].metrics["methods"]) == keys["attributions"]
-    for figures in found[0].metrics["methods"].values():
-        assert {"infidelity", "sensitivity_max", "deletion", "insertion", "similarity_randomised_down_to"} <= set(figures)
+    assert tuple(found[0].summary["methods"]) == methods
+    for metrics in found[0].summary["methods"].values():
+        assert {"infidelity", "sensitivity_max", "deletion", "insertion", "similarity_randomised_down_to"} <= set(metrics)
 
 
 def test_a_segmenter_is_explained(tmp_path):
     model, packed = segmenting()
-    found = explain(model, packed, look(region="square"), CPU, seed=0)
-    assert found.metrics["methods"]["integrated_gradients"]["completeness_gap"] < 0.1
+    found = explain(model, packed, settings(region="square"), CPU, seed=0)
+    assert found.summary["methods"]["integrated_gradients"]["completeness_gap"] < 0.1
     assert len(drawn(found, tmp_path)) == 3
 
 
-def test_a_model_that_always_says_the_same_has_figures_too(tiny_packed):
+def test_a_model_whose_output_is_constant_has_metrics_too(tiny_packed):
     model = restored(tiny_packed)
     for parameter in model.model.parameters():
         nn.init.zeros_(parameter)
-    figures = explain(model, tiny_packed, look(), CPU, seed=0).metrics["methods"]
-    assert all(np.isfinite(method["infidelity"]) for method in figures.values())
-    assert set(figures["saliency"]["similarity_randomised_down_to"].values()) == {None}
+    methods = explain(model, tiny_packed, settings(), CPU, seed=0).summary["methods"]
+    assert list(methods) == list(ALL)
+    assert all(np.isfinite(metrics["infidelity"]) for metrics in methods.values())
+    assert set(methods["saliency"]["similarity_randomised_down_to"].values()) == {None}
+
+
+def test_a_metric_that_is_infinite_is_left_out(tiny_packed, monkeypatch):
+    monkeypatch.setattr("labbook.explain.experiment.completeness_gap", lambda *inputs: float("inf"))
+    methods = explain(restored(tiny_packed), tiny_packed, settings(), CPU, seed=0).summary["methods"]
+    assert methods["integrated_gradients"]["completeness_gap"] is None
+    json.dumps(methods, allow_nan=False)
 
 
 @pytest.mark.parametrize(
     ("kind", "keys", "message"),
     [
-        ("cnn", {"layer": "conv1"}, r"^layer: the model has no 'conv1'\. There are: 0 \(Conv2d\), 1 \(ReLU\), "),
-        ("cnn", {"channels": [1, 4]}, r"^channels: 4 is none of the 4 of layer 0 \(Conv2d\), 0 to 3\.$"),
-        ("cnn", {"region": "top"}, r"^region: 'top' is for segmentation"),
-        ("mlp", {"layer": "1"}, r"^attributions: Grad-CAM weighs the maps of an activation, and no activation of"),
+        ("cnn", {"layer": "conv1"}, r"^layer: the model has no 'conv1'\. Known: 0 \(Conv2d\), 1 \(ReLU\), "),
+        ("cnn", {"channels": [1, 4]}, r"^channels: 4 is out of range; layer 0 \(Conv2d\) has channels 0 to 3\.$"),
+        ("cnn", {"region": "top"}, r"^region: 'top' is for segmentation, and toy has a label per image\. Leave it out\.$"),
+        ("mlp", {"attributions": ["layer_gradcam"]}, r"^attributions: Grad-CAM weighs the maps of an activation, and no"),
     ],
 )
-def test_what_is_not_there_is_refused_with_what_is(tiny_packed, kind, keys, message):
+def test_what_does_not_exist_is_refused_with_what_does(tiny_packed, kind, keys, message):
     with pytest.raises(ParamsError, match=message):
-        explain(restored(tiny_packed, kind), tiny_packed, look(**keys), CPU, seed=0)
+        explain(restored(tiny_packed, kind), tiny_packed, settings(**keys), CPU, seed=0)
 
 
-class Unused(nn.Module):
-    """A layer that nothing passes through, and one that gives no maps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.used, self.unused, self.flat = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3), nn.Flatten(2)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.flat(self.used(images)).mean(dim=2)
+# What is shown when nothing is chosen
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("unused", r"^layer: layer unused \(Conv2d\) computes nothing when the model is shown an image\."),
-        ("flat", r"^layer: layer flat \(Flatten\) gives no maps \(N, C, H, W\) and no units"),
-    ],
-)
-def test_a_layer_that_has_nothing_to_show_is_refused(name, message):
-    model = Unused()
-    assert activations(model, find_layer(model, "used"), torch.zeros(1, 1, 8, 8)).shape == (2, 6, 6)
-    with pytest.raises(ParamsError, match=message):
-        activations(model, find_layer(model, name), torch.zeros(1, 1, 8, 8))
+@pytest.mark.parametrize(("channels", "shown"), [(2, [0, 1]), (8, [0, 1, 2, 3])])
+def test_the_first_channels_of_the_first_layer_are_shown(tiny_packed, monkeypatch, channels, shown):
+    panels = []
+    monkeypatch.setattr("labbook.explain.experiment.draw_activations", lambda *given: panels.extend(given[2]) or Figure())
+    model = restored(tiny_packed, channels=[channels, 12], pools=1)
+    explain(model, tiny_packed, settings(attributions=["saliency"]), CPU, seed=0)
+    assert [panel.title for panel in panels] == [
+        "weights of layer 0 (Conv2d)",
+        "activations of layer 0 (Conv2d)",
+        "activations of layer 3 (Conv2d), the first 10 of 12",
+    ]
+    assert [list(panel.channels) for panel in panels] == [shown, shown, list(range(10))]
+    np.testing.assert_array_equal(panels[0].values, model.model[0].weight.detach().numpy()[shown])
 
 
 class Twice(nn.Module):
@@ -444,51 +582,294 @@ class Twice(nn.Module):
 
 
 @pytest.mark.parametrize(
+    ("model", "methods"),
+    [
+        (convolutional(), ALL),
+        (Twice(), ("saliency", "integrated_gradients", "layer_gradcam", "occlusion")),
+        (convolutional(activation=nn.Tanh), ("saliency", "integrated_gradients", "layer_gradcam", "occlusion")),
+        (convolutional(inplace=True), NO_CONVOLUTION),
+        (linear(), NO_CONVOLUTION),
+    ],
+)
+def test_all_methods_that_suit_the_model_are_used(model, methods):
+    assert tuple(choose_methods(make_inputs(model), None)) == methods
+
+
+@pytest.mark.parametrize(
     ("model", "method", "message"),
     [
         (
             Twice(),
             "guided_gradcam",
-            r"^attributions: the model uses its ReLU relu 2 times, and guided_gradcam needs an instance",
+            r"^attributions: the model uses its ReLU relu 2 times, and guided_gradcam needs one instance",
         ),
         (convolutional(inplace=True), "layer_gradcam", r"^attributions: 1 \(ReLU\) works in place"),
+        (convolutional(inplace=True), "guided_gradcam", r"^attributions: 1 \(ReLU\) works in place"),
         (convolutional(activation=nn.Tanh), "guided_gradcam", r"^attributions: guided_gradcam guides gradients through ReLUs"),
         (linear(), "layer_gradcam", r"^attributions: Grad-CAM weighs the maps"),
     ],
 )
-def test_a_model_on_which_a_method_would_go_wrong_silently_is_refused(model, method, message):
-    asked = question(model)
+def test_a_chosen_method_that_would_be_silently_wrong_is_refused(model, method, message):
+    inputs = make_inputs(model)
     with pytest.raises(ParamsError, match=message):
-        check_fit(asked, [method])
-    check_fit(asked, NO_CONVOLUTION)
+        choose_methods(inputs, ["saliency", method])
+    assert choose_methods(inputs, NO_CONVOLUTION[::-1]) == list(NO_CONVOLUTION[::-1])
+
+
+class Unused(nn.Module):
+    """A layer that is never called, and one whose output is no maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused, self.flat = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3), nn.Flatten(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.flat(self.used(images)).mean(dim=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("unused", r"^layer: layer unused \(Conv2d\) has no output when the model is given an image\."),
+        ("flat", r"^layer: the output of layer flat \(Flatten\) is neither maps \(N, C, H, W\) nor units"),
+    ],
+)
+def test_a_layer_that_has_nothing_to_show_is_refused(name, message):
+    model = Unused()
+    assert activations(model, find_layer(model, "used"), torch.zeros(1, 1, 8, 8)).shape == (2, 6, 6)
+    with pytest.raises(ParamsError, match=message):
+        activations(model, find_layer(model, name), torch.zeros(1, 1, 8, 8))
+
+
+# Figures
+
+
+def texts(figure: Figure) -> list[str]:
+    """Return all texts; check that each lies within the figure."""
+    with style():
+        figure.draw_without_rendering()
+        inside = figure.bbox.padded(1)
+        shown = [text for axes in figure.axes for text in axes.texts]
+        for text in shown:
+            box = text.get_window_extent()
+            assert inside.contains(box.x0, box.y0), text.get_text()
+            assert inside.contains(box.x1, box.y1), text.get_text()
+    return [text.get_text() for text in shown]
+
+
+def test_attributions_have_a_row_for_each_image_and_a_scale_for_each_method():
+    generator = np.random.default_rng(0)
+    captions = ["mushroom taken for chimpanzee, anthropoid ape", "a"]
+    maps = {name: generator.normal(size=(2, 16, 16)).astype(np.float32) for name in ALL}
+    maps["saliency"] = np.abs(maps["saliency"])
+    with style():
+        figure = draw_attributions(np.zeros((2, 3, 8, 8), np.uint8), captions, maps, frozenset(ALL) - {"saliency"})
+    found = texts(figure)
+    assert found[0] == "mushroom\ntaken for chimpanzee,\nanthropoid ape"
+    assert {"image", "saliency", "integrated\ngradients", "Grad-CAM", "guided\nGrad-CAM", "occlusion"} <= set(found)
+    ends = [float(np.percentile(np.abs(values), 99)) for values in maps.values()]
+    assert [text for text in found if text.startswith("≥")] == [f"≥ {end:.2g}" for end in ends]
+    assert [text for text in found if text.startswith("≤")] == [f"≤ −{end:.2g}" for end in ends[1:]]
+    assert found.count("0") == 1
+    (axes,) = figure.axes
+    assert len(axes.images) == 1 + 2 * len(ALL)  # images, and maps with their scale
+    shown = axes.images[-2].get_array()
+    assert shown.shape == (16 + 1 + 16, 16, 3)
+    expected = colormaps["RdBu_r"]((maps["occlusion"] / ends[-1] + 1) / 2, bytes=True)[..., :3]
+    np.testing.assert_allclose(shown[:16].astype(int), expected[0].astype(int), atol=2)
+    np.testing.assert_array_equal(shown[16], np.full((16, 3), 255))
+    np.testing.assert_allclose(shown[17:].astype(int), expected[1].astype(int), atol=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "labels"),
+    [
+        (0.0017, ["≤ −0.0017", "≥ 0.0017"]),
+        (183, ["≤ −180", "≥ 180"]),
+        (4000, ["≤ −4000", "≥ 4000"]),
+        (1.9e-7, ["≤ −1.9e−7", "≥ 1.9e−7"]),
+        (1.9e20, ["≤ −1.9e20", "≥ 1.9e20"]),
+    ],
+)
+@pytest.mark.parametrize("caption", ["9", "German shepherd taken for Yorkshire terrier"])
+def test_the_labels_of_a_scale_do_not_overlap(value, labels, caption):
+    maps = {name: np.full((1, 8, 8), -value, np.float32) for name in ALL}
+    with style():
+        figure = draw_attributions(np.zeros((1, 1, 8, 8), np.uint8), [caption], maps, frozenset(ALL))
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        shown = [text for text in axes.texts if text.get_text() in labels]
+        boxes = [text.get_window_extent() for text in shown]
+    assert [text.get_text() for text in shown].count(labels[1]) == len(ALL)
+    if caption == "9" and value != 1.9e-7:
+        assert [text.get_text() for text in shown].count(labels[0]) == len(ALL)
+    assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
+
+
+@pytest.mark.parametrize("count", [1, 7, 40])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_filters_are_drawn_in_rows_of_16_within_the_figure(count, channels):
+    weights = np.random.default_rng(0).normal(size=(count, channels, 5, 3)).astype(np.float32)
+    with style():
+        figure = draw_filters("weights", weights)
+    assert texts(figure)[0] == "weights"
+    (axes,) = figure.axes
+    tiles = axes.images[-1].get_array()
+    left, right, bottom, top = axes.images[-1].get_extent()
+    width, height = figure.get_size_inches()
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    across, down = min(count, 16), -(-count // 16)
+    assert tiles.shape == (down * 26 - 1, across * 16 - 1, 3)  # a pixel is 5 × 5, and a gap is 1
+    assert (bottom - top) / (right - left) == pytest.approx(tiles.shape[0] / tiles.shape[1])
+    drawn = tiles[::26, ::16].reshape(-1, 3)  # the first pixel of each filter
+    assert len(np.unique(drawn[:count], axis=0)) > count / 2
+    assert (drawn[count:] == 255).all()
+
+
+def test_the_three_channels_of_a_filter_are_red_green_and_blue():
+    weights = np.zeros((2, 3, 15, 15), np.float32)
+    weights[0, :, 0, 0] = (0.5, -0.25, -0.5)
+    with style():
+        figure = draw_filters("weights", weights)
+    tiles = figure.axes[0].images[0].get_array()
+    assert tiles[0, 0].tolist() == [255, 64, 0]
+    assert tiles[0, 1].tolist() == [128, 128, 128]
+    assert texts(figure) == ["weights"], "colours of their own have no scale"
+
+
+def test_activations_are_labelled_with_their_channels():
+    panels = [
+        Panel("weights", np.ones((2, 3, 5, 5), np.float32), [7, 3]),
+        Panel("maps", -np.ones((10, 4, 4), np.float32), range(20, 30)),
+        Panel("units", np.arange(5, dtype=np.float32), range(40, 45)),
+    ]
+    with style():
+        figure = draw_activations("wwwwwwwwwwwwwwwwwwww early in the morning.jpg", np.zeros((1, 4, 8), np.uint8), panels)
+    found = texts(figure)
+    assert {"weights", "maps", "units", "7", "3", *map(str, range(20, 30))} <= set(found)
+    assert "wwwwwwwwwwwwwwwwwwww\nearly in the\nmorning.jpg" in found
+    _, bars = figure.axes
+    assert [label.get_text() for label in bars.get_xticklabels()] == ["40", "41", "42", "43", "44"]
+    (polygon,) = bars.patches
+    assert polygon.get_xy()[1:-1:4].tolist() == [[place - 0.4, place] for place in range(5)]
 
 
 # Settings
 
 
-def test_what_params_may_name_is_what_there_is():
-    assert set(Look.model_json_schema()["properties"]["attributions"]["items"]["enum"]) == set(METHODS)
+def test_the_methods_that_params_may_name_are_those_there_are():
+    assert typing.get_args(Method) == ALL
 
 
 @pytest.mark.parametrize(("image", "read"), [("7", 7), (7, 7), ("zebra.jpg", "zebra.jpg")])
 def test_image_and_layer_are_read_from_a_command_line_too(image, read):
-    assert look(image=image, layer=3).image == read
-    assert look(layer=3).layer == "3"
+    assert settings(image=image, layer=3).image == read
+    assert settings(layer=3).layer == "3"
+
+
+@pytest.mark.parametrize("key", ["layer", "channels", "attributions", "region"])
+def test_null_is_refused_for_dvc_would_pass_it_as_text(key):
+    with pytest.raises(ParamsError, match=rf"^explain\.mnist_cnn\.{key}: .*None.*: leave the key out to get its default\.$"):
+        validate({key: None}, Explain, "explain.mnist_cnn")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"correct": 0, "wrong": 0}, "correct and wrong are both 0; ask for at least one image"),
+        ({"channels": [1, 1]}, "channels lists something twice"),
+        ({"attributions": ["saliency", "saliency"]}, "attributions lists something twice"),
+        ({"chanels": [1]}, "did you mean 'channels'"),
+        ({"attributions": ["salience"]}, "'saliency'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(values, message):
+    with pytest.raises(ParamsError, match=re.escape(message)):
+        validate(values, Explain, "explain.mnist_cnn")
 
 
 # The stage
 
 
-def test_the_stage_writes_what_dvc_expects_and_the_same_bytes_twice(prepared, run_stage, start_stage):
-    trained = run_stage("train", "mnist_mlp_100")
-    assert trained.returncode == 0, trained.stderr
-    arguments = ("mnist_mlp_100", "--dataset", "mnist", "--image", "3", "--layer", "1", "--channels", "0", "5")
-    outputs = [f"plots/{kind}/mnist_mlp_100.png" for kind in ("filters", "activations", "attributions")]
-    outputs.append("metrics/explain/mnist_mlp_100.json")
-    written = []
-    for stage in (run_stage, start_stage):
-        done = stage("explain", *arguments, "--attributions", "saliency", "--correct", "1", "--wrong", "1", "--device", "cpu")
+@pytest.fixture
+def evaluated(prepared, run_stage):
+    """The work folder, with one experiment trained and evaluated."""
+    for stage in ("train", "evaluate"):
+        done = run_stage(stage, "mnist_mlp_100")
         assert done.returncode == 0, done.stderr
-        written.append([Path(output).read_bytes() for output in outputs])
+    return prepared
+
+
+OUTPUTS = [
+    *(Path(f"plots/explained/mnist_mlp_100/{kind}.png") for kind in ("filters", "activations", "attributions")),
+    *(Path("models/explained/mnist_mlp_100") / f"{kind}.pdf" for kind in ("filters", "activations", "attributions")),
+    Path("models/explained/mnist_mlp_100/explained.json"),
+]
+
+
+def test_the_stage_writes_what_dvc_expects_and_the_same_bytes_twice(evaluated, run_stage, start_stage):
+    written = []
+    for stage, keys in ((run_stage, "--image 3 --layer 1"), (start_stage, "--image 3")):
+        arguments = f"--channels 0 5 {keys} --correct 1 --wrong 1 --steps 4 --device cpu"
+        done = stage("explain", "mnist_mlp_100", *arguments.split())
+        assert done.returncode == 0, done.stderr
+        written.append([output.read_bytes() for output in OUTPUTS])
     assert written[0] == written[1]
-    assert not any(b"Software" in content for content in written[0])
+    assert not any(b"Software" in content or b"CreationDate" in content for content in written[0])
+    assert {path.name for path in OUTPUTS[-1].parent.iterdir()} == {path.name for path in OUTPUTS if "models" in path.parts}
+    explained = json.loads(OUTPUTS[-1].read_text())
+    assert list(explained) == ["source", "samples", "notes", "methods"]
+    assert [sample["right"] for sample in explained["samples"]] == [True, False]
+    assert list(explained["methods"]) == list(NO_CONVOLUTION)
+
+
+def test_the_stage_explains_the_first_seed(evaluated, run_stage):
+    path = Path("models/trained/mnist_mlp_100/summary.json")
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"seeds": [summary["seeds"][0] | {"seed": 7}, *summary["seeds"]]}))
+    done = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
+    assert done.returncode == 1
+    assert "models/trained/mnist_mlp_100/seed-7.safetensors: not found" in done.stderr
+
+
+def test_other_test_data_than_that_of_the_evaluation_is_refused(evaluated, run_stage):
+    path = Path("data/processed/mnist.safetensors")
+    packed = read_packed(path)
+    packed.test.images[0] = 0
+    write_packed(path, packed)
+    done = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: models/cards/mnist_mlp_100/card.json: mnist_mlp_100 was evaluated on other data than the present mnist. "
+        "Run `dvc repro evaluate@mnist_mlp_100`.\n"
+    )
+    assert not any(output.exists() for output in OUTPUTS)
+
+
+def test_an_experiment_that_is_not_evaluated_is_refused(prepared, run_stage):
+    assert run_stage("train", "mnist_mlp_100").returncode == 0
+    done = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
+    assert done.returncode == 1
+    assert "models/cards/mnist_mlp_100/card.json: not found. Run `dvc repro evaluate@mnist_mlp_100`." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["--correct", "11"], "error: explain.mnist_mlp_100.correct: "),
+        (["--attributions", "salience"], "error: explain.mnist_mlp_100.attributions.0: "),
+        (["--steps", "many"], "error: explain.mnist_mlp_100.steps: "),
+        (["--channels", "1", "two"], "error: explain.mnist_mlp_100.channels.1: "),
+        (["--attribution", "saliency"], "error: explain.mnist_mlp_100.attribution: unknown key; did you mean 'attributions'?"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_the_stage_too(workdir, run_stage, keys, message):
+    done = run_stage("explain", "mnist_mlp_100", *keys)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+
+
+def test_every_setting_is_an_option_of_the_stage(workdir, run_stage):
+    shown = run_stage("explain", "--help").stdout
+    assert [key for key in Explain.model_fields if f"--{key} " not in shown] == []

@@ -1,5 +1,6 @@
-"""Explain one trained experiment: its filters, its activations for one image, attributions and how far to trust them."""
+"""Explain one trained experiment: its filters, its activations for one image, and attributions with their quality."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,21 +8,28 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
-from labbook.core.errors import ParamsError
-from labbook.core.packed import Packed
-from labbook.explain.attribution import METHODS, SIGNED, Question, Score, attribute, check_fit, relevance
-from labbook.explain.layers import Layer, activations, check_channels, find_layer, first_layer, last_layer, picturable
-from labbook.explain.pictures import Floats, Panel, draw_activations, draw_attributions, draw_filters
+from labbook.config.explain import Explain
+from labbook.data.packed import Packed
+from labbook.errors import ParamsError
+from labbook.evaluation.restore import Restored
+from labbook.explain.attribution import METHODS, SIGNED, MethodInputs, Score, attribute, choose_methods, relevance
+from labbook.explain.layers import Layer, activations, choose_channels, find_layer, first_layer, last_layer, weight_images
+from labbook.explain.quality import (
+    completeness_gap,
+    deletion_insertion,
+    infidelity,
+    occlude_squares,
+    randomization,
+    sensitivity_max,
+)
 from labbook.explain.samples import find_samples, read_image
-from labbook.explain.trust import completeness_gap, deletion_insertion, infidelity, randomised, sensitivity_max
-from labbook.params.explain import Look
-from labbook.trained import Restored
+from labbook.plots.explanations import Panel, draw_activations, draw_attributions, draw_filters
 
 __all__ = ["Explanation", "explain"]
 
-SHOWN = 64  # filters of the first layer, at most
+SHOWN = 64  # largest number of filters of the first layer
 LAST = 10  # maps of the last layer, as assignment D asks
 
 
@@ -30,83 +38,91 @@ class Explanation:
     """What the stage writes.
 
     Attributes:
-        metrics: for `metrics/explain/<experiment>.json`.
+        summary: data source, samples and notes about them, and the quality of each method's attributions.
         filters: weights of the first layer.
-        activations: chosen filters above what they make of one image, and the last layer's maps.
+        activations: weights of chosen channels, their activations for one image, and the maps of the last layer.
         attributions: a row for each image, a column for each method.
     """
 
-    metrics: dict[str, Any]
+    summary: dict[str, Any]
     filters: Figure
     activations: Figure
     attributions: Figure
 
 
-def explain(restored: Restored, packed: Packed, look: Look, device: torch.device, seed: int) -> Explanation:
-    """Look inside a model, and leave it as it is.
+def explain(restored: Restored, packed: Packed, settings: Explain, device: torch.device, seed: int) -> Explanation:
+    """Explain a model without changing it.
 
     Args:
         restored: the model, on the device.
         packed: its dataset.
-        look: what is to be shown.
+        settings: what to show.
         device: of the model.
-        seed: of what the figures of trust draw.
+        seed: of the random numbers of the quality metrics.
 
     Raises:
-        ParamsError: a layer, channel, image or region is not there, or a method does not go with the model.
-        DataError: the image cannot be read, or there is no sample.
+        ParamsError: a layer, channel, image or region does not exist, or a chosen method does not suit the model.
+        DataError: the image cannot be read, or there is nothing to attribute.
     """
     score = Score(restored.model)
-    filters, shown = _look_inside(score, restored, packed, look, device)
-    samples = find_samples(restored, packed, device, correct=look.correct, wrong=look.wrong, region=look.region)
+    filters, maps = _draw_layers(score.model, restored, packed, settings, device)
+    samples = find_samples(restored, packed, device, correct=settings.correct, wrong=settings.wrong, region=settings.region)
     black, white = (
         restored.convert(torch.full((1, *packed.image_shape), level, dtype=torch.uint8, device=device)) for level in (0, 255)
     )
-    asked = Question(score, samples.images, samples.chosen, black, look.steps)
-    check_fit(asked, look.attributions)
-    answers: dict[str, Tensor] = {name: attribute(METHODS[name], asked) for name in look.attributions}
-    maps = {name: _array(relevance(answer)) for name, answer in answers.items()}
-    figures = {name: _trust(asked, name, answer, white, seed) for name, answer in answers.items()}
-    for name, found in randomised(asked, {name: METHODS[name] for name in answers}, answers, seed).items():
-        figures[name]["similarity_randomised_down_to"] = {layer: _rounded(value) for layer, value in found.items()}
+    inputs = MethodInputs(score, samples.images, samples.targets, black, settings.steps)
+    methods = choose_methods(inputs, settings.attributions)
+    attributions = {name: attribute(METHODS[name], inputs) for name in methods}
     return Explanation(
-        metrics={"source": packed.source, "samples": [vars(sample) for sample in samples.about], "methods": figures},
+        summary={
+            "source": packed.source,
+            "samples": [vars(sample) for sample in samples.about],
+            "notes": samples.notes,
+            "methods": _measure_quality(inputs, attributions, white, seed),
+        },
         filters=filters,
-        activations=shown,
-        attributions=draw_attributions(samples.pixels, [sample.caption for sample in samples.about], maps, SIGNED),
+        activations=maps,
+        attributions=draw_attributions(
+            samples.pixels,
+            [sample.caption for sample in samples.about],
+            {name: relevance(found).cpu().numpy() for name, found in attributions.items()},
+            SIGNED,
+        ),
     )
 
 
-def _look_inside(score: Score, restored: Restored, packed: Packed, look: Look, device: torch.device) -> tuple[Figure, Figure]:
-    """Draw the first layer's filters, and the chosen image's activations."""
-    model = score.model
-    pixels = read_image(look.image, restored, packed)
+def _draw_layers(
+    model: nn.Module, restored: Restored, packed: Packed, settings: Explain, device: torch.device
+) -> tuple[Figure, Figure]:
+    """Draw the filters of the first layer, and the activations of the chosen and the last layer."""
+    pixels = read_image(settings.image, restored, packed)
     image = restored.convert(torch.from_numpy(pixels[None].copy()).to(device))
-    layer, first, last = find_layer(model, look.layer), first_layer(model), last_layer(model)
+    layer = first_layer(model) if settings.layer is None else find_layer(model, settings.layer)
+    last = last_layer(model)
     maps, final = activations(model, layer, image), activations(model, last, image)
-    check_channels(layer, look.channels, len(maps))
-    panels = [_panel(f"activations of {layer}", maps, look.channels)]
-    weights = picturable(layer, image.shape)
+    channels = choose_channels(layer, settings.channels, len(maps))
+    panels = [_panel(f"activations of {layer}", maps, channels)]
+    weights = weight_images(layer, image.shape)
     if weights is not None:
-        panels.insert(0, _panel(_title(layer), weights, look.channels))
+        panels.insert(0, _panel(_title(layer), weights, channels))
     shown = min(len(final), LAST if final.ndim == 3 else SHOWN)
     panels.append(_panel(f"activations of {last}, {_share(shown, len(final))}", final, range(shown)))
-    caption = f"test image {look.image}" if isinstance(look.image, int) else Path(look.image).name
-    return _filters(first, image.shape), draw_activations(caption, pixels, panels)
+    caption = f"test image {settings.image}" if isinstance(settings.image, int) else Path(settings.image).name
+    return _draw_first(first_layer(model), image.shape), draw_activations(caption, pixels, panels)
 
 
-def _filters(first: Layer, image_shape: Sequence[int]) -> Figure:
-    weights = picturable(first, image_shape)
+def _draw_first(first: Layer, image_shape: Sequence[int]) -> Figure:
+    weights = weight_images(first, image_shape)
     if weights is None:
         raise ParamsError(
-            f"explain: weights of the first layer, {first}, do not lie on pixels, so there are no filters to show."
+            f"explain: the weights of the first layer, {first}, have no form of images, so there are no filters to show."
         )
     shown = weights[:SHOWN]
-    return draw_filters(f"{_title(first)}, {_share(len(shown), len(weights))}", _array(shown))
+    return draw_filters(f"{_title(first)}, {_share(len(shown), len(weights))}", shown.cpu().numpy())
 
 
-def _share(shown: int, there: int) -> str:
-    return f"the first {shown} of {there}" if shown < there else f"all {there}"
+def _share(shown: int, count: int) -> str:
+    return f"the first {shown} of {count}" if shown < count else f"all {count}"
 
 
 def _title(layer: Layer) -> str:
@@ -115,28 +131,33 @@ def _title(layer: Layer) -> str:
 
 
 def _panel(title: str, values: Tensor, channels: Sequence[int]) -> Panel:
-    return title, _array(values[list(channels)]), channels
+    return Panel(title, values[list(channels)].cpu().numpy(), channels)
 
 
-def _trust(asked: Question, name: str, answer: Tensor, white: Tensor, seed: int) -> dict[str, Any]:
-    """Measure one method's answer."""
-    deletion, insertion = deletion_insertion(asked, answer)
-    figures = {
-        "infidelity": infidelity(asked, answer, seed),
-        "sensitivity_max": sensitivity_max(asked, METHODS[name], white, seed),
-        "deletion": deletion,
-        "insertion": insertion,
+def _measure_quality(
+    inputs: MethodInputs, attributions: dict[str, Tensor], white: Tensor, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Compute the metrics of each method."""
+    methods = {name: METHODS[name] for name in attributions}
+    occluded = occlude_squares(inputs, seed)
+    similarity = randomization(inputs, methods, attributions, seed)
+    quality = {}
+    for name, found in attributions.items():
+        deletion, insertion = deletion_insertion(inputs, found)
+        metrics = {
+            "infidelity": infidelity(found, occluded),
+            "sensitivity_max": sensitivity_max(inputs, methods[name], found, white, seed),
+            "deletion": deletion,
+            "insertion": insertion,
+        }
+        if name == "integrated_gradients":
+            metrics["completeness_gap"] = completeness_gap(inputs, found)
+        quality[name] = _rounded(metrics) | {"similarity_randomised_down_to": _rounded(similarity[name])}
+    return quality
+
+
+def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Keep four digits, since more depend on the machine; JSON has no infinity, so None stands for it."""
+    return {
+        key: float(f"{value:.4g}") if value is not None and math.isfinite(value) else None for key, value in metrics.items()
     }
-    if name == "integrated_gradients":
-        figures["completeness_gap"] = completeness_gap(asked, answer)
-    return {key: _rounded(value) for key, value in figures.items()}
-
-
-def _rounded(value: float | None) -> float | None:
-    """Keep four digits: more are of the machine."""
-    return value if value is None else float(f"{value:.4g}")
-
-
-def _array(values: Tensor) -> Floats:
-    array: Floats = values.cpu().numpy()
-    return array

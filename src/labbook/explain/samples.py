@@ -1,5 +1,6 @@
-"""The images that are explained: the first right and wrong ones of the test set, and the one whose activations are shown."""
+"""The images that are explained: the first correct and wrong ones of the test set, and the one whose activations are shown."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,21 +11,21 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from labbook.core.errors import DataError, ParamsError
-from labbook.core.inference import model_shape
-from labbook.core.packed import Packed
-from labbook.core.parts import closest
-from labbook.trained import Restored
+from labbook.config.parts import closest
+from labbook.data.packed import Packed
+from labbook.errors import DataError, ParamsError
+from labbook.evaluation.restore import Restored
+from labbook.training.inference import model_shape
 
 __all__ = ["Sample", "Samples", "find_samples", "read_image"]
 
-BATCH = 50  # test images at once, until enough are found: a large model need not see all of them
+BATCH = 50  # test images per forward pass, until enough samples are found
 OVERLAP = 0.5  # intersection over union from which a region counts as found, as in the Pascal VOC challenge
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A test image: where it stands, what the model makes of it, and whether that is right."""
+    """A test image: its index, what the model predicts, and whether that is right."""
 
     index: int
     caption: str
@@ -33,94 +34,117 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """The images that are attributed, right ones first.
+    """The images that are attributed, correct ones first.
 
     Attributes:
-        about: one `Sample` an image.
+        about: one `Sample` per image.
         pixels: (N, C, H, W), uint8.
-        images: (N, C, H, W), as the model takes them.
-        chosen: (N, classes, ...): 1 for the logits that are attributed, 0 for the others.
+        images: (N, C, H, W), after preprocessing.
+        targets: (N, classes, ...): 1 for the logits that are attributed, 0 for the others.
+        notes: sentences about what was asked for and is not in the test set.
     """
 
     about: list[Sample]
     pixels: NDArray[np.uint8]
     images: Tensor
-    chosen: Tensor
+    targets: Tensor
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Test images from index `start` on: (N, C, H, W), after preprocessing, with their logits and labels."""
+
+    start: int
+    images: Tensor
+    logits: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A test image that may be attributed; `kind` is correct, wrong, or missed (a region that is not predicted)."""
+
+    kind: str
+    sample: Sample
+    image: Tensor
+    targets: Tensor
 
 
 @torch.no_grad()
 def find_samples(
     restored: Restored, packed: Packed, device: torch.device, *, correct: int, wrong: int, region: str | None
 ) -> Samples:
-    """Take the first test images that are classified correctly, and the first that are not.
+    """Find the first test images that are classified correctly, and the first that are not.
 
-    The logit of the predicted class is chosen. Of a segmenter it is that of the class `region` at every pixel predicted as it;
-    an image without such pixels is passed over, and one is right where truth and prediction of the class overlap by half.
+    The target is the logit of the predicted class. For a segmenter it is that of the class `region`, at every pixel that is
+    predicted as this class; images without such pixels are skipped, and an image is correct if the union of predicted and true
+    pixels is at most twice their intersection.
+
+    If there are fewer images than asked for, `notes` say so. If there are none of either kind, the other kind is used. If the
+    region is never predicted, the target is its logit at the true pixels.
 
     Args:
         restored: the model, on the device.
         packed: its dataset.
         device: of the model.
-        correct: at most so many right ones; fewer where there are no more.
-        wrong: at most so many wrong ones.
-        region: a class name, for a segmenter alone.
+        correct: largest number of correct images.
+        wrong: largest number of wrong ones.
+        region: a class name, for segmentation only.
 
     Raises:
-        ParamsError: the region is not a class, is missing, or stands beside a classifier.
-        DataError: the test set has no such image.
+        ParamsError: the region is not a class, is missing, or is given for a classifier.
+        DataError: the region is neither predicted nor true anywhere in the test set.
     """
-    number = _region_number(packed, region)
-    found: dict[bool, list[tuple[Sample, Tensor, Tensor]]] = {True: [], False: []}
-    wanted = {True: correct, False: wrong}
+    judge = _choose_judge(packed, region)
+    wanted = {"correct": correct, "wrong": wrong}
+    found: dict[str, list[_Candidate]] = {"correct": [], "wrong": [], "missed": []}
     for start in range(0, len(packed.test), BATCH):
         images = restored.convert(torch.from_numpy(packed.test.images[start : start + BATCH]).to(device))
         labels = torch.from_numpy(packed.test.labels[start : start + BATCH]).to(device)
-        logits = restored.model(images)
-        judged = (
-            _classified(logits, labels, packed, start) if number is None else _segmented(logits, labels, packed, number, start)
-        )
-        for sample, chosen in judged:
-            if len(found[sample.right]) < wanted[sample.right]:
-                found[sample.right].append((sample, images[sample.index - start], chosen))
-        if all(len(found[right]) == wanted[right] for right in found):
+        for candidate in judge(_Batch(start, images, restored.model(images), labels)):
+            found[candidate.kind].append(candidate)
+        if all(len(found[kind]) >= count for kind, count in wanted.items()):
             break
-    taken = found[True] + found[False]
-    if not taken:
-        raise DataError(
-            f"explain: none of the {len(packed.test)} test images is among the {correct} correct and {wrong} wrong ones asked "
-            "for. Ask for the other kind, or for another region."
-        )
-    about = [sample for sample, _, _ in taken]
+        found = {kind: candidates[: correct + wrong] for kind, candidates in found.items()}
+    chosen, notes = _choose(found, wanted, region)
+    if not chosen:
+        others = ", ".join(name for name in packed.classes if name != region)
+        raise DataError(f"region: {region!r} is neither predicted nor true in any test image. Choose another class: {others}.")
+    about = [candidate.sample for candidate in chosen]
     return Samples(
         about=about,
         pixels=packed.test.images[[sample.index for sample in about]],
-        images=torch.stack([image for _, image, _ in taken]),
-        chosen=torch.stack([chosen for _, _, chosen in taken]),
+        images=torch.stack([candidate.image for candidate in chosen]),
+        targets=torch.stack([candidate.targets for candidate in chosen]),
+        notes=notes,
     )
 
 
 def read_image(image: int | str, restored: Restored, packed: Packed) -> NDArray[np.uint8]:
-    """Read an image of the test set, or a file, whose middle is scaled to the size that the model takes; (C, H, W).
+    """Read an image of the test set, or an image file of which the centre is scaled to the size of the model's input.
+
+    Return it as (C, H, W).
 
     Raises:
-        ParamsError: the test set has no such index.
-        DataError: the file is missing or no image.
+        ParamsError: the index is out of range.
+        DataError: the file is missing or is not an image.
     """
     if isinstance(image, int):
         if image >= len(packed.test):
-            raise ParamsError(f"image: {image} is none of the {len(packed.test)} test images, 0 to {len(packed.test) - 1}.")
+            raise ParamsError(f"image: {image} is out of range; there are {len(packed.test)} test images, from 0 on.")
         chosen: NDArray[np.uint8] = packed.test.images[image]
         return chosen
     channels, height, width = model_shape(restored.convert, packed.image_shape)
     if channels not in (1, 3):
-        raise ParamsError(f"image: {image} is a picture, and this model takes {channels} channels. Give an index.")
+        raise ParamsError(f"image: {image} is a picture, and the input of this model has {channels} channels. Give an index.")
     try:
         with Image.open(Path(image)) as opened:
             picture = opened.convert("L" if channels == 1 else "RGB")
     except FileNotFoundError as error:
         raise DataError(f"{image}: not found. `image` is an index into the test set or the path of an image file.") from error
     except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{image}: cannot be read as an image ({error}). PNG and JPEG will do.") from error
+        raise DataError(f"{image}: cannot be read as an image ({error}). Use a PNG or JPEG file.") from error
     side = min(picture.width / width, picture.height / height)
     left, top = (picture.width - side * width) / 2, (picture.height - side * height) / 2
     box = (left, top, left + side * width, top + side * height)
@@ -128,40 +152,67 @@ def read_image(image: int | str, restored: Restored, packed: Packed) -> NDArray[
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _region_number(packed: Packed, region: str | None) -> int | None:
-    segments = packed.test.labels.ndim > 1
-    if region is None and segments:
-        raise ParamsError(f"region: missing; labels of {packed.name} are of pixels. Classes: {', '.join(packed.classes)}.")
+def _choose(
+    found: dict[str, list[_Candidate]], wanted: dict[str, int], region: str | None
+) -> tuple[list[_Candidate], list[str]]:
+    """Choose as many candidates as are wanted, or others if there are none; and note what is missing."""
+    chosen = [candidate for kind, count in wanted.items() for candidate in found[kind][:count]]
+    notes = [
+        f"{len(found[kind])} of {count} {kind} images: the test set has no more"
+        for kind, count in wanted.items()
+        if len(found[kind]) < count
+    ]
+    if chosen:
+        return chosen, notes
+    predicted = found["correct"] + found["wrong"]
+    if predicted:
+        notes.append(f"all that follow are {predicted[0].kind}")
+    elif found["missed"]:
+        notes.append(f"{region} is predicted nowhere; the target is its logit at the pixels where it is true")
+    return (predicted or found["missed"])[: sum(wanted.values())], notes
+
+
+def _choose_judge(packed: Packed, region: str | None) -> Callable[[_Batch], list[_Candidate]]:
+    """Return what turns a batch of logits into candidates; check `region`."""
+    classes, segments = packed.classes, packed.test.labels.ndim > 1
     if region is None:
-        return None
+        if segments:
+            raise ParamsError(f"region: missing; {packed.name} has a label per pixel. Choose one of {', '.join(classes)}.")
+        return lambda batch: _judge_classes(batch, classes)
     if not segments:
-        raise ParamsError(f"region: {region!r} is for segmentation, and labels of {packed.name} are of images. Leave it out.")
-    if region not in packed.classes:
+        raise ParamsError(f"region: {region!r} is for segmentation, and {packed.name} has a label per image. Leave it out.")
+    if region not in classes:
         raise ParamsError(
-            f"region: {region!r} is no class of {packed.name}{closest(region, list(packed.classes))} "
-            f"There are: {', '.join(packed.classes)}."
+            f"region: {region!r} is not a class of {packed.name}{closest(region, list(classes))} Classes: {', '.join(classes)}."
         )
-    return packed.classes.index(region)
+    return lambda batch: _judge_regions(batch, region, classes.index(region))
 
 
-def _classified(logits: Tensor, labels: Tensor, packed: Packed, start: int) -> list[tuple[Sample, Tensor]]:
-    """Judge logits (N, classes) of the test images from `start` on; beside each, (classes,): 1 for the predicted one."""
-    predicted = logits.argmax(dim=1)
-    chosen = functional.one_hot(predicted, logits.shape[1]).to(logits.dtype)
-    judged = []
-    for row, (actual, said) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
-        caption = packed.classes[actual] if actual == said else f"{packed.classes[actual]} taken for {packed.classes[said]}"
-        judged.append((Sample(start + row, caption, actual == said), chosen[row]))
-    return judged
+def _judge_classes(batch: _Batch, classes: tuple[str, ...]) -> list[_Candidate]:
+    """Compare predicted classes, of logits (N, classes), with labels (N,)."""
+    predictions = batch.logits.argmax(dim=1)
+    targets = functional.one_hot(predictions, len(classes)).to(batch.logits.dtype)
+    candidates = []
+    for row, (actual, predicted) in enumerate(zip(batch.labels.tolist(), predictions.tolist(), strict=True)):
+        right = actual == predicted
+        caption = classes[actual] if right else f"{classes[actual]} taken for {classes[predicted]}"
+        sample = Sample(batch.start + row, caption, right)
+        candidates.append(_Candidate("correct" if right else "wrong", sample, batch.images[row], targets[row]))
+    return candidates
 
 
-def _segmented(logits: Tensor, labels: Tensor, packed: Packed, number: int, start: int) -> list[tuple[Sample, Tensor]]:
-    """Judge logits (N, classes, H, W) where the class is predicted; beside each, (classes, H, W): 1 for it at its pixels."""
-    judged = []
-    for row, (said, actual) in enumerate(zip(logits.argmax(dim=1) == number, labels == number, strict=True)):
-        if said.any():
-            overlap = float((said & actual).sum() / (said | actual).sum())
-            chosen = torch.zeros_like(logits[row])
-            chosen[number] = said
-            judged.append((Sample(start + row, f"{packed.classes[number]}, overlap {overlap:.2f}", overlap >= OVERLAP), chosen))
-    return judged
+def _judge_regions(batch: _Batch, region: str, number: int) -> list[_Candidate]:
+    """Compare the pixels predicted as a class, of logits (N, classes, H, W), with those of labels (N, H, W)."""
+    candidates = []
+    regions = zip(batch.logits.argmax(dim=1) == number, batch.labels == number, strict=True)
+    for row, (predicted, actual) in enumerate(regions):
+        if not (predicted | actual).any():
+            continue
+        overlap = float((predicted & actual).sum() / (predicted | actual).sum())
+        missed, right = not predicted.any(), overlap >= OVERLAP
+        sample = Sample(batch.start + row, f"{region}, not predicted" if missed else f"{region}, overlap {overlap:.2f}", right)
+        targets = torch.zeros_like(batch.logits[row])
+        targets[number] = actual if missed else predicted
+        kind = "missed" if missed else "correct" if right else "wrong"
+        candidates.append(_Candidate(kind, sample, batch.images[row], targets))
+    return candidates

@@ -1,0 +1,238 @@
+"""Figures of filters, activations and attributions. Draw and write within `labbook.plots.style`.
+
+What is compared has one colour scale. A figure is one axes whose unit is an inch, and images side by side are one image,
+because an axes for each, and a colour bar for each scale, would take a large part of the time of the explain stage.
+"""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from labbook.plots import PAGE
+
+__all__ = ["Panel", "draw_activations", "draw_attributions", "draw_filters"]
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+DIVERGING, SEQUENTIAL = "RdBu_r", "magma"  # colour maps: of values of both signs, with white for 0; of values ≥ 0
+PERCENTILE = 99  # where a colour scale ends: a few outliers would leave all other values pale
+ACROSS = 16  # filters per row
+FILLED = 0.94  # fraction of the width of a tile that its picture fills; the rest is white
+FINE = 15  # pixels of a picture from which a gap can be as narrow as that; smaller ones are enlarged
+WRAP = 22  # characters per line of a caption
+
+# Inches.
+MARGIN = 0.1
+LETTER = 0.058  # width of a small letter
+LINE = 0.16  # a line of small text
+HEAD = 0.3  # a title, and beside it a colour scale
+SCALE, STRIP = 1.2, 0.07  # width and height of the coloured strip of a scale
+TILE = 1.0  # largest width of a tile, and height of a bar chart
+IMAGE = 1.2  # width of an image that is explained
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A row of the figure of activations.
+
+    Attributes:
+        title: above it.
+        values: images (N, 1 or 3, h, w), maps (N, h, w) or units (N,).
+        channels: N numbers, as labels.
+    """
+
+    title: str
+    values: Floats
+    channels: Sequence[int]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Colours for the values from `low` to `high`."""
+
+    colours: str
+    low: float
+    high: float
+
+    def paint(self, values: Floats) -> Bytes:
+        """Turn maps (N, h, w) into pictures (N, h, w, 3)."""
+        painted: Bytes = mpl.colormaps[self.colours]((values - self.low) / (self.high - self.low), bytes=True)
+        return painted[..., :3]
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Labels of both ends, which stand for all values beyond them too."""
+        return f"≤ −{_number(self.high)}" if self.low else "0", f"≥ {_number(self.high)}"
+
+
+def draw_filters(title: str, weights: Floats) -> Figure:
+    """Draw filters (N, 1 or 3, h, w) on one scale."""
+    across = min(len(weights), ACROSS)
+    side = min((PAGE - 2 * MARGIN) / across, TILE)
+    top = MARGIN + HEAD
+    height = top + math.ceil(len(weights) / across) * side * _tall(weights) + MARGIN
+    figure, axes = _new_figure(PAGE, height)
+    pictures, scale = _paint(weights)
+    _draw_head(axes, MARGIN, MARGIN, title, scale)
+    _draw_tiles(axes, (MARGIN, top), side, pictures, across=across)
+    return figure
+
+
+def draw_activations(caption: str, image: Bytes, panels: Sequence[Panel]) -> Figure:
+    """Draw an image (C, H, W), and beside it panels, one below the other.
+
+    Args:
+        caption: below the image.
+        image: uint8.
+        panels: of weights and activations.
+    """
+    left = MARGIN + IMAGE + 3 * MARGIN
+    sides = [min((PAGE - left - MARGIN) / len(panel.values), TILE) for panel in panels]
+    heights = [
+        HEAD + LINE + MARGIN + (TILE if panel.values.ndim == 1 else side * _tall(panel.values))
+        for panel, side in zip(panels, sides, strict=True)
+    ]
+    natural = _natural(image[None])
+    below = MARGIN + HEAD + IMAGE * natural.shape[1] / natural.shape[2]
+    figure, axes = _new_figure(PAGE, MARGIN + max(sum(heights), below + LINE))
+    _draw_tiles(axes, (MARGIN, MARGIN + HEAD), IMAGE / FILLED, natural)
+    axes.text(MARGIN + IMAGE / 2, below + 0.04, textwrap.fill(caption, WRAP), size="small", ha="center", va="top")
+    top = MARGIN
+    for panel, side, height in zip(panels, sides, heights, strict=True):
+        if panel.values.ndim == 1:
+            _draw_head(axes, left, top, panel.title, None)
+            _draw_bars(figure, left + HEAD, top + HEAD, panel)
+        else:
+            pictures, scale = _paint(panel.values)
+            _draw_head(axes, left, top, panel.title, scale)
+            _draw_tiles(axes, (left, top + HEAD), side, pictures, across=len(pictures))
+            for index, channel in enumerate(panel.channels):
+                below = top + HEAD + side * _tall(panel.values)
+                axes.text(left + (index + FILLED / 2) * side, below, str(channel), size="small", ha="center", va="top")
+        top += height
+    return figure
+
+
+def draw_attributions(pixels: Bytes, captions: Sequence[str], maps: Mapping[str, Floats], signed: frozenset[str]) -> Figure:
+    """Draw a row for each image, (N, C, H, W), and a column for each method's maps, (N, H, W).
+
+    Args:
+        pixels: uint8.
+        captions: one per image.
+        maps: relevance, by method.
+        signed: methods whose relevance has both signs.
+    """
+    lines = [caption.replace(" taken for ", "\ntaken for ").splitlines() for caption in captions]
+    wrapped = ["\n".join(textwrap.fill(line, WRAP) for line in each) for each in lines]
+    left = 2 * MARGIN + LETTER * max(len(line) for text in wrapped for line in text.splitlines())
+    side = min((PAGE - left - MARGIN) / (1 + len(maps)), IMAGE)
+    natural = _natural(pixels)
+    row, top = side * natural.shape[1] / natural.shape[2], MARGIN + 2 * LINE
+    bottom = top + len(pixels) * row
+    figure, axes = _new_figure(left + side * (1 + len(maps)), bottom + HEAD)
+    for index, text in enumerate(wrapped):
+        axes.text(left - MARGIN, top + (index + FILLED / 2) * row, text, size="small", ha="right", va="center")
+    for column, title in enumerate(["image", *map(_title, maps)]):
+        axes.text(left + (column + FILLED / 2) * side, top - 0.04, title, ha="center", va="bottom")
+    _draw_tiles(axes, (left, top), side, natural)
+    for column, (name, values) in enumerate(maps.items(), start=1):
+        scale = _find_scale(values, signed=name in signed)
+        _draw_tiles(axes, (left + column * side, top), side, scale.paint(values))
+        _draw_scale(axes, left + column * side, bottom, FILLED * side, scale)
+    return figure
+
+
+def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of this size, and an axes that fills it: x to the right and y down, in inches."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    return figure, axes
+
+
+def _draw_head(axes: Axes, left: float, top: float, title: str, scale: _Scale | None) -> None:
+    axes.text(left, top + HEAD - 0.06, title, va="bottom")
+    if scale:
+        _draw_scale(axes, PAGE - MARGIN - SCALE, top, SCALE, scale)
+
+
+def _draw_scale(axes: Axes, left: float, top: float, width: float, scale: _Scale) -> None:
+    """Draw a strip of all colours, and below it the values at both ends."""
+    ramp, bottom = np.linspace(0, 1, 256)[None], top + STRIP
+    axes.imshow(ramp, cmap=scale.colours, aspect="auto", extent=(left, left + width, bottom, top))
+    low, high = scale.labels
+    axes.text(left + width, bottom + 0.02, high, size="small", ha="right", va="top")
+    if LETTER * len(low + high) < width:  # else the scale is symmetric, and one end says it all
+        axes.text(left, bottom + 0.02, low, size="small", ha="left", va="top")
+
+
+def _draw_tiles(axes: Axes, corner: tuple[float, float], side: float, pictures: Bytes, *, across: int = 1) -> None:
+    """Draw pictures (N, h, w) or (N, h, w, 3) in rows of `across`, each of width `side` with the gap to the next."""
+    finer = max(1, round(FINE / pictures.shape[2]))
+    pictures = pictures.repeat(finer, axis=1).repeat(finer, axis=2)
+    count, high, wide, *colours = pictures.shape
+    gap = round(wide / FILLED - wide) or 1
+    down = math.ceil(count / across)
+    mosaic = np.full((down * (high + gap) - gap, across * (wide + gap) - gap, *colours), 255, np.uint8)
+    for index, picture in enumerate(pictures):
+        y, x = index // across * (high + gap), index % across * (wide + gap)
+        mosaic[y : y + high, x : x + wide] = picture
+    (left, top), inch = corner, side / (wide + gap)
+    extent = (left, left + inch * mosaic.shape[1], top + inch * mosaic.shape[0], top)
+    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=extent)
+
+
+def _draw_bars(figure: Figure, left: float, top: float, panel: Panel) -> None:
+    """Draw a bar for each unit, in axes of their own; all bars are one polygon."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((left / width, 1 - (top + TILE) / height, (PAGE - left - MARGIN) / width, TILE / height))
+    places = np.arange(len(panel.values))
+    axes.fill((places[:, None] + [-0.4, -0.4, 0.4, 0.4]).ravel(), (panel.values[:, None] * [0, 1, 1, 0]).ravel())
+    axes.axhline(0, color="black", linewidth=0.5)
+    if len(places) <= ACROSS:
+        axes.set_xticks(places, [str(channel) for channel in panel.channels])
+
+
+def _paint(values: Floats) -> tuple[Bytes, _Scale | None]:
+    """Turn maps (N, h, w) or images (N, 1 or 3, h, w) into pictures and their scale; three channels are red, green, blue."""
+    if values.ndim == 4 and values.shape[1] == 3:
+        largest = float(np.abs(values).max()) or 1.0
+        return np.round((values.transpose(0, 2, 3, 1) / largest + 1) * 127.5).astype(np.uint8), None
+    maps = values[:, 0] if values.ndim == 4 else values
+    scale = _find_scale(maps, signed=bool(maps.min() < 0))
+    return scale.paint(maps), scale
+
+
+def _find_scale(values: Floats, *, signed: bool) -> _Scale:
+    end = float(np.percentile(np.abs(values), PERCENTILE)) or float(np.abs(values).max()) or 1.0
+    return _Scale(DIVERGING, -end, end) if signed else _Scale(SEQUENTIAL, 0.0, end)
+
+
+def _natural(pixels: Bytes) -> Bytes:
+    """Turn bytes (N, C, H, W) into (N, H, W) of grey images, (N, H, W, 3) of coloured ones."""
+    return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
+
+
+def _tall(values: NDArray[Any]) -> float:
+    """Return height over width of images (N, C, h, w) or maps (N, h, w)."""
+    return float(values.shape[-2] / values.shape[-1])
+
+
+def _number(value: float) -> str:
+    """Format with two digits, and the exponent without zeros: 0.0017, 180, 1.9e−7."""
+    digits, _, exponent = f"{float(f'{value:.2g}'):g}".partition("e")
+    return f"{digits}e{int(exponent)}".replace("-", "−") if exponent else digits
+
+
+def _title(method: str) -> str:
+    return method.replace("layer_gradcam", "Grad-CAM").replace("gradcam", "Grad-CAM").replace("_", "\n")
