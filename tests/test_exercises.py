@@ -15,8 +15,10 @@ from scipy.signal import correlate2d
 from torch import nn
 from torch.nn import functional
 
-from labbook.core.errors import ExerciseError, LabbookError
-from labbook.core.parts import load
+from labbook.config.parts import load
+from labbook.config.reading import read
+from labbook.config.train import resolve
+from labbook.errors import ExerciseError, LabbookError
 from labbook.exercises.assignment_b import MNIST_CNN_SMALL, MNIST_MLP_2X50
 from labbook.exercises.assignment_d import CIFAR10_CNN
 from labbook.exercises.exercise import Exercise, Result
@@ -26,7 +28,6 @@ from labbook.exercises.page import metrics, write_page
 from labbook.exercises.sheet import exercises
 from labbook.exercises.steps import Formula, Table, number, sum_of, unit
 from labbook.exercises.windows import cross_correlate, kernel_for, output_size, pool, same_padding, windows
-from labbook.params.project import read_project
 
 WORKED = {exercise.name: exercise for exercise in exercises()}
 REPORTED_WRONG = {("tiny_wide", "features, as printed")}  # its report prints a layer that does not fit its own pools
@@ -121,7 +122,9 @@ def test_a_walk_meets_the_shapes_and_weights_of_torch(channels, side, conv, wind
     ],
 )
 def test_networks_are_those_that_the_experiments_train(repository, name, layers, shape):
-    module, keys = load("model", read_project(repository / "params.yaml").experiments[name].train.model, name)
+    module, keys = load(
+        "model", resolve(read(repository / "params.yaml"), f"experiments.{name}", "official").settings.model, name
+    )
     assert [step.parameters for step in walk(shape, layers) if step.parameters] == [
         learnt(layer) for layer in module.build(keys, shape, 10).children() if learnt(layer)
     ]

@@ -1,7 +1,9 @@
-"""Figures for print: one style, the same bytes anywhere and at any time, letters as TrueType, pixels as they are."""
+"""Figures: one style, the same bytes anywhere and at any time, letters as TrueType, pixels as they are."""
 
+import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -9,22 +11,30 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from test_report import make_record
+from PIL import Image
+from sample_records import make_project, make_record, write_record
+from toolbox import never_asked
 
-from labbook.core.errors import LabbookError
-from labbook.figures import COLUMN, PAGE, save, style
-from labbook.figures.confusion import LEGIBLE, draw_confusion
-from labbook.figures.curves import COMPARED, KINDS, draw_all, draw_overview
-from labbook.params.project import Project, read_project
+from labbook.errors import DataError, LabbookError
+from labbook.evaluation import Evaluation
+from labbook.evaluation.tasks import classification, segmentation, toy2d
+from labbook.plots import COLUMN, PAGE, render, save, style
+from labbook.plots.confusion import LEGIBLE, draw_confusion
+from labbook.plots.curves import draw_comparison, draw_learning_curves, draw_overview, draw_sweep
+from labbook.plots.samples import draw_samples
+from labbook.report.assignments import COMPARISONS, PAIRS
+from labbook.report.figures import COPIED, draw_all, write_figures
+from labbook.report.records import Gathered, SweepRecord
 
 ROOT = Path(__file__).parents[1]
 DRAW = """
 from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
-from labbook.figures import save, style
+from labbook.plots import save, style
 
 with style():
     figure = Figure(figsize=(2, 1))
@@ -36,11 +46,6 @@ with style():
     for kind in ("pdf", "png", "svg"):
         save(figure, Path(f"figure.{kind}"))
 """
-
-
-@pytest.fixture(scope="module")
-def project() -> Project:
-    return read_project(ROOT / "params.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -143,30 +148,190 @@ def test_confusion_fits_on_a_page(classes):
     assert figure.get_figheight() <= PAGE
 
 
-def test_every_record_has_its_curves_and_what_belongs_together_is_drawn_together(project):
-    pair = project.pairs["rings_relu"]
-    names = ("mnist_cnn", "mnist_cnn_adam", "mnist_resnet_sgd", *COMPARED[0], pair.first)
-    records = [make_record(project, name, [0.5, 0.9]) for name in names]
+def pixels_of(evaluation: Evaluation, images: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Draw samples, and return the pixels of the PNG, (H, W, RGB)."""
     with style():
-        drawn = {(kind, name): figure for kind, name, figure in draw_all(project, records, [])}
-    expected = {("curves", name) for name in names} | {("overview", "assignment_b"), ("comparisons", COMPARED[0][-1])}
-    assert drawn.keys() == expected, "half a pair is none"
-    assert {kind for kind, _ in drawn} <= set(KINDS)
-    assert {figure.get_figwidth() for figure in drawn.values()} <= {COLUMN, PAGE}
+        content = render(draw_samples(evaluation, images, classes), "png")
+    with Image.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def test_overview_tells_all_curves_apart(project):
-    names = [name for name, experiment in project.experiments.items() if experiment.assignment == "B"]
-    records = [make_record(project, name, [0.5, 0.9]) for name in names]
+def classify(predicted: list[int], labels: list[int]) -> Evaluation:
+    logits = (np.eye(4)[predicted] * 20).astype(np.float32)
+    return classification.evaluate(logits, np.array(labels), 1.0, ("a", "b", "c", "d"), never_asked)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_mistakes_are_drawn_where_there_are_few_and_none(count):
+    labels = [0, 1, 2, 3] * 2
+    predicted = [(label + 1) % 4 if index < count else label for index, label in enumerate(labels)]
+    colour = np.array([10, 200, 90], np.uint8)
+    images = np.broadcast_to(colour[:, None, None], (8, 3, 5, 5))
+    pixels = pixels_of(classify(predicted, labels), images, ("a", "b", "c", "d"))
+    assert pixels.shape == (488, 1080, 3)
+    assert (pixels == colour).all(axis=2).sum() == count * 190**2, "a pixel of a sample is a square of 38"
+
+
+def test_pixels_of_large_images_are_drawn_sharp():
+    """Smoothed ones blur the picture and make its file twice as large."""
+    red, blue = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 2, (2, 64, 64, 1))
+    pixels = pixels_of(classify([1, 0], [0, 1]), np.where(drawn, red, blue).transpose(0, 3, 1, 2), ("a", "b", "c", "d"))
+    coloured = pixels[(pixels[..., 1] == 0) & (pixels.max(axis=2) > 200)]
+    assert len(coloured) > 20000
+    assert coloured[:, [0, 2]].min(axis=1).max() == 0
+
+
+def test_regions_of_both_classes_are_drawn_with_the_first_row_below():
+    def ask(images: np.ndarray) -> np.ndarray:
+        return np.stack([np.zeros(len(images)), images[:, 1, 0, 0] - 127.5], axis=1).astype(np.float32) * 9
+
+    evaluation = toy2d.evaluate(np.zeros((2, 2), np.float32), np.array([0, 1]), 1.0, ("below", "above"), ask)
+    pixels = pixels_of(evaluation, np.full((2, 2, 1, 1), 128, np.uint8), ("below", "above"))
+    bluer, redder = (pixels[..., one] - pixels[..., other] > 40 for one, other in ((2, 0), (0, 2)))
+    assert redder.sum() > 40_000 < bluer.sum()
+    assert np.nonzero(redder)[0].mean() < np.nonzero(bluer)[0].mean(), "larger y is higher up, and of the second class"
+
+
+@pytest.mark.parametrize("count", [1, segmentation.SHOWN + 2])
+def test_the_first_scenes_are_drawn_with_truth_and_prediction(count):
+    labels = np.zeros((count, 8, 8), np.uint8)
+    logits = np.moveaxis(np.eye(2, dtype=np.float32)[np.ones((count, 8, 8), int)], -1, 1)
+    evaluation = segmentation.evaluate(logits, labels, 0.5, ("ground", "disc"), never_asked)
     with style():
-        curves = draw_overview(records).axes[0].lines[: len(records)]
+        axes = draw_samples(evaluation, np.full((count, 3, 8, 8), 7, np.uint8), ("ground", "disc")).axes
+    shown = min(count, segmentation.SHOWN)
+    values = [np.unique(axis.images[0].get_array()).tolist() for axis in axes]
+    assert values == [[7]] * shown + [[0]] * shown + [[1]] * shown
+    assert [axis.get_ylabel() for axis in axes][::shown] == ["image", "truth", "prediction"]
+
+
+def make_gathered(*names: str, **gathered) -> Gathered:
+    return Gathered("official", [make_record(name, [0.5, 0.9]) for name in names], **gathered)
+
+
+def test_every_record_has_its_curves_and_what_belongs_together_is_drawn_together():
+    (comparison,) = COMPARISONS
+    pair = PAIRS[0]
+    names = ("mnist_cnn", "mnist_cnn_adam", "mnist_resnet_sgd", comparison.first, comparison.second, pair.first)
+    expected = {("curves", name) for name in names} | {("overview", "assignment_b"), ("comparisons", comparison.second)}
+    with style():
+        drawn = {(kind, name): figure for kind, name, figure in draw_all(make_gathered(*names))}
+        assert drawn.keys() == expected, "half of a pair is none"
+        assert {figure.get_figwidth() for figure in drawn.values()} <= {COLUMN, PAGE}
+        both = [(kind, name) for kind, name, _ in draw_all(make_gathered(pair.first, pair.second))]
+    assert ("pairs", pair.name) in both
+
+
+def lines_of(figure: Figure) -> list[list[tuple[str, list[float]]]]:
+    """Return label and values of each line of each axes."""
+    return [[(line.get_label(), list(line.get_ydata())) for line in axes.lines] for axes in figure.axes]
+
+
+def test_curves_hold_what_was_measured():
+    curves = make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]).curves
+    other = make_record("cifar10_cnn_plus_flip", [0.6, 0.7], validation=[0.3, 0.2]).curves
+    rows = pd.DataFrame({"value": [0.0, 0.5], "test_accuracy": [0.97, 0.93]})
+    with style():
+        loss, accuracy = lines_of(draw_learning_curves(curves))
+        assert loss[:3] == [("train", [0.45, 0.15]), ("val", [0.4, 0.6]), ("test", [0.6, 0.3])]
+        assert accuracy[:3] == [("train", [0.505, 0.805]), ("val", [0.57, 0.37]), ("test", [0.5, 0.8])]
+        assert [label for label, _ in accuracy] == ["train", "val", "test", "kept"]
+        compared = lines_of(draw_comparison([curves, other]))
+        assert [values for _, values in compared[0]] == [[0.45, 0.15], [0.4, 0.6], [0.35, 0.25], [0.3, 0.2]]
+        (errors,) = lines_of(draw_overview([curves, other], 0.9))
+        assert [values for _, values in errors] == [pytest.approx(values) for values in ([50, 20], [40, 30], [10, 10])]
+        (swept,) = lines_of(draw_sweep(rows, "model.dropout"))
+        assert swept[0][1] == [0.97, 0.93]
+
+
+def test_the_overview_tells_all_curves_apart():
+    names = [name for name, experiment in make_project().experiments.items() if experiment.assignment == "B"]
+    with style():
+        figure = draw_overview([make_record(name, [0.5, 0.9]).curves for name in names], 0.98)
         colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    curves = figure.axes[0].lines[: len(names)]
     looks = {(int(curve.get_color().removeprefix("C")) % len(colours), curve.get_linestyle()) for curve in curves}
-    assert len(looks) == len(names)
+    assert len(looks) == len(names) > len(colours)
 
 
-def test_stage_makes_every_folder_where_nothing_was_run(workdir, run_stage):
-    done = run_stage("figures")
+def put_pdfs(root: Path, name: str) -> None:
+    for folder, kinds in COPIED.items():
+        for kind in kinds:
+            path = root / folder / name / f"{kind}.pdf"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{kind} of {name}".encode())
+
+
+def test_the_folder_of_figures_holds_drawn_ones_and_copies(tmp_path):
+    sweep = SweepRecord(
+        "swept", make_project().sweeps["mnist_cnn_dropout"], 1, pd.DataFrame({"value": [0], "test_accuracy": [1]})
+    )
+    for name in ("mnist_cnn", "mnist_mlp_100"):
+        put_pdfs(tmp_path, name)
+    gathered = make_gathered("mnist_cnn", "mnist_mlp_100", sweeps=[sweep], explained={"mnist_cnn": {}})
+    folder = tmp_path / "figures"
+    (folder / "curves").mkdir(parents=True)
+    (folder / "curves/removed.pdf").write_bytes(b"of another run")
+    write_figures(gathered, folder, tmp_path)
+    written = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.pdf")}
+    drawn = {"curves/mnist_cnn.pdf", "curves/mnist_mlp_100.pdf", "sweeps/swept.pdf"}
+    copied = {f"{kind}/{name}.pdf" for kind in ("confusion", "samples") for name in ("mnist_cnn", "mnist_mlp_100")}
+    copied |= {f"{kind}/mnist_cnn.pdf" for kind in ("filters", "activations", "attributions")}
+    assert written.keys() == drawn | copied
+    assert all(written[name].startswith(b"%PDF") for name in drawn)
+    assert written["samples/mnist_mlp_100.pdf"] == b"samples of mnist_mlp_100"
+    write_figures(gathered, folder, tmp_path)
+    again = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.pdf")}
+    assert again == written
+
+
+@pytest.mark.parametrize(("folder", "stage"), [("cards", "evaluate"), ("explained", "explain")])
+def test_a_missing_figure_names_the_stage_that_draws_it_and_leaves_what_was_there(tmp_path, folder, stage):
+    put_pdfs(tmp_path, "mnist_cnn")
+    gathered = make_gathered("mnist_cnn", explained={"mnist_cnn": {}})
+    write_figures(gathered, tmp_path / "figures", tmp_path)
+    before = sorted((tmp_path / "figures").rglob("*"))
+    shutil.rmtree(tmp_path / "models" / folder)
+    with pytest.raises(
+        DataError, match=rf"^models/{folder}/mnist_cnn/\w+\.pdf: not found\. Run `dvc repro {stage}@mnist_cnn`\.$"
+    ):
+        write_figures(gathered, tmp_path / "figures", tmp_path)
+    assert sorted((tmp_path / "figures").rglob("*")) == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+OUTPUTS = {
+    "figures", "reports/assets", "reports/assignments", "reports/compare.html", "reports/experiments", "reports/history.tsv",
+    "reports/index.html", "reports/pictures", "reports/tables", "reports/timing.js",
+    "reports/tables/embedded.csv", "reports/tables/embedded.md", "timing/embedded.csv",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_report_stage_writes_all_its_outputs_whether_anything_was_run_or_not(workdir, run_stage, ran):
+    if ran:
+        record = make_record("mnist_mlp_100", [0.5, 0.9], source="embedded")
+        write_record(record)
+        put_pdfs(workdir, record.name)
+    done = run_stage("report")
     assert (done.returncode, done.stderr) == (0, "")
-    assert {folder.name for folder in Path("figures").iterdir()} == set(KINDS)
-    assert not list(Path("figures").rglob("*.pdf"))
+    written = {path.as_posix() for folder in ("reports", "reports/tables", "timing") for path in Path(folder).iterdir()}
+    assert written | {"figures"} == OUTPUTS
+    assert Path("figures").is_dir()
+    assert len(list(Path("figures").rglob("*.pdf"))) == (3 if ran else 0)
+    assert len(list(Path("reports/experiments").iterdir())) == (1 if ran else 0)
+
+
+def test_report_stage_never_imports_torch(workdir):
+    write_record(make_record("mnist_mlp_100", [0.5, 0.9], source="embedded"))
+    put_pdfs(workdir, "mnist_mlp_100")
+    script = (
+        "import runpy, sys; sys.path[:0] = ['stages', sys.argv.pop()]; runpy.run_path('stages/report.py', run_name='__main__')"
+    )
+    check = f"{script}; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", check, str(ROOT / "src")], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert {"labbook.report.site", "matplotlib"} <= set(done.stdout.split())
+    assert not {"torch", "captum", "sklearn", "safetensors"} & set(done.stdout.split())

@@ -1,23 +1,34 @@
-"""What the report says of experiments on points: words and counts that follow the figures."""
+"""Experiments on points in a plane: what each seed measures, and words and counts that follow from it."""
 
 import html
 import re
-from pathlib import Path
 
+import pandas as pd
 import pytest
-from PIL import Image
-from test_report import make_record, svg
+from sample_records import make_project, make_record, svg, write_pictures
+from toolbox import CPU, toy_settings
 
-from labbook.core.errors import DataError
-from labbook.core.files import write_json
-from labbook.figures.curves import draw_pair
-from labbook.params.project import Project, read_project
-from labbook.report.principles import OUTCOMES, count_seen, principles_table, tell_boundary, tell_pair
-from labbook.report.records import Gathered, PairRecord, PendingPair, Record, gather_pairs
+from labbook.config.project import Experiment
+from labbook.config.train import Runtime
+from labbook.evaluation.evaluate import evaluate_model
+from labbook.evaluation.restore import restore
+from labbook.evaluation.tasks import toy2d
+from labbook.plots.curves import draw_pair
+from labbook.report.assignments import CLAIMS, PAIRS
+from labbook.report.principles import (
+    OUTCOMES,
+    count_seen,
+    describe_boundary,
+    describe_pair,
+    measure_seeds,
+    principles_table,
+)
+from labbook.report.records import Gathered, Pending, Record
 from labbook.report.site import write_site
 from labbook.report.tables import write_results
+from labbook.training.experiment import train_seeds
+from labbook.training.history import rounded
 
-ROOT = Path(__file__).parents[1]
 NOTHING = {"boundary_pieces": 0, "boundary_turning": None, "boundary_corners": None}
 LINE = {"boundary_pieces": 1, "boundary_turning": 3.0, "boundary_corners": 0.3}
 POLYGON = {"boundary_pieces": 1, "boundary_turning": 360.0, "boundary_corners": 0.7}
@@ -25,10 +36,13 @@ SMOOTH = {"boundary_pieces": 1, "boundary_turning": 360.0, "boundary_corners": 0
 LEARNT = {"test_accuracy": 0.99, "steps_to_90_percent": 50, "largest_hidden_gradient": 0.5, "dead_units": None}
 STUCK = {"test_accuracy": 0.5, "steps_to_90_percent": None, "largest_hidden_gradient": 0.0, "dead_units": None}
 
-# Figures in which the assignment's outcome is seen, and what spoils it.
+# What shows the outcome that the assignment claims, and what spoils it.
 EXAMPLES = {
     "rings_relu_random": (LEARNT | POLYGON, [SMOOTH, NOTHING, LINE, {"test_accuracy": 0.8}]),
-    "rings_relu_zero": (STUCK | NOTHING, [LINE, {"largest_hidden_gradient": 1e-6}, {"test_accuracy": 0.6}]),
+    "rings_relu_zero": (
+        STUCK | NOTHING,
+        [LINE, {"largest_hidden_gradient": 1e-6}, {"largest_hidden_gradient": None}, {"test_accuracy": 0.6}],
+    ),
     "rings_sigmoid_random": (
         LEARNT | SMOOTH | {"steps_to_90_percent": 400},
         [{"steps_to_90_percent": 50}, {"steps_to_90_percent": None}, POLYGON, LINE, {"test_accuracy": 0.93}],
@@ -37,160 +51,235 @@ EXAMPLES = {
         STUCK | LINE | {"test_accuracy": 0.612, "largest_hidden_gradient": 0.1},
         [NOTHING, SMOOTH, {"boundary_pieces": 2}, {"test_accuracy": 0.5}, {"test_accuracy": 0.7}],
     ),
-    "dying_relu_sorted": (STUCK | NOTHING | {"dead_units": 0.9}, [{"dead_units": 0.4}, {"test_accuracy": 0.8}]),
-    "dying_relu_shuffled": (LEARNT | LINE | {"dead_units": 0.3}, [{"dead_units": 0.95}, {"test_accuracy": 0.8}]),
+    "dying_relu_sorted": (
+        STUCK | NOTHING | {"dead_units": 0.9},
+        [{"dead_units": 0.4}, {"dead_units": None}, {"test_accuracy": 0.8}],
+    ),
+    "dying_relu_shuffled": (
+        LEARNT | LINE | {"dead_units": 0.3},
+        [{"dead_units": 0.95}, {"dead_units": None}, {"test_accuracy": 0.8}],
+    ),
 }
 
 
-@pytest.fixture(scope="module")
-def project() -> Project:
-    return read_project(ROOT / "params.yaml")
+def make_member(name: str, seeds: int = 2, **first: object) -> Record:
+    """Make a record in which every seed measures what shows the outcome, but for `first` in the first seed."""
+    record = make_record(name, [0.3, 0.4], seeds=seeds)
+    for seed in record.seeds:
+        measured = EXAMPLES[name][0] | (first if seed["seed"] == 0 else {})
+        seed["test"] |= {key: measured[key] for key in ("test_accuracy", *NOTHING)}
+        seed["test"]["test_accuracy_per_class"] = {"disc": 0.8, "ring": 1.0}
+        step = measured["steps_to_90_percent"]
+        rows = record.histories[seed["seed"]]
+        rows.loc[1, ["step", "train_accuracy"]] = [step, 0.9] if step else [777, 0.899]
+        seed["watched"] = [_watched(measured, share) for share in (0.25, 1)]
+    return record
 
 
-def make_pairs(project: Project, starts: int = 2, **changes) -> list[PairRecord]:
-    """Let every outcome be seen in every start, but for `changes` in the first start of an experiment."""
-    pairs = []
-    for name, pair in project.pairs.items():
-        figures = {
-            member: {str(start): EXAMPLES[member][0] | ({} if start else changes.get(member, {})) for start in range(starts)}
-            for member in (pair.first, pair.second)
-        }
-        pairs.append(PairRecord(name, pair, {member: project.experiments[member].title for member in figures}, figures))
-    return pairs
+def _watched(measured: dict, share: float) -> dict[str, dict[str, float]]:
+    """Return a row of what was watched: the largest gradient and the dead units come in the last one, in the second layer."""
+    row = {}
+    gradient, dead = measured["largest_hidden_gradient"], measured["dead_units"]
+    if gradient is not None:
+        row["gradient_norms"] = {"1": gradient * share / 2, "3": gradient * share, "5": 8.0}
+    if dead is not None:
+        row["dead_units"] = {"2": dead * share / 2, "4": dead * share}
+    return row
 
 
-def test_every_experiment_of_a_pair_has_an_outcome(project):
-    members = {member for pair in project.pairs.values() for member in (pair.first, pair.second)}
-    assert members == set(OUTCOMES) == set(EXAMPLES)
+def make_members(seeds: int = 2, **changes: dict) -> list[Record]:
+    return [make_member(name, seeds, **changes.get(name, {})) for name in EXAMPLES]
+
+
+def test_every_experiment_of_a_pair_has_a_claim_with_an_outcome():
+    members = {member for pair in PAIRS for member in (pair.first, pair.second)}
+    assert members == set(CLAIMS) == set(EXAMPLES)
+    assert {claim.outcome for claim in CLAIMS.values()} == set(OUTCOMES)
+    assert {claim.beside for claim in CLAIMS.values()} - {None} <= members
+
+
+def test_what_a_seed_measures_comes_from_its_own_history_and_summary():
+    measured = measure_seeds(make_member("rings_relu_random", test_accuracy=0.7, steps_to_90_percent=30, **SMOOTH))
+    assert measured == {0: LEARNT | SMOOTH | {"test_accuracy": 0.7, "steps_to_90_percent": 30}, 1: LEARNT | POLYGON}
+    assert measure_seeds(make_member("dying_relu_sorted"))[1] == STUCK | NOTHING | {"dead_units": 0.9}
+    plain = make_member("rings_relu_random", seeds=1)
+    del plain.seeds[0]["watched"]
+    unwatched = measure_seeds(plain)[0]
+    assert (unwatched["largest_hidden_gradient"], unwatched["dead_units"]) == (None, None)
 
 
 @pytest.mark.parametrize(
     ("name", "spoilt"), [(name, spoilt) for name, (_, all_spoilt) in EXAMPLES.items() for spoilt in all_spoilt]
 )
-def test_outcome_is_seen_only_where_the_figures_say_so(project, name, spoilt):
-    assert all((seen.count, seen.starts) == (2, 2) for seen in count_seen(make_pairs(project)).values())
-    counted = count_seen(make_pairs(project, **{name: spoilt}))
-    assert (counted[name].count, counted[name].starts) == (1, 2)
+def test_an_outcome_is_seen_only_where_the_measurements_say_so(name, spoilt):
+    assert all((seen.count, seen.seeds) == (2, 2) for seen in count_seen(make_members()).values())
+    counted = count_seen(make_members(**{name: spoilt}))
+    assert (counted[name].count, counted[name].seeds) == (1, 2)
 
 
-def test_what_is_compared_with_an_experiment_that_was_not_run_is_not_counted(project):
-    relu, sigmoid, _ = make_pairs(project)
-    assert "rings_sigmoid_random" in count_seen([relu, sigmoid])
-    assert set(count_seen([sigmoid])) == {"rings_sigmoid_zero"}
+def test_an_experiment_is_not_counted_without_the_same_seeds_of_the_one_beside_it():
+    members = make_members()
+    assert set(count_seen(members)) == set(EXAMPLES)
+    without = [member for member in members if member.name != "rings_relu_random"]
+    assert "rings_sigmoid_random" not in count_seen(without)
+    fewer = [*without, make_member("rings_relu_random", seeds=1)]
+    assert "rings_sigmoid_random" not in count_seen(fewer)
+    assert count_seen(fewer)["rings_relu_random"].seeds == 1
+
+
+def test_an_experiment_that_is_no_longer_about_points_is_not_counted():
+    member = make_member("rings_relu_random")
+    member.settings["task"] = "classification"
+    assert count_seen([member]) == {}
+    assert principles_table([member]).empty
 
 
 @pytest.mark.parametrize(
-    ("figures", "words"),
+    ("measured", "words"),
     [
         (NOTHING, "no boundary"),
         (LINE, "one straight line as the boundary"),
         (POLYGON, "a boundary with corners"),
         (SMOOTH, "a smooth boundary"),
         (LINE | {"boundary_pieces": 2}, "a smooth boundary"),
+        (LINE | {"boundary_pieces": 2, "boundary_turning": 0.0, "boundary_corners": None}, "a smooth boundary"),
     ],
 )
-def test_boundary_is_told_by_its_figures(figures, words):
-    assert tell_boundary(figures) == words
+def test_a_boundary_is_described_by_its_measurements(measured, words):
+    assert describe_boundary(measured) == words
 
 
-def test_sentence_follows_the_figures(project):
-    relu, _, dying = make_pairs(project)
-    assert tell_pair(relu) == (
-        "ReLU from small random weights: 90% of the points are right after 50 steps, a boundary with corners, "
+def test_the_sentence_follows_the_first_seed():
+    relu = [make_member(name) for name in ("rings_relu_random", "rings_relu_zero")]
+    assert describe_pair(relu) == (
+        "ReLU from small random weights: 90% of the points are classified correctly after 50 steps, a boundary with corners, "
         "test error 0.010; "
-        "ReLU from weights that are all zero: no gradient ever reaches a hidden layer, 90% of the points are never right, "
-        "no boundary, test error 0.500."
+        "ReLU from weights that are all zero: no gradient ever reaches a hidden layer, 90% of the points are never classified "
+        "correctly, no boundary, test error 0.500."
     )
-    assert "up to 90% of a layer's units are dead at the end, no boundary, test error 0.500; " in tell_pair(dying)
-    (moved, *_) = make_pairs(project, rings_relu_zero=LEARNT | SMOOTH)
-    assert "no gradient" not in tell_pair(moved)
-    assert tell_pair(moved).endswith("90% of the points are right after 50 steps, a smooth boundary, test error 0.010.")
+    dying = [make_member(name) for name in ("dying_relu_sorted", "dying_relu_shuffled")]
+    assert "up to 90% of the units of a layer are dead at the end, no boundary, test error 0.500; " in describe_pair(dying)
+    moved = [relu[0], make_member("rings_relu_zero", **(LEARNT | SMOOTH))]
+    assert "no gradient" not in describe_pair(moved)
+    assert describe_pair(moved).endswith("classified correctly after 50 steps, a smooth boundary, test error 0.010.")
 
 
-def test_table_has_the_errors_of_every_start(project):
-    table = principles_table(make_pairs(project, dying_relu_sorted={"test_accuracy": 0.9})).set_index("experiment")
+def test_the_table_has_the_error_of_every_seed():
+    table = principles_table(make_members(dying_relu_sorted={"test_accuracy": 0.9})).set_index("experiment")
     assert list(table.loc["`dying_relu_sorted`"])[::2] == ["0.100, 0.500", "1 of 2"]
     assert table.loc["`rings_relu_zero`", "seen in"] == "2 of 2"
 
 
-def test_pairs_are_read_for_their_own_source_alone(project, tmp_path):
-    pairs = make_pairs(project)
-    assert gather_pairs(project, tmp_path) == [PendingPair(pair.name, pair.asked) for pair in pairs]
-    for pair in pairs:
-        write_json(tmp_path / f"metrics/pairs/{pair.name}.json", {"source": "embedded"} | pair.starts)
-    embedded = project.model_copy(update={"data": project.data.model_copy(update={"source": "embedded"})})
-    official = project.model_copy(update={"data": project.data.model_copy(update={"source": "official"})})
-    assert gather_pairs(embedded, tmp_path) == pairs
-    assert all(isinstance(pair, PendingPair) for pair in gather_pairs(official, tmp_path))
-    write_json(tmp_path / "metrics/pairs/rings_relu.json", {"source": "embedded"})
-    with pytest.raises(
-        DataError, match=r"rings_relu\.json: damaged, it holds no rings_relu_random.* `dvc repro pair@rings_relu`"
-    ):
-        gather_pairs(embedded, tmp_path)
-
-
-def make_member(project: Project, name: str) -> Record:
-    """Make a record of an experiment on points, with what was watched at three rows."""
-    record = make_record(project, name, [0.5, 0.7, 0.9])
-    watched = [{"gradient_norms": {"1": 0.0, "3": 10.0**-row}, "dead_units": {"2": row / 4}} for row in range(3)]
-    record.card["watched"] = watched
-    record.card["metrics"] |= EXAMPLES[name][0] | {"test_accuracy": 0.9, "test_accuracy_per_class": {"disc": 0.8, "ring": 1.0}}
-    return record
-
-
-def test_curves_name_each_layer_and_show_a_gradient_of_zero(project):
-    members = [make_member(project, name) for name in ("dying_relu_sorted", "dying_relu_shuffled")]
-    drawn = svg(draw_pair, members)
-    assert drawn == svg(draw_pair, members)
+def test_curves_name_each_layer_and_show_a_gradient_of_zero():
+    members = [make_member(name) for name in ("dying_relu_sorted", "dying_relu_shuffled")]
+    drawn = svg(draw_pair, *[member.curves for member in members])
+    assert drawn == svg(draw_pair, *[member.curves for member in members])
     titles = ("dying_relu_sorted", "dying_relu_shuffled", "gradient norm", "dead units", "accuracy", "loss")
-    for text in (*titles, "hidden 1", "output"):
+    for text in (*titles, "hidden 1", "hidden 2", "output"):
         assert f">{text}</text>" in drawn
-    assert re.search(r">0</t(ext|span)>", drawn), "the scale by powers of ten has a zero"
-    for member in members:
-        del member.card["watched"]
-        member.history["test_loss"] = member.history["test_accuracy"] = float("nan")
-    plain = svg(draw_pair, members)
-    assert "gradient norm" not in plain
-    assert "accuracy" not in plain
+    assert re.search(r">0</t(ext|span)>", drawn), "the logarithmic scale has a zero"
+    plain = [make_member(member.name) for member in members]
+    for member in plain:
+        del member.seeds[0]["watched"]
+        member.history[["test_loss", "test_accuracy"]] = float("nan")
+    unwatched = svg(draw_pair, *[member.curves for member in plain])
+    assert "gradient norm" not in unwatched
+    assert "accuracy" not in unwatched
+    one_of_two = svg(draw_pair, members[0].curves, plain[1].curves)
+    assert "gradient norm" not in one_of_two, "what only one of them has is left out"
 
 
 @pytest.fixture
-def write(project, tmp_path, monkeypatch):
+def write(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "confusion.csv").write_text("actual,predicted,count\ndisc,disc,4\ndisc,ring,1\nring,disc,0\nring,ring,5\n")
-    Image.new("RGB", (7, 5)).save(tmp_path / "mistakes.png")
 
-    def written(entries, pairs, source="official") -> str:
-        write_site(Gathered(source, entries, (), pairs), tmp_path / "reports")
+    def written(entries, source="official") -> str:
+        for entry in entries:
+            if isinstance(entry, Record):
+                write_pictures(entry, tmp_path)
+                counts = "actual,predicted,count\ndisc,disc,4\ndisc,ring,1\nring,disc,0\nring,ring,5\n"
+                (tmp_path / f"plots/confusion/{entry.name}.csv").write_text(counts)
+        write_site(Gathered(source, entries), tmp_path / "reports")
         return html.unescape((tmp_path / "reports/assignments/A.html").read_text())
 
     return written
 
 
-def test_page_shows_pairs_side_by_side_and_in_how_many_starts_their_outcome_is_seen(project, write, tmp_path):
-    pairs = make_pairs(project, starts=5, rings_relu_random=SMOOTH)
-    members = [make_member(project, name) for name in EXAMPLES]
-    page = write(members, pairs)
-    for pair in pairs:
-        assert f"<h3>{pair.asked.title}</h3>\n<p>{tell_pair(pair)}</p>" in page
-        assert f'"label": "Gradient norm of {pair.asked.first} by step and layer: hidden 1 from' in page
+def pending(name: str) -> Pending:
+    experiment: Experiment = make_project().experiments[name]
+    return Pending(name, experiment)
+
+
+def test_the_page_shows_pairs_side_by_side_and_in_how_many_seeds_their_outcome_is_seen(write, tmp_path):
+    members = make_members(seeds=5, rings_relu_random=SMOOTH)
+    page = write(members)
+    by_name = {member.name: member for member in members}
+    for pair in PAIRS:
+        words = describe_pair([by_name[pair.first], by_name[pair.second]])
+        assert f"<h3>{pair.title}</h3>\n<p>{words}</p>" in page
+        assert f'"label": "Gradient norm of {pair.first} by step and layer: hidden 1 from' in page
     for member in members:
         assert page.count(f'<img src="../pictures/samples/{member.name}.png"') == 1
     assert 'alt="Regions of both classes by rings_sigmoid_zero, with the test points: one straight line' in page
-    assert "Seen in 4 of 5 random starts: a boundary with corners and an error of at most 0.1." in page
-    assert "Reported: “never moves: error about 0.5, no boundary”. Seen in 5 of 5" in page
-    write_results(Gathered("official", members, (), pairs), tmp_path)
-    assert "## Random starts" in (tmp_path / "official.md").read_text()
+    assert "Seen in 4 of 5 seeds: a boundary with corners and an error of at most 0.1." in page
+    assert "Reported: “never moves: error about 0.5, no boundary”. Seen in 5 of 5 seeds: no gradient" in page
+    assert "test accuracy 0.6120." in page, "of the first seed, whose picture it is"
+    write_results(Gathered("official", members), tmp_path)
+    assert "## Principles" in (tmp_path / "official.md").read_text()
 
 
-def test_page_says_what_was_not_run(project, write, tmp_path):
-    (first, *_) = members = [make_member(project, name) for name in EXAMPLES]
-    pending = [PendingPair(name, pair) for name, pair in project.pairs.items()]
-    page = write(members, pending, "embedded")
-    assert page.count("Random starts not yet run on this data.") == len(members)
-    assert "Reported" not in page
-    page = write([first], pending)
-    assert page.count('<p class="pending">Not yet run on this data.</p>') == len(pending)
+def test_the_page_says_what_was_not_run(write, tmp_path):
+    first, *rest = EXAMPLES
+    entries = [make_member(first), *map(pending, rest)]
+    page = write(entries)
+    assert page.count('<p class="pending">Not yet run on this data.</p>') == len(PAIRS)
     assert page.count('<img src="../pictures/samples/rings_relu_random.png"') == 1
-    write_results(Gathered("official", [first], (), pending), tmp_path)
-    assert "Random starts" not in (tmp_path / "official.md").read_text()
+    assert "Reported" in page
+    assert "Reported: “" not in write([make_member(first)], "embedded")
+    assert not any(pair.title in write([make_member(first)]) for pair in PAIRS), "half of a pair is none"
+    write_results(Gathered("official", [pending(first)]), tmp_path)
+    assert "Principles" not in (tmp_path / "official.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def train_record(rings_packed):
+    """Train an experiment on the rings for few steps, and return its record."""
+
+    def train(name: str, model: dict, seeds: int = 1, **changes) -> Record:
+        settings = toy_settings(
+            inputs={"dataset": "rings", "pretrained": "none"}, task="toy2d", validation=False, model={"name": "mlp"} | model,
+            preprocess={"mean": 0.5, "std": 0.25}, batch_size=300, epochs=40, optimizer={"name": "SGD", "lr": 1.0},
+            watch=["gradient_norms", "dead_units"], seeds=seeds, **changes,
+        )  # fmt: skip
+        outcomes = train_seeds(name, settings, Runtime(seed=3, device="cpu"), rings_packed, key="x")
+        evaluations = [
+            evaluate_model(toy2d, restore(settings, rings_packed, one.weights, CPU), rings_packed, CPU) for one in outcomes
+        ]
+        summaries = [one.summary | {"test": found.metrics} for one, found in zip(outcomes, evaluations, strict=True)]
+        histories = {one.summary["seed"]: pd.DataFrame([rounded(row) for row in one.rows]) for one in outcomes}
+        card = {"settings": settings.model_dump(), "seeds": summaries}
+        return Record(name, make_project().experiments[name], {}, {}, card, histories)
+
+    return train
+
+
+@pytest.mark.usefixtures("workdir")
+def test_seeds_of_a_real_training_are_measured_one_by_one(train_record):
+    record = train_record("rings_relu_random", {"hidden": [16]}, seeds=2)
+    first, second = measure_seeds(record).values()
+    assert list(record.histories) == [3, 4]
+    assert (first["test_accuracy"], first["boundary_turning"]) != (second["test_accuracy"], second["boundary_turning"])
+    watched = record.seeds[1]["watched"]
+    assert second["dead_units"] == watched[-1]["dead_units"]["2"]
+    assert second["largest_hidden_gradient"] == max(row["gradient_norms"]["1"] for row in watched)
+    accuracies, reached = list(record.histories[4]["train_accuracy"]), second["steps_to_90_percent"]
+    assert accuracies[reached - 1] >= 0.9 > max(accuracies[: reached - 1]), "each step is a row"
+
+
+@pytest.mark.usefixtures("workdir")
+def test_zero_weights_of_relu_are_never_left_and_those_of_sigmoid_are(train_record):
+    relu = measure_seeds(train_record("rings_relu_zero", {"hidden": [16], "init": "zeros"}))[3]
+    assert (relu["largest_hidden_gradient"], relu["boundary_pieces"], relu["test_accuracy"]) == (0, 0, 0.5)
+    assert (relu["steps_to_90_percent"], relu["dead_units"]) == (None, 1)
+    sigmoid = train_record("rings_sigmoid_zero", {"hidden": [16], "init": "zeros", "activation": "sigmoid"})
+    assert measure_seeds(sigmoid)[3]["largest_hidden_gradient"] > 1e-4

@@ -1,5 +1,6 @@
-"""The report: verdicts, tables, answers and the page, from records made here."""
+"""The report: verdicts, tables, answers and pages, from records made here."""
 
+import csv
 import dataclasses
 import html.parser
 import json
@@ -12,16 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from PIL import Image
+from sample_records import CONFUSION, make_project, make_record, params, svg, write_pictures, write_record
 
-from labbook.core.errors import DataError
-from labbook.core.files import write_json, write_tsv
-from labbook.figures import render, style
-from labbook.figures.curves import draw_comparison, draw_learning_curves, draw_overview, draw_sweep
-from labbook.params.project import Experiment, Project, Reported, read_project
-from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three
-from labbook.report.charts import errors, learning
-from labbook.report.readme import BEGIN, END, filled
+from labbook.config.project import Reported
+from labbook.errors import DataError
+from labbook.io import write_json, write_tsv
+from labbook.plots.curves import Curves, draw_comparison, draw_learning_curves, draw_overview, draw_sweep
+from labbook.report import assignments
+from labbook.report.answers import ANSWERS, answer, choose_detailed
+from labbook.report.assignments import ASSIGNMENTS, COMPARISONS, DETAILED, PAIRS, QUESTIONS
+from labbook.report.charts import compared, errors, learning, reliability, sparkline, swept, together
+from labbook.report.pages import compare_data, pictures, result_rows
+from labbook.report.readme import BEGIN, END, fill, read_results
 from labbook.report.records import (
     Gathered,
     Pending,
@@ -29,8 +32,8 @@ from labbook.report.records import (
     Record,
     SweepRecord,
     gather,
+    gather_all,
     gather_explained,
-    gather_seeds,
     gather_sweeps,
     gather_timing,
     read_confusion,
@@ -38,97 +41,66 @@ from labbook.report.records import (
 from labbook.report.site import write_site
 from labbook.report.tables import comparison, curve_points, markdown, results_table, write_results
 from labbook.report.timing import write_timing
-from labbook.report.verdict import TOLERANCE, judge, print_reported
+from labbook.report.verdict import TOLERANCE, describe_reported, judge, judge_seeds, print_reported
 
 ROOT = Path(__file__).parents[1]
 TIMING = {
     "source": "embedded",
     "seconds": 12.5,
+    "seconds_per_training": [5.0, 7.5],
     "seconds_per_epoch": 1.25,
     "finished": "2020-01-01T00:00:00Z",
     "processor": "a CPU",
     "cores": 2,
     "python": "3.11",
 }
-BESIDE = {"timing.js", "exercises.html"}  # pages of other stages
-CONFUSION = "actual,predicted,count\n4,4,970\n4,9,12\n9,4,3\n9,9,1006\n"
+BESIDE = {"timing.js", "exercises.html"}  # written beside the pages, by others
 ACCURACIES = st.floats(0, 1, allow_nan=False)
+INTERVALS = {"low": 0.95, "high": 0.96, "run_low": 0.94, "run_high": 0.97}
 
 
-@pytest.fixture(scope="module")
-def project() -> Project:
-    return read_project(ROOT / "params.yaml")
+def test_every_name_in_the_declarations_is_an_experiment():
+    named = {name for questions in QUESTIONS.values() for question in questions for name in question.experiments}
+    named |= {name for names in DETAILED.values() for name in names}
+    named |= {name for pair in PAIRS for name in (pair.first, pair.second)}
+    named |= {name for one in COMPARISONS for name in (one.first, one.second)}
+    assert named <= set(make_project().experiments)
+    assert {question.kind for questions in QUESTIONS.values() for question in questions} == set(ANSWERS)
+    letters = {*QUESTIONS, *DETAILED, assignments.OVERVIEW, *(one.assignment for one in (*PAIRS, *COMPARISONS))}
+    assert letters <= set(ASSIGNMENTS)
 
 
-def make_record(project: Project, name: str, accuracies: list[float], source: str = "official", **asked) -> Record:
-    experiment: Experiment = project.experiments[name].model_copy(update=asked)
-    history = pd.DataFrame(
-        {
-            "epoch": range(1, len(accuracies) + 1),
-            "step": range(100, 100 * len(accuracies) + 1, 100),
-            "train_loss": [1 - value for value in accuracies],
-            "train_accuracy": accuracies,
-            "val_loss": float("nan"),
-            "val_accuracy": float("nan"),
-            "test_loss": [1 - value for value in accuracies],
-            "test_accuracy": accuracies,
-        }
-    )
-    figures = {"train_loss": 1 - accuracies[-1], "train_accuracy": accuracies[-1]}
-    card = {
-        "source": source,
-        "device": "cpu",
-        "threads": 2,
-        "seed": 0,
-        "torch": "2.0",
-        "kept": "last",
-        "settings": experiment.train.on(source).model_dump(exclude_none=True, exclude={"processes"}),
-        "best_epoch": len(accuracies),
-        "epochs_trained": len(accuracies),
-        "last": figures,
-        "best": figures,
-        "parameters": 21578,
-        "dataset": "mnist",
-        "classes": ["4", "9"],
-        "image_shape": [1, 28, 28],
-        "layers": [{"name": "1", "kind": "Linear", "shape": [10], "parameters": 21578}],
-        "reliability": [{"from": 0.9333, "to": 1.0, "samples": 1991, "confidence": 0.99, "accuracy": 0.98}],
-        "samples": {"train": 60000, "val": 0, "test": 10000},
-        "metrics": {
-            "test_accuracy": accuracies[-1],
-            "test_loss": 0.1,
-            "test_calibration_error": 0.01,
-            "chance_accuracy": 0.1135,
-            "test_accuracy_per_class": {"4": 0.9878, "9": 0.997},
-            "train_accuracy": accuracies[-1],
-            "best_epoch": len(accuracies),
-            "epochs_trained": len(accuracies),
-            "parameters": 21578,
-            "confusion": "confusion.csv",
-            "samples": "mistakes.png",
-        },
-        "mistakes": [{"index": 0, "actual": "4", "predicted": "9", "confidence": 0.9}],
-    }
-    return Record(name, experiment, card, history)
+def test_only_the_declarations_know_experiments_by_name():
+    names = re.compile("|".join(rf"\b{name}\b" for name in make_project().experiments))
+    sources = [*(ROOT / "src/labbook/report").rglob("*.py"), *(ROOT / "src/labbook/report").rglob("*.html")]
+    sources += (ROOT / "src/labbook/plots").rglob("*.py")
+    assert len(sources) > 20
+    knowing = {source.name for source in sources if names.search(source.read_text())}
+    assert knowing == {"assignments.py"}
 
 
 @given(reported=ACCURACIES, accuracy=ACCURACIES)
-def test_an_exact_figure_is_matched_within_the_tolerance_and_never_below_it(reported, accuracy):
-    verdict = judge(Reported(test_accuracy=reported), accuracy, chance=0.1)
+def test_an_exact_result_is_matched_within_the_tolerance_and_never_below_it(reported, accuracy):
+    verdict = judge(Reported(test=reported), accuracy, chance=0.1)
     assert verdict.gap == pytest.approx(accuracy - reported, abs=1e-6)
     assert verdict.good is (verdict.gap >= -TOLERANCE)
     assert verdict.words == ("better" if verdict.gap > TOLERANCE else "matched" if verdict.good else "below")
 
 
+@pytest.mark.parametrize(("accuracy", "words"), [(0.9831, "better"), (0.983, "matched"), (0.977, "matched"), (0.9769, "below")])
+def test_the_tolerance_is_three_tenths_of_a_point(accuracy, words):
+    assert judge(Reported(test=0.98), accuracy, 0.1).words == words
+
+
 @pytest.mark.parametrize(("accuracy", "words"), [(0.9701, "reached"), (0.97, "missed"), (0.95, "missed")])
 def test_a_lower_bound_has_to_be_passed(accuracy, words):
-    assert judge(Reported(kind="over", test_accuracy=0.97), accuracy, 0.1).words == words
+    assert judge(Reported(kind="over", test=0.97), accuracy, 0.1).words == words
 
 
 def test_words_are_answered_with_chance_and_never_with_a_verdict():
     reported = Reported(kind="guessing", quote="fails")
-    assert judge(reported, 0.1135, 0.1135).words.startswith("hardly better than chance")
-    assert judge(reported, 0.98, 0.1135).words.startswith("better than chance")
+    assert judge(reported, 0.1135, 0.1135).words == "hardly better than chance (0.1135)"
+    assert judge(reported, 0.17, 0.1135).words == "better than chance (0.1135)"
     assert judge(reported, 0.98, 0.1135).good is None
 
 
@@ -136,7 +108,7 @@ def test_words_are_answered_with_chance_and_never_with_a_verdict():
     ("reported", "words"),
     [
         (Reported(kind="words", quote="slight gain"), "reported in words"),
-        (Reported(kind="other_data", test_accuracy=0.79), "reported on other data"),
+        (Reported(kind="other_data", test=0.79), "reported on other data"),
         (Reported(), "nothing reported"),
     ],
 )
@@ -148,38 +120,107 @@ def test_what_cannot_be_compared_gets_no_verdict(reported, words):
 @pytest.mark.parametrize(
     ("reported", "printed"),
     [
-        (Reported(test_accuracy=0.987), "0.9870"),
-        (Reported(kind="over", test_accuracy=0.97), "over 0.97"),
-        (Reported(kind="almost", test_accuracy=0.99), "almost 0.99"),
+        (Reported(test=0.987), "0.9870"),
+        (Reported(kind="over", test=0.97), "over 0.97"),
+        (Reported(kind="almost", test=0.99), "almost 0.99"),
         (Reported(kind="words", quote="fails"), "“fails”"),
-        (Reported(kind="about", test_accuracy=0.44), "about 0.44"),
+        (Reported(kind="about", test=0.44), "about 0.44"),
         (Reported(), "–"),
     ],
 )
-def test_reported_figures_are_printed_as_the_report_did(reported, printed):
+def test_reported_results_are_printed_as_the_report_did(reported, printed):
     assert print_reported(reported) == printed
 
 
-def test_an_embedded_run_stands_beside_chance_alone(project, tmp_path):
-    records = [make_record(project, "mnist_cnn_adam", [0.5, 0.9], source="embedded")]
+def test_everything_reported_is_described():
+    reported = Reported(test=0.9, last_test=0.89, train=0.95, val=0.91, train_loss=0.2, test_loss=0.3, seconds_cpu=199)
+    assert describe_reported(reported) == (
+        "test accuracy 0.9000 in its best epoch and 0.8900 in its last, validation accuracy 0.91, train accuracy 0.95, "
+        "train loss 0.2, test loss 0.3, 199 seconds on a CPU"
+    )
+    assert describe_reported(Reported(test=0.9, seconds_gpu=65.5)) == "test accuracy 0.9000, 65.5 seconds on a GPU"
+
+
+@pytest.mark.parametrize(
+    ("reported", "words"),
+    [
+        (0.95, "inside the interval of the mean"),
+        (0.96, "inside the interval of the mean"),
+        (0.965, "above the interval of the mean, inside that of one run"),
+        (0.94, "below the interval of the mean, inside that of one run"),
+        (0.98, "above both intervals"),
+        (0.9, "below both intervals"),
+    ],
+)
+def test_the_reported_accuracy_is_placed_among_the_seeds(reported, words):
+    assert judge_seeds(Reported(test=reported), INTERVALS) == words
+
+
+@pytest.mark.parametrize("reported", [Reported(), Reported(kind="words", quote="fine"), Reported(kind="other_data", test=0.95)])
+def test_what_is_no_number_on_our_data_is_not_placed(reported):
+    assert judge_seeds(reported, INTERVALS) is None
+
+
+def test_the_result_of_an_experiment_is_the_mean_over_its_seeds():
+    record = make_record("mnist_cnn_adam", [0.97, 0.98], seeds=3)
+    assert record.values("test_accuracy") == [0.98, 0.979, 0.978]
+    assert (record.test_accuracy, record.deviation("test_accuracy")) == (0.979, 0.001)
+    assert (record.mean("train_accuracy"), record.deviation("train_accuracy")) == (0.948, 0.002)
+    assert (record.mean("test_loss"), record.mean("test_ece")) == (0.135, 0.0133)
+    assert (record.values("val_accuracy"), record.mean("val_accuracy"), record.deviation("val_accuracy")) == ([], None, None)
+    assert make_record("mnist_cnn_adam", [0.98]).deviation("test_accuracy") is None
+    assert (record.history["test_accuracy"].iloc[-1], record.kept["test_accuracy"]) == (0.98, 0.98)
+
+
+def test_one_line_of_the_results_holds_every_value_in_its_column(tmp_path):
+    record = make_record("mnist_mlp_100", [0.5, 0.975, 0.978], seeds=2, validation=[0.4, 0.1, 0.2])
+    write_results(Gathered("official", [record]), tmp_path)
+    with (tmp_path / "official.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row == {
+        "experiment": "mnist_mlp_100", "assignment": "A", "reported_test_accuracy": "0.9786", "test_accuracy": "0.9745",
+        "test_sd": "0.000707", "seeds": "2", "gap": "-0.0041", "verdict": "below", "required": "0.975",
+        "required_reached": "False", "chance": "0.1135", "test_loss": "0.13", "test_miou": "", "chance_miou": "",
+        "test_ece": "0.0128", "train_accuracy": "0.949", "val_accuracy": "0.87", "select": "best_val_loss", "epochs": "1",
+        "parameters": "21578", "data": "official", "device": "cpu", "precision": "float32", "threads": "1",
+        "first_seed": "0", "torch": "2.0",
+    }  # fmt: skip
+
+
+def test_an_embedded_run_is_compared_with_chance_only(tmp_path):
+    records = [make_record("mnist_cnn_adam", [0.5, 0.9], source="embedded")]
     shown = comparison(results_table("embedded", records))
-    assert "chance" in shown
-    assert not {"reported", "reproduced", "gap", "verdict", "required"} & set(shown)
+    assert list(shown) == ["experiment", "test accuracy", "chance", "parameters", "epochs"]
+    assert shown.iloc[0].tolist() == ["`mnist_cnn_adam`", "0.9000", "0.1135", "21,578", "2"]
     write_results(Gathered("embedded", records), tmp_path)
     assert "0.9909" not in (tmp_path / "embedded.md").read_text() + (tmp_path / "embedded.csv").read_text()
 
 
-def test_an_official_run_stands_beside_the_reported_figure(project, tmp_path):
-    records = [make_record(project, "mnist_cnn_adam", [0.97, 0.98])]
+def test_an_official_run_is_compared_with_the_reported_result(tmp_path):
+    records = [make_record("mnist_cnn_adam", [0.97, 0.98]), make_record("mnist_mlp_100", [0.98], seeds=3)]
     write_results(Gathered("official", records), tmp_path)
     text = (tmp_path / "official.md").read_text()
-    assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 | -0.0109 | below |" in text
-    assert "Device: cpu, threads: 2; seed 0; torch 2.0" in text
+    assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 | -0.0109 | below |  | 21,578 | 2 |" in text
+    assert "| `mnist_mlp_100` | 0.9786 | 0.9790 ± 0.0010 (n = 3) | +0.0004 | matched | 0.975 reached | 21,578 | 1 |" in text
+    assert "Device: cpu, threads: 1; first seed 0; torch 2.0." in text
 
 
-def test_a_missed_requirement_is_shown_as_missed(project):
-    records = [make_record(project, "mnist_mlp_100", [0.974]), make_record(project, "mnist_mlp_200", [0.981])]
-    assert list(comparison(results_table("official", records))["required"]) == ["0.975 missed", "0.980 reached"]
+def test_tables_hold_no_seconds_no_dates_and_no_link(tmp_path):
+    records = [make_record("mnist_mlp_100", [0.98], seeds=2), make_record("rings_relu_zero", [0.5])]
+    write_results(Gathered("official", records), tmp_path)
+    text = "".join(file.read_text() for file in tmp_path.iterdir())
+    assert "](" not in text, "a table links to no file, which git might lack"
+    assert not re.search(r"20\d\d-\d\d-\d\d|seconds_", text)
+
+
+def test_a_required_accuracy_is_compared_with_the_mean():
+    records = [
+        make_record("mnist_mlp_100", [0.974]),
+        make_record("mnist_mlp_200", [0.98]),
+        make_record("mnist_mlp_1000", [0.983], seeds=2),
+    ]
+    shown = comparison(results_table("official", records))["required"]
+    assert list(shown) == ["0.975 missed", "0.980 reached", "0.983 missed"]
 
 
 def test_markdown_has_a_cell_for_each_value():
@@ -191,108 +232,124 @@ def test_markdown_has_a_cell_for_each_value():
     ]
 
 
-def test_answers_tell_what_was_measured(project):
-    records = [
-        make_record(project, "mnist_cnn_small", [0.97, 0.981, 0.985]),
-        make_record(project, "mnist_cnn_pool_first", [0.97, 0.981, 0.985]),
-        make_record(project, "mnist_cnn_pool_first_tanh", [0.9, 0.95, 0.97]),
-        make_record(project, "mnist_cnn_adam", [0.982, 0.985, 0.99]),
-    ]
-    swap, tanh, adam = (answer.answer for answer in answer_b(records))
-    assert "agree in every figure" in swap
-    assert "ReLU 2 epochs, tanh does not reach it in 3 epochs" in tanh
-    assert "SGD needs 2 epochs and Adam 1 epoch;" in adam
+def answers(letter: str, *records: Record) -> list[str]:
+    return [one.answer for one in answer(letter, records)]
 
 
-def test_pytorch_and_numpy_are_compared_with_their_seconds(project, write):
-    pytorch, numpy = (make_record(project, name, [0.9, 0.971]) for name in ("mnist_mlp_2x50", "mnist_mlp_2x50_numpy"))
+def test_answers_say_what_was_measured():
+    swap, tanh, adam = answers(
+        "B",
+        make_record("mnist_cnn_small", [0.97, 0.981, 0.985]),
+        make_record("mnist_cnn_pool_first", [0.97, 0.981, 0.985]),
+        make_record("mnist_cnn_pool_first_tanh", [0.9, 0.95, 0.97]),
+        make_record("mnist_cnn_adam", [0.982, 0.985, 0.99]),
+    )
+    assert "Test accuracy is 0.9850 with ReLU first and 0.9850 with the pool first; the curves are identical." in swap
+    assert tanh == "ReLU needs 2 epochs, tanh does not reach it in 3 epochs (reported: about 20 and 50)."
+    assert adam == (
+        "To 98% on the test set, SGD needs 2 epochs and Adam needs 1 epoch; at the end they have 0.9850 and 0.9900."
+    )
+
+
+def test_answers_tell_how_far_seeds_differ():
+    sgd = make_record("mnist_cnn_small", [0.97, 0.9805, 0.985], seeds=3)
+    adam = make_record("mnist_cnn_adam", [0.97, 0.975, 0.981], seeds=3)
+    (text,) = answers("B", sgd, adam)
+    assert "SGD needs 2 to 3 epochs and Adam needs 3 epochs in 2 of 3 seeds; at the end they have" in text
+    assert text.endswith("0.9840 ± 0.0010 and 0.9800 ± 0.0010.")
+
+
+def test_pytorch_and_numpy_are_compared_with_their_seconds(write):
+    pytorch, numpy = (make_record(name, [0.9, 0.971]) for name in ("mnist_mlp_2x50", "mnist_mlp_2x50_numpy"))
     numpy.history["train_loss"] += [0, 2e-3]
-    (answer,) = answer_b([pytorch, numpy])
-    assert "0.9710 in PyTorch and 0.9710 in NumPy" in answer.answer
-    assert "differ by at most 1.0e-06 after the first epoch and 2.0e-03 after the last" in answer.answer
-    page = write("official", [pytorch, numpy])["assignments/B.html"]
+    (text,) = answers("B", pytorch, numpy)
+    assert "0.9710 in PyTorch and 0.9710 in NumPy" in text
+    assert "differ by at most 1.0e-06 after the first epoch and 2.0e-03 after the last" in text
+    page = write([pytorch, numpy])["assignments/B.html"]
     assert page.count('data-ratio="mnist_mlp_2x50 mnist_mlp_2x50_numpy"') == 1
-    numpy.card["seed"] = 1
-    assert "differ in other settings too" in answer_b([pytorch, numpy])[0].answer
+    more = make_record("mnist_mlp_2x50_numpy", [0.9, 0.971], seeds=2)
+    assert answers("B", pytorch, more)[0].endswith("but the two runs differ in other settings too.")
 
 
-def test_a_difference_between_the_two_orders_is_told(project):
-    records = [make_record(project, "mnist_cnn_small", [0.98]), make_record(project, "mnist_cnn_pool_first", [0.97])]
-    assert "differ by up to 0.01" in answer_b(records)[0].answer
+def test_a_difference_between_the_two_orders_is_found_in_any_seed():
+    first, second = (make_record(name, [0.98], seeds=2) for name in ("mnist_cnn_small", "mnist_cnn_pool_first"))
+    second.histories[1]["test_loss"] += 0.01
+    assert "differ by up to 0.01" in answers("B", first, second)[0]
+    second.settings["model"]["channels"] = [1]
+    assert "differ in other settings too" in answers("B", first, second)[0]
 
 
-def watched(project: Project, name: str, train: list[float], val: list[float]) -> Record:
-    """Make a record of assignment D from its losses; accuracy is one minus the loss."""
-    record = make_record(project, name, [1 - loss for loss in train])
-    history = record.history.assign(val_loss=val, val_accuracy=[1 - loss for loss in val], epoch=1)
-    best = {"train_loss": history["train_loss"][val.index(min(val))], "val_loss": min(val)}
-    card = record.card | {"kept": "best_validation_loss", "best_epoch": 1, "best": best}
-    return dataclasses.replace(record, history=history, card=card)
-
-
-def test_single_changes_are_compared_on_validation_data_best_first(project):
+def test_single_changes_are_compared_by_the_mean_on_validation_data_best_first():
     records = [
-        watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6]),
-        watched(project, "cifar10_cnn_plus_elu", [0.5, 0.1], [0.5, 0.6]),
-        watched(project, "cifar10_cnn_plus_flip", [0.5, 0.4], [0.5, 0.3]),
+        make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]),
+        make_record("cifar10_cnn_plus_elu", [0.5, 0.9], validation=[0.5, 0.6]),
+        make_record("cifar10_cnn_plus_flip", [0.5, 0.6], validation=[0.5, 0.3]),
     ]
-    (answer,) = answer_d(records)
-    assert "against 0.6000 of cifar10_cnn: flip +10.0, elu -10.0." in answer.answer
-    assert answer_d(records[1:]) == []
-    records[2].card["settings"] = records[2].card["settings"] | {"epochs": 3}
-    assert "flip" not in answer_d(records)[0].answer, "what differs in other settings is not compared"
+    (text,) = answers("D", *records)
+    assert text.endswith("against 0.5700 of cifar10_cnn: flip +10.0, elu -10.0.")
+    assert answers("D", *records[1:]) == []
+    records[2].settings["epochs"] = 3
+    assert "flip" not in answers("D", *records)[0], "what differs in other settings is not compared"
+    seeds = [make_record(name, [0.5], seeds=2, validation=[0.4]) for name in ("cifar10_cnn", "cifar10_cnn_plus_elu")]
+    seeds[1].seeds[1]["val_accuracy"] = 0.61
+    assert answers("D", *seeds)[0].endswith("against 0.5700 ± 0.0000 of cifar10_cnn: elu +2.0.")
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "words"),
+    ("accuracies", "validation", "words"),
     [
-        ([0.5, 0.3, 0.1], [0.6, 0.4, 0.5], "At the end, yes: validation loss 0.400 and train loss 0.300"),
-        ([0.5, 0.3, 0.1], [0.6, 0.4, 0.3], "Not by the last row: validation loss 0.300 and train loss 0.100"),
+        ([0.5, 0.7, 0.9], [0.6, 0.4, 0.5], "At the end, yes: validation loss 0.400 and train loss 0.250 with the kept weights"),
+        ([0.5, 0.7, 0.9], [0.6, 0.4, 0.3], "Not by the last row: validation loss 0.300 and train loss 0.050"),
+        ([0.5, 0.7, 0.9], [0.6, 0.3, 0.3], "Not by the last row: validation loss 0.300 and train loss 0.250"),
+        ([0.5, 0.9, 0.7], [0.6, 0.3, 0.5], "0.050 with the kept weights, 0.500 and 0.250 at the end."),
     ],
 )
-def test_overfitting_is_a_validation_loss_that_leaves_the_train_loss(project, train, val, words):
-    (answer,) = answer_d([watched(project, "cifar10_cnn_best", train, val)])
-    assert words in answer.answer
+def test_overfitting_is_a_validation_loss_that_leaves_the_train_loss(accuracies, validation, words):
+    (text,) = answers("D", make_record("cifar10_cnn_best", accuracies, validation=validation))
+    assert words in text
 
 
-def test_image_sizes_are_compared_when_two_were_measured(project):
-    sizes = [make_record(project, name, [accuracy]) for name, accuracy in (("tiny_wide_32px", 0.3), ("tiny_wide", 0.4))]
-    assert answer_c(sizes[:1]) == []
-    assert "0.3000 at 32×32, 0.4000 at 64×64" in answer_c(sizes)[0].answer
-    sizes[0].card["settings"] = sizes[0].card["settings"] | {"epochs": 3}
-    assert answer_c(sizes) == []
+def test_image_sizes_are_compared_if_two_were_measured_and_nothing_else_differs():
+    sizes = [make_record(name, [accuracy]) for name, accuracy in (("tiny_wide_32px", 0.3), ("tiny_wide_128px", 0.4))]
+    assert answers("C", sizes[0]) == []
+    assert "0.3000 at 32×32, 0.4000 at 128×128." in answers("C", *sizes)[0]
+    sizes[0].settings["epochs"] = 3
+    assert answers("C", *sizes) == []
 
 
-def test_curve_of_several_rows_an_epoch_is_drawn_by_step(project):
-    record = watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6])
-    assert (record.progress, record.kept["step"]) == ("step", 100)
-    assert make_record(project, "mnist_cnn_adam", [0.9, 0.95]).progress == "epoch"
-    assert svg(draw_learning_curves, record) == svg(draw_learning_curves, record)
-    assert svg(draw_comparison, [record]) == svg(draw_comparison, [record])
+def test_questions_without_their_experiments_are_left_out():
+    assert answers("B", make_record("mnist_mlp_100", [0.9])) == []
+    assert choose_detailed("B", [make_record("mnist_mlp_100", [0.9])]) is None
+    best, other = (make_record(name, [value]) for name, value in (("mnist_resnet_bn_sgd", 0.9), ("mnist_cnn_adam_tuned", 0.8)))
+    assert choose_detailed("B", [other, best]) is best
+    assert choose_detailed("A", [other, best]) is None
 
 
-def svg(draw: Callable[..., Figure], shown: object) -> str:
-    with style():
-        return render(draw(shown), "svg").decode()
+def test_curves_with_several_rows_per_epoch_are_drawn_by_step():
+    record = make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6])
+    assert (record.curves.progress, record.kept["step"], record.curves.kept) == ("step", 100, 0)
+    assert make_record("mnist_cnn_adam", [0.9, 0.95]).curves.progress == "epoch"
+    assert svg(draw_learning_curves, record.curves) == svg(draw_learning_curves, record.curves)
+    assert svg(draw_comparison, [record.curves]) == svg(draw_comparison, [record.curves])
 
 
-def texts(draw: Callable[..., Figure], record: Record) -> list[tuple[str, float]]:
-    """Give each text of a figure with its height from the top."""
-    placed = re.findall(r"<text [^>]*?(?:translate\([-.\d]+ |\by=\")([-.\d]+)[^>]*>([^<]+)</text>", svg(draw, record))
+def texts(draw: Callable[..., Figure], curves: Curves) -> list[tuple[str, float]]:
+    """Return each text of a figure with its distance from the top."""
+    placed = re.findall(r"<text [^>]*?(?:translate\([-.\d]+ |\by=\")([-.\d]+)[^>]*>([^<]+)</text>", svg(draw, curves))
     return [(text, float(height)) for height, text in placed]
 
 
-def test_the_legend_stands_above_the_curves_and_names_the_kept_row(project):
-    kept = texts(draw_learning_curves, watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6]))
+def test_the_legend_is_above_the_curves_and_names_the_kept_row():
+    kept = texts(draw_learning_curves, make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]).curves)
     (legend,) = {height for text, height in kept if text in {"train", "val", "test", "kept"}}
     assert [text for text, height in kept if height == legend] == ["train", "val", "test", "kept"]
     assert all(height > legend for text, height in kept if height != legend)
-    assert "kept" not in dict(texts(draw_learning_curves, make_record(project, "mnist_cnn_adam", [0.9, 0.95])))
+    assert "kept" not in dict(texts(draw_learning_curves, make_record("mnist_cnn_adam", [0.9, 0.95]).curves))
 
 
-def test_epochs_are_whole_and_a_loss_that_hardly_moves_is_printed_in_full(project):
-    record = make_record(project, "mnist_cnn_adam", [0.9, 0.95, 0.96])
-    flat = dataclasses.replace(record, history=record.history.assign(train_loss=[2.3029, 2.3027, 2.3026], test_loss=2.3026))
+def test_epochs_are_whole_and_a_loss_that_hardly_moves_is_printed_in_full():
+    history = make_record("mnist_cnn_adam", [0.9, 0.95, 0.96]).history
+    flat = Curves("flat", history.assign(train_loss=[2.3029, 2.3027, 2.3026], test_loss=2.3026))
     labels = [text for text, _ in texts(draw_learning_curves, flat)]
     assert {"1", "2", "3"} <= set(labels)
     assert any(label.startswith("2.302") for label in labels)
@@ -300,21 +357,19 @@ def test_epochs_are_whole_and_a_loss_that_hardly_moves_is_printed_in_full(projec
     assert not any(label.startswith("+") for label in labels)
 
 
-def test_questions_without_their_experiments_are_left_out(project):
-    assert answer_b([make_record(project, "mnist_mlp_100", [0.9])]) == []
-    assert best_of_last_three([make_record(project, "mnist_mlp_100", [0.9])]) is None
+def test_figures_are_the_same_bytes_twice_and_name_no_date():
+    curves = make_record("mnist_cnn_adam", [0.9, 0.95]).curves
+    assert svg(draw_learning_curves, curves) == svg(draw_learning_curves, curves)
+    assert svg(draw_overview, [curves], 0.98) == svg(draw_overview, [curves], 0.98)
+    assert not re.search(r"20\d\d-\d\d-\d\d", svg(draw_overview, [curves], 0.98))
 
 
-def test_figures_are_the_same_bytes_twice_and_name_no_date(project):
-    record = make_record(project, "mnist_cnn_adam", [0.9, 0.95])
-    assert svg(draw_learning_curves, record) == svg(draw_learning_curves, record)
-    assert svg(draw_overview, [record]) == svg(draw_overview, [record])
-    assert not re.search(r"20\d\d-\d\d-\d\d", svg(draw_overview, [record]))
-
-
-def test_all_curves_stand_in_one_table_by_experiment(project):
-    points = curve_points([make_record(project, name, [0.5, 0.6]) for name in ("mnist_cnn_adam", "mnist_mlp_100")])
-    assert list(points["experiment"]) == ["mnist_cnn_adam"] * 2 + ["mnist_mlp_100"] * 2
+def test_all_curves_are_in_one_table_with_experiment_and_seed():
+    points = curve_points([make_record("mnist_cnn_adam", [0.5, 0.6], seeds=2), make_record("mnist_mlp_100", [0.7])])
+    assert list(points["experiment"]) == ["mnist_cnn_adam"] * 4 + ["mnist_mlp_100"]
+    assert list(points["seed"]) == [0, 0, 1, 1, 0]
+    assert list(points["test_accuracy"]) == [0.5, 0.6, 0.499, 0.599, 0.7]
+    assert list(curve_points([])) == ["seed", "epoch", "train_accuracy", "experiment"], "DVC plots a table without rows"
 
 
 class Elements(html.parser.HTMLParser):
@@ -331,13 +386,14 @@ class Elements(html.parser.HTMLParser):
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write a site and give its pages and scripts by address."""
+    """Write a site and return its pages and scripts by address."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "confusion.csv").write_text(CONFUSION)
-    Image.new("RGB", (7, 5)).save(tmp_path / "mistakes.png")
 
-    def written(source: str, *gathered, **explained) -> dict[str, str]:
-        write_site(Gathered(source, *gathered, **explained), tmp_path / "reports")
+    def written(entries, source: str = "official", **gathered) -> dict[str, str]:
+        for record in entries:
+            if isinstance(record, Record):
+                write_pictures(record, tmp_path)
+        write_site(Gathered(source, entries, **gathered), tmp_path / "reports")
         files = [file for file in (tmp_path / "reports").rglob("*") if file.suffix in {".html", ".js", ".css"}]
         return {file.relative_to(tmp_path / "reports").as_posix(): file.read_text() for file in files}
 
@@ -345,9 +401,9 @@ def write(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def site(project, write) -> dict[str, str]:
+def site(write) -> dict[str, str]:
     names = ("mnist_mlp_100", "mnist_cnn_small", "mnist_plain_deep_sgd", "mnist_resnet_bn_sgd")
-    return write("official", [make_record(project, name, [0.9, 0.985]) for name in names])
+    return write([make_record(name, [0.9, 0.985]) for name in names])
 
 
 def test_pages_load_what_lies_beside_them_and_name_only_what_is_there(site, tmp_path):
@@ -365,42 +421,45 @@ def test_pages_load_what_lies_beside_them_and_name_only_what_is_there(site, tmp_
 
 
 def test_every_picture_has_words(site):
+    pictures = 0
     for page, text in site.items():
         for tag, attributes in Elements(text).found if page.endswith(".html") else []:
             if tag == "img":
+                pictures += 1
                 assert "4 taken for 9" in attributes["alt"]
                 assert (attributes["width"], attributes["height"]) == ("7", "5")
             if attributes.get("role") == "img":
                 assert attributes["aria-label"]
+    assert pictures == 5, "one per experiment, and that which its assignment shows in detail"
 
 
 def test_pages_hold_no_seconds_and_no_dates(site):
     assert not any(re.search(r"20\d\d-\d\d-\d\d", text) for address, text in site.items() if "vendor" not in address)
 
 
-def test_a_site_is_the_same_bytes_twice_and_leaves_nothing_of_another_run(project, write, tmp_path):
-    records = [make_record(project, name, [0.9, 0.985]) for name in ("mnist_mlp_100", "mnist_cnn_small")]
-    first = write("official", records)
+def test_a_site_is_the_same_bytes_twice_and_leaves_nothing_of_another_run(write, tmp_path):
+    records = [make_record(name, [0.9, 0.985]) for name in ("mnist_mlp_100", "mnist_cnn_small")]
+    first = write(records)
     (tmp_path / "reports/exercises.html").write_text("of another stage")
-    assert write("official", records) == first | {"exercises.html": "of another stage"}
-    assert "experiments/mnist_mlp_100.html" not in write("official", records[1:])
+    assert write(records) == first | {"exercises.html": "of another stage"}
+    assert "experiments/mnist_mlp_100.html" not in write(records[1:])
     assert not (tmp_path / "reports/pictures/samples/mnist_mlp_100.png").exists()
 
 
-def test_nothing_is_written_when_a_picture_is_missing(project, write, tmp_path):
-    (tmp_path / "mistakes.png").unlink()
-    with pytest.raises(DataError, match=r"mistakes\.png: not found\. Run `dvc repro evaluate@mnist_mlp_100`"):
-        write("official", [make_record(project, "mnist_mlp_100", [0.9])])
+def test_nothing_is_written_when_a_picture_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"samples/mnist_mlp_100\.png: not found\. Run `dvc repro evaluate@mnist_mlp_100`"):
+        write_site(Gathered("official", [make_record("mnist_mlp_100", [0.9])]))
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_page_says_how_many_processes_trained(project, write):
-    records = [make_record(project, name, [0.9], source="embedded") for name in ("mnist_mlp_100", "mnist_mlp_200")]
-    records[0].card["settings"]["processes"] = 4
-    pages = write("embedded", records)
+def test_a_page_says_how_many_processes_trained(write):
+    records = [make_record(name, [0.9], source="embedded") for name in ("mnist_mlp_100", "mnist_mlp_200")]
+    records[0].settings["world_size"] = 4
+    pages = write(records, "embedded")
     page = pages["experiments/mnist_mlp_100.html"]
-    assert "cpu, threads: 2, processes: 4<" in page
-    assert '<tr class="changed"><th scope="row"><code>processes</code></th><td>4</td><td>1</td></tr>' in page
+    assert "cpu, threads: 1, processes: 4<" in page
+    assert '<tr class="changed"><th scope="row"><code>world_size</code></th><td>4</td><td>1</td></tr>' in page
     assert "processes" not in pages["experiments/mnist_mlp_200.html"]
 
 
@@ -409,132 +468,270 @@ def test_a_page_tells_everything_of_its_experiment(site):
     assert "in its best epoch and 0.9776 in its last" in page
     assert "0.975 reached" in page
     assert re.search(r"<code>optimizer\.lr</code></th><td>0\.02<", page)
-    assert 'class="changed"' not in page, "every setting is that of the official run"
+    assert '<tr class="changed"><th scope="row"><code>batch_size</code>' not in page, "as in the official run"
     assert re.search(r"Linear</td><td>10</td><td class=\"number\">21,578<", page)
     rows = re.findall(r'<th scope="row">(\d)</th><td>(\d)</td><td class="number">(\d+)</td><td class="number">([\d.]+) %', page)
-    assert rows == [("4", "9", "12", "1.2"), ("9", "4", "3", "0.3")], "the most frequent confusion comes first"
+    assert rows == [("4", "9", "30", "3.0"), ("9", "4", "3", "0.5")], "the most frequent confusion comes first"
     classes = re.findall(
         r'<th scope="row">(\d)</th><td class="number">([\d,]+)</td><td[^>]*>([\d.]+)</td><td[^>]*>([\d.]+)</td>', page
     )
-    precise = [f"{970 / 973:.4f}", f"{1006 / 1018:.4f}"]
-    assert classes == [("4", "982", "0.9878", precise[0]), ("9", "1,009", "0.9970", precise[1])]
+    precise = [f"{970 / 973:.4f}", f"{606 / 636:.4f}"]
+    assert classes == [("4", "1,000", "0.9878", precise[0]), ("9", "609", "0.9970", precise[1])]
     assert "Inside the model" not in page
+    assert "Assignment A</a></p>" in page
 
 
-def test_charts_hold_the_history_and_mark_the_kept_weights(project):
-    (loss, accuracy) = learning(watched(project, "cifar10_cnn", [0.5, 0.2], [0.4, 0.6]))
+@pytest.mark.parametrize(
+    ("origin", "override"),
+    [
+        ("experiments.mnist_mlp_100.train", "experiments.mnist_mlp_100.train"),
+        ("defaults.A", "+experiments.mnist_mlp_100.train"),
+        ("experiments.mnist_mlp_100.train.embedded", "experiments.mnist_mlp_100.train.embedded"),
+        ("defaults.A.embedded", "+experiments.mnist_mlp_100.train.embedded"),
+    ],
+)
+def test_a_page_shows_how_to_change_a_setting_of_this_experiment_wherever_it_is_set(write, origin, override):
+    record = dataclasses.replace(make_record("mnist_mlp_100", [0.9]), origins={"optimizer.lr": origin})
+    page = write([record])["experiments/mnist_mlp_100.html"]
+    assert f" -S {override}.optimizer.lr=0.02 evaluate@mnist_mlp_100 " in page
+
+
+def test_an_optimizer_without_a_learning_rate_in_its_settings_is_shown(write):
+    record = make_record("mnist_mlp_100", [0.9])
+    record.settings["optimizer"] = {"name": "Adam"}
+    page = write([record])["experiments/mnist_mlp_100.html"]
+    assert "Batches of 32, Adam, 1 epoch." in page
+    assert "optimizer.lr=" not in page
+
+
+def test_charts_hold_the_history_and_mark_the_kept_weights():
+    (loss, accuracy) = learning(make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]))
     assert (loss.x, loss.y, loss.mark) == ("step", "loss", 100)
     assert [(line.name, line.x) for line in loss.series] == [(name, [100, 200]) for name in ("train", "validation", "test")]
-    assert [line.y for line in loss.series[:2]] == [pytest.approx([0.5, 0.2]), pytest.approx([0.4, 0.6])]
-    assert accuracy.label.startswith("Accuracy of cifar10_cnn by step: train from 0.5 to 0.8, validation from 0.6 to 0.4")
-    assert learning(make_record(project, "mnist_cnn_adam", [0.9, 0.95]))[0].mark is None
+    assert [line.y for line in loss.series] == [[0.45, 0.15], [0.4, 0.6], [0.6, 0.3]]
+    assert [line.y for line in accuracy.series] == [[0.505, 0.805], [0.57, 0.37], [0.5, 0.8]]
+    assert accuracy.label.startswith(
+        "Accuracy of cifar10_cnn by step: train from 0.505 to 0.805, validation from 0.57 to 0.37, test from 0.5 to 0.8"
+    )
+    assert learning(make_record("mnist_cnn_adam", [0.9, 0.95]))[0].mark is None
 
 
-def test_a_figure_that_was_not_measured_is_a_gap(project):
-    record = make_record(project, "mnist_cnn_adam", [0.9, 0.95])
-    (line, *_) = learning(dataclasses.replace(record, history=record.history.assign(train_loss=[float("nan"), 0.5])))[0].series
+def test_a_sparkline_rises_with_accuracy_and_says_so():
+    line = sparkline(make_record("mnist_cnn_adam", [0.5, 1.0, 0.75]))
+    assert line["points"] == "2.0,12.0 48.0,2.0 94.0,7.0", "24 pixels high with a margin of 2: 0 is at 22, 1 at 2"
+    assert line["words"] == "test accuracy from 0.50 to 0.75, at most 1.00"
+    record = make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6])
+    record.history["test_accuracy"] = float("nan")
+    assert sparkline(record)["words"] == "validation accuracy from 0.57 to 0.37, at most 0.57"
+
+
+def test_charts_of_several_experiments_hold_their_own_values():
+    first = make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6])
+    second = make_record("cifar10_cnn_plus_flip", [0.6, 0.7], validation=[0.3, 0.2])
+    overview = errors([first, second])
+    assert [(line.name, line.y) for line in overview.series] == [(first.name, [50, 20]), (second.name, [40, 30])]
+    assert (overview.scale, overview.level) == ("log", 2)
+    loss, accuracy = compared([first, second])
+    assert [(line.name, line.dashed, line.y) for line in loss.series] == [
+        ("cifar10_cnn, train", True, [0.45, 0.15]),
+        ("cifar10_cnn, validation", False, [0.4, 0.6]),
+        ("cifar10_cnn_plus_flip, train", True, [0.35, 0.25]),
+        ("cifar10_cnn_plus_flip, validation", False, [0.3, 0.2]),
+    ]
+    assert [line.colour for line in accuracy.series] == [0, 0, 1, 1]
+    ((left, right), (more, _)) = together(learning(first), learning(second))
+    assert (left.y, right.y, more.y) == ("loss", "loss", "accuracy")
+    assert left.ends == right.ends == (0.15, 0.6)
+    assert more.ends == (0.37, 0.805)
+
+
+def test_a_sweep_and_the_calibration_are_drawn_from_their_own_columns():
+    sweep = make_project().sweeps["mnist_cnn_dropout"]
+    rows = pd.DataFrame({"value": [0.0, 0.5], "train_accuracy": [0.9, 0.8], "test_accuracy": [0.97, 0.93]})
+    chart = swept(SweepRecord("x", sweep, 1, rows))
+    assert ([(line.x, line.y) for line in chart.series], chart.ends) == ([([0.0, 0.5], [0.97, 0.93])], (0, 1))
+    record = make_record("mnist_mlp_100", [0.9])
+    chart = reliability(record)
+    assert chart["bins"] == record.card["reliability"]
+    assert chart["label"].endswith("expected calibration error 0.0123")
+    record.card["reliability"] = []
+    assert reliability(record) is None
+
+
+def test_two_experiments_are_compared_by_these_metrics(tmp_path):
+    record = make_record("mnist_mlp_100", [0.975, 0.978], seeds=2, validation=[0.4, 0.1])
+    write_pictures(record, tmp_path)
+    gathered = Gathered("official", [record])
+    data = compare_data(gathered, result_rows(gathered), {record.name: pictures(gathered, record, tmp_path)})["mnist_mlp_100"]
+    assert data["metrics"] == {
+        "Test accuracy": 0.9775,
+        "Standard deviation over seeds": 0.000707,
+        "Seeds": 2,
+        "Chance": 0.1135,
+        "Reported": "0.9786",
+        "Train accuracy": 0.949,
+        "Validation accuracy": 0.87,
+        "Test loss": 0.13,
+        "Calibration error": 0.0128,
+        "Mean intersection over union": None,
+        "Parameters": 21578,
+        "Epochs": 1,
+    }
+    assert (data["assignment"], data["classes"]) == ("A", {"4": 0.9878, "9": 0.997})
+    assert data["settings"]["optimizer.lr"] == "0.02"
+
+
+def cells_of(page: str, name: str) -> list[str]:
+    """Return the text of each cell of the row of an experiment in a table of results."""
+    row = page[page.index(f"<code>{name}</code>") : page.index("</tr>", page.index(f"<code>{name}</code>"))]
+    return [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
+
+
+def test_the_table_of_results_has_each_value_below_its_heading(write):
+    record = make_record("mnist_mlp_100", [0.975, 0.978], seeds=2, validation=[0.4, 0.1])
+    official = cells_of(write([record])["index.html"], record.name)
+    assert official == [
+        "A", "", "0.9786", "0.9775 ± 0.0007 n = 2", "-0.0011", "matched", "21,578", "1", "–", "0.975 reached", "0.9490",
+        "0.8700", "0.0128",
+    ]  # fmt: skip
+    record = make_record("mnist_mlp_100", [0.975, 0.978], "embedded", seeds=2, validation=[0.4, 0.1])
+    embedded = cells_of(write([record], "embedded")["index.html"], record.name)
+    assert embedded == ["A", "", "0.9775 ± 0.0007 n = 2", "0.1135", "21,578", "1", "–", "0.9490", "0.8700", "0.0128"]
+
+
+def test_what_was_not_measured_is_a_gap():
+    record = make_record("mnist_cnn_adam", [0.9, 0.95])
+    record.history["train_loss"] = [float("nan"), 0.5]
+    (line, *_) = learning(record)[0].series
     assert line.y == [None, 0.5]
     assert errors([record]).series[0].y == [10, 5]
 
 
-def test_what_was_explained_is_shown_with_its_trust(project, write, tmp_path):
-    record = make_record(project, "mnist_cnn", [0.9], source="embedded")
-    figures = {"infidelity": 0.25, "sensitivity_max": 0.5, "deletion": 0.125, "insertion": 0.75}
-    figures["similarity_randomised_down_to"] = {"10": 0.5, "0": None}
-    for kind in ("filters", "activations", "attributions"):
-        (tmp_path / f"plots/{kind}").mkdir(parents=True)
-        Image.new("RGB", (9, 9)).save(tmp_path / f"plots/{kind}/mnist_cnn.png")
-    (tmp_path / "metrics/explain").mkdir(parents=True)
-    entry = {"source": "embedded", "samples": [], "methods": {"layer_gradcam": figures}}
-    write_json(tmp_path / "metrics/explain/mnist_cnn.json", entry)
-    pages = write("embedded", [record], explained=gather_explained(project, tmp_path))
+def test_what_was_explained_is_shown_with_its_trust(write, tmp_path):
+    record = make_record("mnist_cnn", [0.9], source="embedded")
+    metrics = {"infidelity": 0.25, "sensitivity_max": 0.5, "deletion": 0.125, "insertion": 0.75}
+    metrics["similarity_randomised_down_to"] = {"10": 0.5, "0": None}
+    write_pictures(record, tmp_path, ("filters", "activations", "attributions"))
+    entry = {"source": "embedded", "samples": [], "notes": ["no more", "all correct"], "methods": {"layer_gradcam": metrics}}
+    write_json(tmp_path / "models/explained/mnist_cnn/explained.json", entry)
+    pages = write([record], "embedded", explained=gather_explained(make_project("embedded"), tmp_path))
     page = pages["experiments/mnist_cnn.html"]
     shown = re.findall(r'src="\.\./pictures/(\w+)/mnist_cnn\.png"', page)
     assert shown == ["samples", "filters", "activations", "attributions"]
     assert re.search(r"layer gradcam</th><td[^>]*>0\.25</td><td[^>]*>0\.5</td><td[^>]*>0\.125</td><td[^>]*>0\.75</td>", page)
     assert "<code>10</code> 0.50, <code>0</code> –" in page
+    assert "Of the images asked for: no more; all correct." in page
     runs = json.loads(pages["assets/runs.js"].removeprefix("window.labbookRuns = ").removesuffix(";\n"))
     assert runs["mnist_cnn"]["pictures"]["filters"]["address"] == "pictures/filters/mnist_cnn.png"
     assert runs["mnist_cnn"]["trust"]["layer_gradcam"]["insertion"] == 0.75
-    official = project.model_copy(update={"data": project.data.model_copy(update={"source": "official"})})
-    assert gather_explained(official, tmp_path) == {}, "pictures of other data are not those of this run"
-
-
-SEEDS = {
-    "source": "official",
-    "test_accuracy": {
-        "mean": 0.9775,
-        "deviation": 0.0007,
-        "low": 0.9712,
-        "high": 0.9838,
-        "run_low": 0.9666,
-        "run_high": 0.9884,
-    },
-    "test_loss": {"mean": 0.15, "deviation": 0.07, "low": 0.1, "high": 0.2, "run_low": 0.1, "run_high": 0.2},
-    "runs": {"0": {"test_accuracy": 0.977, "test_loss": 0.2}, "7": {"test_accuracy": 0.978, "test_loss": 0.1}},
-}
+    assert gather_explained(make_project("official"), tmp_path) == {}, "pictures of other data are not those of this run"
 
 
 @pytest.mark.parametrize("source", ["official", "embedded"])
-def test_several_seeds_are_shown_and_placed_beside_the_report_on_official_data_alone(project, write, tmp_path, source):
-    write_json(tmp_path / "metrics/seeds/mnist_mlp_100.json", SEEDS | {"source": source})
-    there = project.model_copy(update={"data": project.data.model_copy(update={"source": source})})
-    seeded = gather_seeds(there, tmp_path)
-    assert list(seeded) == ["mnist_mlp_100"], "the others were not run"
-    other = "embedded" if source == "official" else "official"
-    elsewhere = project.model_copy(update={"data": project.data.model_copy(update={"source": other})})
-    assert gather_seeds(elsewhere, tmp_path) == {}, "figures of other data are not those of this run"
-
-    record, without = (make_record(project, name, [0.9], source=source) for name in ("mnist_mlp_100", "mnist_mlp_200"))
-    page = write(source, [record, without], seeded=seeded)["experiments/mnist_mlp_100.html"]
+def test_several_seeds_are_shown_and_compared_with_the_report_on_official_data_only(write, tmp_path, source):
+    several = make_record("mnist_mlp_100", [0.9, 0.9786], source, seeds=3)
+    pages = write([several, make_record("mnist_mlp_200", [0.9], source)], source)
+    page = pages["experiments/mnist_mlp_100.html"]
     section = page[page.index('<h2 id="seeds">') : page.index('<h2 id="settings">')]
-    assert "Trained 2 times" in section
-    assert "Mean test accuracy 0.9775, standard deviation 0.0007; 95 % interval of the mean 0.9712 to 0.9838" in section
-    assert '<th scope="row">7</th><td class="number">0.9780</td>' in section
-    assert ("The reported figure, 0.9786, lies inside the interval of the mean." in section) == (source == "official")
-    assert 'id="seeds"' not in write(source, [record, without], seeded=seeded)["experiments/mnist_mlp_200.html"]
+    # Of 0.9786, 0.9776 and 0.9766: t with two degrees of freedom is 4.302653.
+    interval, of_run = "0.9751 to 0.9801", "0.9726 to 0.9826"
+    assert "Trained 3 times" in section
+    assert f"Mean test accuracy 0.9776, standard deviation 0.0010; 95 % interval of the mean {interval}" in section
+    assert f"of one more run {of_run}" in section
+    rows = re.findall(r'<th scope="row">([\w ]+)</th>' + 5 * r'<td(?: class="number")?>([^<]*)</td>', section)
+    assert rows == [
+        ("0", "2", "0.9500", "–", "0.9786", "0.1250"),
+        ("1", "2", "0.9480", "–", "0.9776", "0.1350"),
+        ("2", "2", "0.9460", "–", "0.9766", "0.1450"),
+        ("Mean", "2", "0.9480", "–", "0.9776", "0.1350"),
+        ("Standard deviation", "", "", "", "0.0010", "0.0100"),
+    ]
+    placed = "The reported test accuracy, 0.9786, lies inside the interval of the mean."
+    assert (placed in section) == (source == "official")
+    assert 'id="seeds"' not in pages["experiments/mnist_mlp_200.html"]
+    assert "<strong>0.9776</strong> ± 0.0010 <small>n = 3</small>" in pages["index.html"]
+    assert "<dd><strong>0.9776</strong> ± 0.0010 <small>n = 3</small></dd>" in page
+    assert "<dd><strong>0.9000</strong></dd>" in pages["experiments/mnist_mlp_200.html"]
 
-    write_results(Gathered(source, [record], seeded=seeded), tmp_path)
+    write_results(Gathered(source, [several]), tmp_path)
     table = (tmp_path / f"{source}.md").read_text().partition("## Several seeds")[2]
-    row = "| `mnist_mlp_100` | 2 | 0.9775 | 0.0007 | 0.9712 to 0.9838 | 0.9666 to 0.9884 |"
+    row = f"| `mnist_mlp_100` | 3 | 0.9776 ± 0.0010 | {interval} | {of_run} |"
     assert row + (" 0.9786 | inside the interval of the mean |\n" if source == "official" else "\n") in table
-    assert ("0.9786" in table) == (source == "official")
+    assert "Several seeds" not in write_and_read("mnist_mlp_200", source, tmp_path)
 
 
-def test_confusion_counts_are_read_by_class_and_a_torn_file_is_refused(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    record = make_record(project, "mnist_mlp_100", [0.9])
-    (tmp_path / "confusion.csv").write_text(CONFUSION)
-    assert read_confusion(record).loc["4", "9"] == 12
-    (tmp_path / "confusion.csv").write_text(CONFUSION[: CONFUSION.rindex("9,9")])
-    with pytest.raises(DataError, match=r"confusion\.csv: damaged.* Run `dvc repro evaluate@mnist_mlp_100`"):
-        read_confusion(record)
+def write_and_read(name: str, source: str, folder: Path) -> str:
+    write_results(Gathered(source, [make_record(name, [0.9], source)]), folder)
+    return (folder / f"{source}.md").read_text()
 
 
-def test_seconds_stand_beside_the_page(project, tmp_path):
-    timing = dict.fromkeys(("mnist_mlp_100", "mnist_mlp_2x50"), TIMING)
+def test_confusion_counts_are_read_by_class_and_a_torn_file_is_refused(tmp_path):
+    record = make_record("mnist_mlp_100", [0.9])
+    write_pictures(record, tmp_path)
+    counts = read_confusion(record, tmp_path)
+    assert (counts.loc["4", "9"], counts.loc["9", "4"]) == (30, 3)
+    (tmp_path / "plots/confusion/mnist_mlp_100.csv").write_text(CONFUSION[: CONFUSION.rindex("9,9")])
+    with pytest.raises(DataError, match=r"mnist_mlp_100\.csv: damaged.* Run `dvc repro evaluate@mnist_mlp_100`"):
+        read_confusion(record, tmp_path)
+
+
+def test_seconds_are_written_beside_the_pages(tmp_path):
+    for name in ("mnist_mlp_2x50", "mnist_cnn_dropout"):
+        write_json(tmp_path / f"timing/{name}.json", TIMING | {"finished": f"2020-01-0{len(name) - 12}T00:00:00Z"})
+    project = make_project("embedded")
+    timing = gather_timing(project, tmp_path)
+    assert list(timing) == ["mnist_mlp_2x50", "mnist_cnn_dropout"], "experiments and sweeps, and only those with a file"
+    assert gather_timing(make_project("official"), tmp_path) == {}, "seconds on other data are not those of this run"
     write_timing(project, timing, tmp_path / "timing.js", tmp_path)
     script = (tmp_path / "timing.js").read_text()
     values = json.loads(script.removeprefix("window.labbookTiming = ").removesuffix(";\n"))
-    assert values["runs"]["mnist_mlp_2x50"] == {"seconds": 12.5}
-    table = pd.read_csv(tmp_path / "embedded-timing.csv")
-    assert table["reported_seconds"].isna().all(), "embedded seconds are compared with no reported ones"
+    assert values["runs"]["mnist_mlp_2x50"] == {"seconds": 6.25, "total": 12.5}
+    assert (values["finished"], values["processor"]) == ("2020-01-05T00:00:00Z", "a CPU"), "the latest date"
+    with (tmp_path / "embedded.csv").open() as file:
+        row, _ = csv.DictReader(file)
+    assert row == {
+        "experiment": "mnist_mlp_2x50", "trainings": "2", "seconds": "12.5", "seconds_per_training": "6.25",
+        "seconds_per_epoch": "1.25", "reported_seconds_cpu": "", "reported_seconds_gpu": "",
+        "finished": "2020-01-02T00:00:00Z", "processor": "a CPU", "cores": "2", "python": "3.11",
+    }  # fmt: skip
 
 
-def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, write):
-    entries = gather(project, tmp_path)
+def test_seconds_on_official_data_are_written_beside_the_reported_ones(tmp_path):
+    names = ("mnist_mlp_2x50", "mnist_cnn_small", "mnist_mlp_100")
+    write_timing(make_project("official"), dict.fromkeys(names, TIMING), tmp_path / "timing.js", tmp_path)
+    with (tmp_path / "official.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    reported = [(row["reported_seconds_cpu"], row["reported_seconds_gpu"]) for row in rows]
+    assert reported == [("199.0", ""), ("", "146.0"), ("", "")]
+
+
+def test_a_script_without_seconds_is_written_where_none_are_known(tmp_path):
+    write_timing(make_project("embedded"), {}, tmp_path / "timing.js", tmp_path)
+    assert '"runs": {}' in (tmp_path / "timing.js").read_text()
+
+
+def test_damaged_seconds_are_named_with_what_to_do(tmp_path):
+    (tmp_path / "timing").mkdir()
+    (tmp_path / "timing/mnist_mlp_100.json").write_text("{")
+    with pytest.raises(DataError, match=r"timing/mnist_mlp_100\.json: damaged.*Delete it"):
+        gather_timing(make_project("embedded"), tmp_path)
+
+
+def test_what_was_not_run_is_pending_and_shown_as_that(tmp_path, write):
+    project = make_project()
+    entries = gather(params(), project, tmp_path)
     assert [entry.name for entry in entries] == list(project.experiments)
     assert all(isinstance(entry, Pending) for entry in entries)
-    sweeps = gather_sweeps(project, tmp_path)
+    sweeps = gather_sweeps(params(), project, tmp_path)
     assert sweeps == [PendingSweep(name, sweep) for name, sweep in project.sweeps.items()]
     assert gather_timing(project, tmp_path) == {}
-    some = [make_record(project, "mnist_cnn_adam", [0.97, 0.98]), *entries[-2:]]
+    some = [make_record("mnist_cnn_adam", [0.97, 0.98]), *entries[-2:]]
     write_results(Gathered("official", some, sweeps), tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert "| `scenes_unet` | 0.7975 |  |  | not yet run |  |  |  |" in text
     assert "| `mnist_cnn_adam` | 0.9909 | 0.9800 |" in text
     assert "## Dropout probability of mnist_cnn\n\nNot yet run on this data." in text
-    pages = write("official", some, sweeps)
+    pages = write(some, sweeps=sweeps)
     assert pages["index.html"].count('class="pending">not yet run<') == 2
     assert "experiments/scenes_unet.html" not in pages
     assert (
@@ -544,44 +741,49 @@ def test_what_was_not_run_is_pending_and_shown_as_that(project, tmp_path, write)
 
 
 @pytest.mark.parametrize("source", ["embedded", "official"])
-def test_the_source_is_told_where_nothing_was_run(project, tmp_path, source):
-    entries = gather(project, tmp_path)
-    assert set(results_table(source, entries)["data"]) == {source}
-    write_results(Gathered(source, entries), tmp_path)
+def test_the_source_is_named_where_nothing_was_run(tmp_path, source):
+    gathered = gather_all(params(source), make_project(source), tmp_path)
+    assert set(results_table(source, gathered.entries)["data"]) == {source}
+    write_results(gathered, tmp_path)
     text = (tmp_path / f"{source}.md").read_text()
     assert f"Data: {source}. Device: –, threads: –" in text
     assert ("0.9786" in text) is (source == "official")
 
 
-def test_a_sweep_is_shown_with_its_figures(project, tmp_path, write):
-    ((name, sweep),) = project.sweeps.items()
-    rows = pd.DataFrame({"value": [0.0, 0.5], "train_accuracy": 0.9, "test_loss": 0.1, "test_accuracy": [0.97, 0.93]})
-    record = SweepRecord(name, sweep, rows)
+def test_a_sweep_is_shown_with_its_numbers(tmp_path, write):
+    ((name, sweep),) = make_project().sweeps.items()
+    columns = {"value": [0.0, 0.5], "train_accuracy": [0.9, 0.8], "test_loss": [0.1, 0.2], "test_accuracy": [0.97, 0.93]}
+    record = SweepRecord(name, sweep, 1, pd.DataFrame(columns))
     write_results(Gathered("official", [], [record]), tmp_path)
-    assert "| 0.5000 | 0.9300 | 0.1000 | 0.9000 |" in (tmp_path / "official.md").read_text()
-    page = write("official", [], [record])["assignments/A.html"]
+    assert "| 0.5000 | 0.9300 | 0.2000 | 0.8000 |" in (tmp_path / "official.md").read_text()
+    page = write([], sweeps=[record])["assignments/A.html"]
     assert '<td class="number">0.9300</td>' in page
     assert '"y": [0.97, 0.93]' in page
-    assert "Not yet run" not in page
-    assert svg(draw_sweep, record) == svg(draw_sweep, record)
+    assert "<code>model.dropout</code>, 1 epoch each." in page
+    assert "Not yet run on this data" not in page.partition("Dropout probability")[2].partition("</section>")[0]
+    drawn = [svg(draw_sweep, record.rows, sweep.vary.key) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert ">model.dropout</text>" in drawn[0]
 
 
-def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(project, tmp_path, write):
-    (tmp_path / "confusion.csv").write_text(
-        "actual,predicted,count\nbackground,background,9\nbackground,9,1\n9,background,0\n9,9,0\n"
+def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = make_record("scenes_unet", [0.8, 0.85])
+    record.card["metrics"].update(
+        test_miou=0.2342,
+        chance_miou=0.0388,
+        test_accuracy_per_class={"background": 0.9, "9": None},
+        test_iou_per_class={"background": 0.8182, "9": None},
     )
-    record = make_record(project, "scenes_unet", [0.8, 0.85])
-    record.card["metrics"] |= {
-        "test_mean_iou": 0.2342,
-        "chance_mean_iou": 0.0388,
-        "test_accuracy_per_class": {"background": 0.9, "9": None},
-        "test_iou_per_class": {"background": 0.8182, "9": None},
-    }
-    other = make_record(project, "mnist_cnn_adam", [0.97, 0.98])
+    other = make_record("mnist_cnn_adam", [0.97, 0.98])
     write_results(Gathered("official", [other, record]), tmp_path)
     text = (tmp_path / "official.md").read_text()
     assert text.endswith("| --- | --- | --- | --- | --- |\n| `scenes_unet` | 0.8500 | 0.1135 | 0.2342 | 0.0388 |\n")
-    page = write("official", [record])["experiments/scenes_unet.html"]
+    write_pictures(record)
+    counts = "actual,predicted,count\nbackground,background,9\nbackground,9,1\n9,background,0\n9,9,0\n"
+    Path("plots/confusion/scenes_unet.csv").write_text(counts)
+    write_site(Gathered("official", [record]))
+    page = Path("reports/experiments/scenes_unet.html").read_text()
     assert "<dd>0.2342, chance 0.0388</dd>" in page
     cells = re.findall(r'<th scope="row">(\w+)</th>' + 4 * "<td[^>]*>(.*?)</td>" + "</tr>", page)
     assert cells == [("background", "10", "0.9000", "1.0000", "0.8182"), ("9", "0", "–", "0.0000", "–")]
@@ -589,59 +791,91 @@ def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(project, tmp_path, 
     assert "Segmentation" not in (tmp_path / "official.md").read_text()
 
 
-def test_results_of_other_data_are_pending_too(project, tmp_path):
-    """Files of an embedded run lie in git; an official report must not take them for its own."""
-    official = project.model_copy(update={"data": project.data.model_copy(update={"source": "official"})})
-    card = make_record(project, "mnist_mlp_100", [0.9], source="embedded").card
-    write_json(tmp_path / "models/cards/mnist_mlp_100.json", card)
-    write_json(tmp_path / "metrics/timing/mnist_mlp_100.json", TIMING | {"source": "embedded"})
+def test_results_of_other_data_are_pending_too(tmp_path):
+    """Files of an embedded run are in git; an official report must not take them for its own."""
+    write_record(make_record("mnist_mlp_100", [0.9], source="embedded"), tmp_path)
     rows = [{"source": "embedded", "value": 0.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}]
     write_tsv(tmp_path / "plots/sweeps/mnist_cnn_dropout.tsv", list(rows[0]), rows)
-    assert isinstance(gather(official, tmp_path)[0], Pending)
-    assert all(isinstance(sweep, PendingSweep) for sweep in gather_sweeps(official, tmp_path))
-    assert gather_timing(official, tmp_path) == {}
-    assert list(gather_timing(project, tmp_path)) == ["mnist_mlp_100"]
-    assert [sweep.name for sweep in gather_sweeps(project, tmp_path) if isinstance(sweep, SweepRecord)] == ["mnist_cnn_dropout"]
+    official, embedded = (gather_all(params(source), make_project(source), tmp_path) for source in ("official", "embedded"))
+    assert official.records == []
+    assert all(isinstance(sweep, PendingSweep) for sweep in official.sweeps)
+    assert [record.name for record in embedded.records] == ["mnist_mlp_100"]
+    (sweep,) = embedded.sweeps
+    assert isinstance(sweep, SweepRecord)
+    assert sweep.epochs == params()["sweeps"]["mnist_cnn_dropout"]["train"]["embedded"]["epochs"]
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    record = make_record("mnist_mlp_100", [0.5, 0.9, 0.8], source="embedded", seeds=2, validation=[0.3, 0.1, 0.2])
+    write_record(record, tmp_path)
+    read, *_ = gather(params("embedded"), make_project("embedded"), tmp_path)
+    assert isinstance(read, Record)
+    assert dataclasses.replace(read, histories={}) == dataclasses.replace(record, histories={})
+    assert list(read.histories) == [0, 1]
+    for seed, history in record.histories.items():
+        pd.testing.assert_frame_equal(read.histories[seed], history, check_exact=True)
+    assert (read.kept["step"], read.kept["val_loss"]) == (200, 0.1)
+    assert read.official["batch_size"] == 32
+
+
+def _cut_last_seed(record: Record) -> None:
+    del record.histories[1]
+
+
+def _cut_last_row(record: Record) -> None:
+    record.histories[1] = record.histories[1].iloc[:-1]
+
+
+def _change_seed(record: Record) -> None:
+    record.seeds[1]["seed"] = 5
+
+
+def _change_epochs(record: Record) -> None:
+    record.seeds[1]["epochs_trained"] = 9
+
+
+def _change_kept(key: str) -> Callable[[Record], None]:
+    return lambda record: record.seeds[1]["kept"].update({key: 9})
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"best": {"train_loss": 0.25}},
-        {"last": {"train_accuracy": 0.25}},
-        {"last": {"train_accuracy": 0.5}},
-        {"best_epoch": 7},
-        {"epochs_trained": 3},
-    ],
+    "change", [_cut_last_seed, _cut_last_row, _change_seed, _change_epochs, *map(_change_kept, ("row", "epoch", "step"))]
 )
-def test_a_card_and_a_history_of_two_runs_are_refused(project, tmp_path, change):
-    record = make_record(project, "mnist_mlp_100", [0.5, 0.9], source="embedded")
-    write_tsv(tmp_path / "plots/history/mnist_mlp_100.tsv", list(record.history), record.history.to_dict("records"))
-    write_json(tmp_path / "models/cards/mnist_mlp_100.json", record.card)
-    read = gather(project, tmp_path)[0]
-    assert isinstance(read, Record)
-    assert read.kept["epoch"] == 2
-    write_json(tmp_path / "models/cards/mnist_mlp_100.json", record.card | change)
+def test_a_card_and_a_history_of_two_runs_are_refused(tmp_path, change):
+    record = make_record("mnist_mlp_100", [0.5, 0.9], source="embedded", seeds=2)
+    change(record)
+    write_record(record, tmp_path)
     with pytest.raises(
-        DataError, match=r"models/cards/mnist_mlp_100.json: of another run.* Run `dvc repro evaluate@mnist_mlp_100`"
+        DataError, match=r"mnist_mlp_100/card\.json: of another run than .*\.tsv\. Run `dvc repro evaluate@mnist_mlp_100`"
     ):
-        gather(project, tmp_path)
+        gather(params("embedded"), make_project("embedded"), tmp_path)
 
 
-def test_a_damaged_card_names_the_stage_that_makes_it(project, tmp_path):
-    (tmp_path / "models/cards").mkdir(parents=True)
-    (tmp_path / "models/cards/mnist_mlp_100.json").write_text("{}")
-    with pytest.raises(DataError, match=r"models/cards/mnist_mlp_100.json: damaged.* Run `dvc repro evaluate@mnist_mlp_100`"):
-        gather(project, tmp_path)
+def test_a_damaged_card_names_the_stage_that_makes_it(tmp_path):
+    write_json(tmp_path / "models/cards/mnist_mlp_100/card.json", {})
+    with pytest.raises(DataError, match=r"mnist_mlp_100/card\.json: damaged.* Run `dvc repro evaluate@mnist_mlp_100`"):
+        gather(params(), make_project(), tmp_path)
 
 
 def test_the_readme_holds_the_official_table():
     readme = (ROOT / "README.md").read_text()
-    table = pd.read_csv(ROOT / "results/official.csv")
-    assert filled(readme, table) == readme, "run `make readme`"
+    assert fill(readme, read_results(ROOT / "results/official.csv")) == readme, "run `make readme`"
+
+
+def test_the_readme_takes_a_table_as_the_report_writes_it(tmp_path):
+    write_results(Gathered("official", [make_record("mnist_mlp_100", [0.98], seeds=3)]), tmp_path)
+    text = fill(f"before {BEGIN}{END} after", read_results(tmp_path / "official.csv"))
+    row = "| `mnist_mlp_100` | 0.9786 | 0.9790 ± 0.0010 (n = 3) | +0.0004 | matched | 0.975 reached | 21,578 | 1 |"
+    assert text.startswith(f"before {BEGIN}\n\n| experiment | reported | reproduced | gap | verdict | required |")
+    assert text.endswith(f"{row}\n\n{END} after")
 
 
 def test_a_readme_without_marks_is_refused():
     with pytest.raises(DataError, match="marks"):
-        filled(f"{BEGIN} and no end", pd.DataFrame())
+        fill(f"{BEGIN} and no end", pd.DataFrame())
     assert END not in BEGIN
+
+
+def test_a_missing_table_of_results_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"official\.csv: not found\. .*data\.source=official"):
+        read_results(tmp_path / "official.csv")

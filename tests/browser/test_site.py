@@ -1,6 +1,7 @@
 """What a reader does on the site: sorts, filters, points, compares, chooses a theme."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,27 @@ def test_seconds_are_sorted_as_numbers_once_they_are_filled_in(front):
     assert seconds == sorted(seconds)
 
 
+def test_seconds_of_one_training_and_of_all_seeds_are_filled_in(visit, site):
+    page = visit(site / "experiments/mnist_mlp_100.html")
+    one, total = (float(page.locator(f"[data-{name}]").first.inner_text()) for name in ("seconds", "total"))
+    assert total == pytest.approx(3 * one, abs=1)
+    assert "n = 3" in page.locator(".facts").inner_text()
+
+
+def test_pages_work_where_no_seconds_are_known(visit, site, tmp_path):
+    """A site that was pulled from a cache has no timing.js."""
+    folder = shutil.copytree(site, tmp_path / "reports")
+    (folder / "timing.js").unlink()
+    page = visit(folder / "experiments/mnist_mlp_100.html")
+    expect(page.locator("[data-chart=lines] svg")).to_have_count(2)
+    assert set(page.locator("[data-seconds], [data-total]").all_inner_texts()) == {"–"}
+    visit.open(folder / "compare.html", page)
+    expect(page.locator("#comparison h2").first).to_have_text("Metrics")
+    expected = ("reports/timing.js", "Failed to load resource")
+    assert all(any(words in complaint for words in expected) for complaint in visit.complaints)
+    visit.complaints = []
+
+
 def test_columns_are_sorted_by_keyboard(front):
     front.locator("table.results thead th", has_text="Epochs").get_by_role("button").focus()
     front.keyboard.press("Enter")
@@ -92,7 +114,7 @@ def test_pointing_at_a_curve_tells_its_figures(visit, site):
     curve.hover(position={"x": box["width"] - 25, "y": box["height"] / 2})
     expect(curve.locator(TIP)).to_contain_text("epoch 2")
     told = re.findall(r"(train|validation): ([\d.]+)", curve.locator(TIP).text_content())
-    page.locator("summary", has_text="The figures").click()
+    page.locator("summary", has_text="As a table").click()
     last = page.locator("details[open] tbody tr").last.locator("td").all_inner_texts()
     assert [name for name, _ in told] == ["train", "validation"]
     assert all(any(float(figure) == pytest.approx(float(cell), rel=1e-4) for cell in last if cell) for _, figure in told)
@@ -149,7 +171,7 @@ def test_an_experiment_leads_to_its_comparison(visit, site):
     page = visit(site / "experiments/scenes_unet.html")
     page.get_by_role("link", name="Compare it").click()
     expect(page.get_by_label("First")).to_have_value("scenes_unet")
-    expect(page.locator("#comparison h2").first).to_have_text("Figures")
+    expect(page.locator("#comparison h2").first).to_have_text("Metrics")
 
 
 def test_a_theme_is_chosen_and_kept_from_page_to_page(visit, site):

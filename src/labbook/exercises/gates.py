@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.core.errors import ExerciseError
+from labbook.errors import ExerciseError
 
 __all__ = ["INPUTS", "OR", "XOR", "Network", "decide", "hidden", "output"]
 

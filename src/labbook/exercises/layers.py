@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from labbook.core.errors import ExerciseError
+from labbook.errors import ExerciseError
 from labbook.exercises.windows import output_size
 
 __all__ = ["Conv", "Linear", "Pool", "Walked", "conv_parameters", "linear_parameters", "walk"]

@@ -1,4 +1,4 @@
-"""The page of the exercises: a page of the site that needs no other file, as it is written before the others."""
+"""The page of the exercises. It is part of the site but needs none of its files, since it is written before them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,21 +8,21 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.core.files import write_text
 from labbook.exercises.exercise import Exercise, Result
 from labbook.exercises.gates import INPUTS, Network, decide, output
 from labbook.exercises.steps import Grid, grid, number
+from labbook.io import write_text
 from labbook.report.assignments import ASSIGNMENTS
 
 __all__ = ["metrics", "write_page"]
 
-LOW, HIGH, CELLS = -0.5, 1.5, 20  # of the drawn plane: its ends, and cells along a side
+LOW, HIGH, CELLS = -0.5, 1.5, 20  # bounds of the drawn plane, and cells per side
 
 
 def metrics(exercises: Sequence[Exercise]) -> dict[str, object]:
-    """Give every figure beside its reported value, as JSON holds them.
+    """Return every result beside its reported value, as JSON.
 
-    Figures are a list, so that DVC's tables of metrics show of each exercise whether it agrees, and no more.
+    Results are a list, so that the tables of DVC show only whether each exercise agrees.
     """
     return {
         exercise.name: {
@@ -73,7 +73,7 @@ def write_page(exercises: Sequence[Exercise], path: Path) -> None:
 
 
 def _values(result: Result) -> list[str | list[Grid]]:
-    """Give ours and theirs as the page prints them: numbers in a row, or matrices with a mark on what differs."""
+    """Format ours and theirs: numbers in a row, or matrices in which differing cells are marked."""
     ours, theirs = np.asarray(result.computed), np.asarray(result.reported)
     looks = np.where(ours == theirs, "", "marked") if ours.shape == theirs.shape else None
     return [_printed(side, looks) for side in (ours, theirs)]
@@ -88,7 +88,7 @@ def _printed(values: NDArray[Any], looks: NDArray[Any] | None) -> str | list[Gri
 
 
 def _plane(network: Network) -> dict[str, Any]:
-    """Give what the template draws of a network: shaded cells, the edge of each unit, and the four inputs."""
+    """Return what the template draws of a network: shaded cells, the edge of each unit, and the four inputs."""
     side = (HIGH - LOW) / CELLS
     middles = LOW + side * (np.arange(CELLS) + 0.5)
     places = np.stack([axis.ravel() for axis in np.meshgrid(middles, middles)], axis=1)
@@ -108,7 +108,7 @@ def _plane(network: Network) -> dict[str, Any]:
 
 
 def _edge(weights: tuple[float, float], bias: float) -> tuple[float, float, float, float]:
-    """Give two points, outside of the picture, of the line on which a unit begins to fire: weights · x + bias = 0."""
+    """Return two points, outside the picture, of the line where a unit starts to fire: weights · x + bias = 0."""
     across = np.array(weights)
     foot = -bias * across / (across @ across)
     along = 4 * np.array([-across[1], across[0]]) / np.hypot(*across)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from labbook.core.errors import ExerciseError
+from labbook.errors import ExerciseError
 
 __all__ = ["cross_correlate", "kernel_for", "output_size", "pool", "same_padding", "windows", "zero_padded"]
 

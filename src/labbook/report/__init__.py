@@ -1,1 +1,1 @@
-"""The report: tables, figures and pages made of what the other stages measured. Nothing here imports torch."""
+"""The report: site, tables and print figures of what the other stages measured. Nothing here imports torch."""

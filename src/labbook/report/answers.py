@@ -1,23 +1,26 @@
-"""The questions of the assignments, answered with measured figures."""
+"""The questions of the assignments, answered with what was measured."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labbook.report.assignments import DETAILED, QUESTIONS
 from labbook.report.records import Record
 
-__all__ = ["Answer", "answer_b", "answer_c", "answer_d", "best_of_last_three", "threshold"]
+__all__ = ["ANSWERS", "Answer", "answer", "choose_detailed", "print_accuracy", "threshold"]
 
-RESOLUTION = 1e-6  # of the history's figures
-BASE, BEST = "cifar10_cnn", "cifar10_cnn_best"
-LAST_THREE = ("mnist_resnet_bn_sgd", "mnist_cnn_adam_tuned", "mnist_resnet_bn_adam")
+RESOLUTION = 1e-6  # of the metrics in a history
+CURVES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, and one sentence or two that answer it.
+    """A question, and a sentence or two that answer it.
 
     Attributes:
-        timed: two experiments whose seconds belong to the answer; they are not in the page's bytes, which fills them in.
+        question: as the page prints it.
+        answer: with the measured values.
+        timed: two experiments whose seconds belong to the answer; the page fills them in, since they differ from run to run.
     """
 
     question: str
@@ -25,99 +28,39 @@ class Answer:
     timed: tuple[str, str] | None = None
 
 
+def answer(letter: str, records: Sequence[Record]) -> list[Answer]:
+    """Answer those questions of an assignment for which the experiments were run."""
+    by_name = {record.name: record for record in records}
+    asked = QUESTIONS.get(letter, ())
+    found = [ANSWERS[question.kind]([by_name.get(name) for name in question.experiments]) for question in asked]
+    return [one for one in found if one]
+
+
 def threshold(source: str) -> float:
-    """Give the test accuracy that "how many epochs" asks for: 0.98, and less on the small embedded data."""
+    """Return the test accuracy of "how many epochs until": 0.98, and less on the small embedded data."""
     return 0.98 if source == "official" else 0.90
 
 
-def answer_b(records: list[Record]) -> list[Answer]:
-    """Answer the questions of assignment B for which both experiments were run."""
-    by_name = {record.name: record for record in records}
-    answers = []
-    pairs = (
-        ("mnist_mlp_2x50", "mnist_mlp_2x50_numpy", _pytorch_and_numpy),
-        ("mnist_cnn_small", "mnist_cnn_pool_first", _swap),
-        ("mnist_cnn_pool_first", "mnist_cnn_pool_first_tanh", _relu_and_tanh),
-        ("mnist_cnn_small", "mnist_cnn_adam", _sgd_and_adam),
-    )
-    for first, second, answer in pairs:
-        if first in by_name and second in by_name:
-            answers.append(answer(by_name[first], by_name[second]))
-    return answers
+def print_accuracy(record: Record, metric: str = "test_accuracy") -> str:
+    """Return an accuracy to four decimals, with its standard deviation where there are several seeds."""
+    mean, deviation = record.mean(metric), record.deviation(metric)
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
-def answer_c(records: list[Record]) -> list[Answer]:
-    """Tell what the size of the images does to the same network, if nothing else differs."""
-    sizes = {"32×32": "tiny_wide_32px", "64×64": "tiny_wide", "128×128": "tiny_wide_128px"}
-    by_name = {record.name: record for record in records}
-    measured = [f"{by_name[name].test_accuracy:.4f} at {size}" for size, name in sizes.items() if name in by_name]
-    runs = [by_name[name] for name in sizes.values() if name in by_name]
-    if len(measured) < 2 or not all(_same_but(runs[0], run, "model", "augmentation") for run in runs):
-        return []
-    question = "What happens to the same network on images of another size?"
-    return [
-        Answer(question, f"Its test accuracy is {', '.join(measured)}. The images are scaled, and show no more at 128×128.")
-    ]
+def choose_detailed(letter: str, records: Sequence[Record]) -> Record | None:
+    """Choose the experiment that an assignment shows in detail: the most accurate of its candidates, the first if equal."""
+    candidates = [record for record in records if record.name in DETAILED.get(letter, ())]
+    return max(candidates, key=lambda record: record.test_accuracy, default=None)
 
 
-def answer_d(records: list[Record]) -> list[Answer]:
-    """Answer the questions of assignment D: what one change did, and whether the best model overfits."""
-    by_name = {record.name: record for record in records}
-    answers = []
-    if BASE in by_name:
-        base = by_name[BASE]
-        changed = [record for record in records if record.name.startswith(f"{BASE}_plus_")]
-        changed = [record for record in changed if _same_but(base, record, "model", "augmentation")]
-        answers += [_one_change(by_name[BASE], changed)] if changed else []
-    if BEST in by_name:
-        answers.append(_overfitting(by_name[BEST]))
-    return answers
-
-
-def _same_but(first: Record, second: Record, *keys: str) -> bool:
-    """Tell whether two trainings have the same settings, these keys of their blocks apart."""
-    one, two = ({key: value for key, value in record.card["settings"].items() if key not in keys} for record in (first, second))
-    return one | {"constraint": None} == two | {"constraint": None}
-
-
-def _one_change(base: Record, changed: list[Record]) -> Answer:
-    """Compare on validation data, which the choice is made by."""
-    plain = base.kept["val_accuracy"]
-    gains = sorted(((record.kept["val_accuracy"] - plain, record) for record in changed), key=lambda pair: -pair[0])
-    told = [f"{record.name.removeprefix(f'{BASE}_plus_')} {100 * gain:+.1f}" for gain, record in gains]
-    return Answer(
-        "Which single change helps?",
-        f"In percentage points of validation accuracy, against {plain:.4f} of {BASE}: {', '.join(told)}.",
-    )
-
-
-def _overfitting(record: Record) -> Answer:
-    kept, last = record.kept, record.history.iloc[-1]
-    question = "Does the best model overfit?"
-    gap = f"validation loss {kept['val_loss']:.3f} and train loss {kept['train_loss']:.3f} with the kept weights"
-    if last["val_loss"] > kept["val_loss"] and last["train_loss"] < kept["train_loss"]:
-        return Answer(
-            question,
-            f"At the end, yes: {gap}; after that the train loss falls to {last['train_loss']:.3f} "
-            f"while the validation loss rises to {last['val_loss']:.3f}.",
-        )
-    return Answer(
-        question,
-        f"Not by the last row: {gap}, {last['val_loss']:.3f} and {last['train_loss']:.3f} at the end.",
-    )
-
-
-def best_of_last_three(records: list[Record]) -> Record | None:
-    """Choose the one of hand-in 2's last three models that is shown in detail: the most accurate, the first if equal."""
-    last = [record for record in records if record.name in LAST_THREE]
-    return max(last, key=lambda record: record.test_accuracy, default=None)
-
-
-def _pytorch_and_numpy(pytorch: Record, numpy: Record) -> Answer:
+def _pytorch_and_numpy(records: Sequence[Record | None]) -> Answer | None:
+    pytorch, numpy = records
+    if not pytorch or not numpy:
+        return None
     question = "Are NumPy and PyTorch equally accurate, and which is faster?"
-    accuracies = f"Test accuracy is {pytorch.test_accuracy:.4f} in PyTorch and {numpy.test_accuracy:.4f} in NumPy"
+    accuracies = f"Test accuracy is {print_accuracy(pytorch)} in PyTorch and {print_accuracy(numpy)} in NumPy"
     timed = pytorch.name, numpy.name
-    if pytorch.card["seed"] != numpy.card["seed"] or not _same_but(pytorch, numpy, "backend"):
+    if not _same_but(pytorch, numpy, "backend"):
         return Answer(question, f"{accuracies}, but the two runs differ in other settings too.", timed)
     first, last = ((pytorch.history["train_loss"] - numpy.history["train_loss"]).abs().iloc[row] for row in (0, -1))
     first, last = (f"{max(difference, RESOLUTION):.1e}" for difference in (first, last))
@@ -125,18 +68,24 @@ def _pytorch_and_numpy(pytorch: Record, numpy: Record) -> Answer:
     return Answer(question, f"{accuracies}. From the same initial weights and in the same order, {curves}.", timed)
 
 
-def _swap(relu_first: Record, pool_first: Record) -> Answer:
+def _pool_and_relu(records: Sequence[Record | None]) -> Answer | None:
+    relu_first, pool_first = records
+    if not relu_first or not pool_first:
+        return None
     question = "Does swapping pool and ReLU change the result?"
-    relu, pool = relu_first.test_accuracy, pool_first.test_accuracy
-    accuracies = f"Test accuracy is {relu:.4f} with ReLU first and {pool:.4f} with the pool first"
-    if _settings_but_order(relu_first) != _settings_but_order(pool_first) or len(relu_first.history) != len(pool_first.history):
+    accuracies = (
+        f"Test accuracy is {print_accuracy(relu_first)} with ReLU first and {print_accuracy(pool_first)} with the pool first"
+    )
+    if not _same_but(relu_first, pool_first, "model.pool_first") or len(relu_first.history) != len(pool_first.history):
         return Answer(question, f"{accuracies}, but the two runs differ in other settings too.")
-    columns = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
-    difference = (relu_first.history[columns] - pool_first.history[columns]).abs().max().max()
+    difference = max(
+        (relu_first.histories[seed][CURVES] - pool_first.histories[seed][CURVES]).abs().max().max()
+        for seed in relu_first.histories
+    )
     if difference == 0:
         return Answer(
             question,
-            f"No, and it cannot: both orders compute the same function. {accuracies}; the curves agree in every figure.",
+            f"No, and it cannot: both orders compute the same function. {accuracies}; the curves are identical.",
         )
     return Answer(
         question,
@@ -144,32 +93,125 @@ def _swap(relu_first: Record, pool_first: Record) -> Answer:
     )
 
 
-def _settings_but_order(record: Record) -> dict[str, Any]:
-    settings = record.card["settings"]
-    model = {key: value for key, value in settings["model"].items() if key != "pool_first"}
-    return {**settings, "model": model, "seed": record.card["seed"]}
-
-
-def _relu_and_tanh(relu: Record, tanh: Record) -> Answer:
-    goal = threshold(relu.card["source"])
-    reported = " (reported: about 20 and 50)" if relu.card["source"] == "official" else ""
+def _relu_and_tanh(records: Sequence[Record | None]) -> Answer | None:
+    relu, tanh = records
+    if not relu or not tanh:
+        return None
+    source = relu.card["source"]
+    reported = " (reported: about 20 and 50)" if source == "official" else ""
     return Answer(
-        f"How many epochs do ReLU and tanh need to reach {goal:.0%} on the test set?",
-        f"ReLU {_epochs(relu, goal)}, tanh {_epochs(tanh, goal)}{reported}.",
+        f"How many epochs do ReLU and tanh need to reach {threshold(source):.0%} on the test set?",
+        f"ReLU {_epochs(relu)}, tanh {_epochs(tanh)}{reported}.",
     )
 
 
-def _sgd_and_adam(sgd: Record, adam: Record) -> Answer:
-    goal = threshold(sgd.card["source"])
+def _sgd_and_adam(records: Sequence[Record | None]) -> Answer | None:
+    sgd, adam = records
+    if not sgd or not adam:
+        return None
     return Answer(
         "Does Adam get there faster than SGD without momentum?",
-        f"To {goal:.0%} on the test set, SGD needs {_epochs(sgd, goal)} and Adam {_epochs(adam, goal)}; at the end they have "
-        f"{sgd.test_accuracy:.4f} and {adam.test_accuracy:.4f}.",
+        f"To {threshold(sgd.card['source']):.0%} on the test set, SGD {_epochs(sgd)} and Adam {_epochs(adam)}; at the end they "
+        f"have {print_accuracy(sgd)} and {print_accuracy(adam)}.",
     )
 
 
-def _epochs(record: Record, goal: float) -> str:
-    needed = record.epochs_to(goal)
-    if needed is None:
-        return f"does not reach it in {record.card['epochs_trained']} epochs"
-    return f"{needed} epoch{'s' if needed > 1 else ''}"
+def _image_sizes(records: Sequence[Record | None]) -> Answer | None:
+    """Compare the same network on images of several sizes, if nothing else differs."""
+    known = [record for record in records if record]
+    if len(known) < 2 or not all(_same_but(known[0], record, "model", "preprocess", "augment") for record in known):
+        return None
+    measured = [f"{print_accuracy(record)} at {_size(record)}" for record in known]
+    return Answer(
+        "What happens to the same network on images of another size?",
+        f"Its test accuracy is {', '.join(measured)}. Larger images are scaled up, and show nothing more.",
+    )
+
+
+def _single_changes(records: Sequence[Record | None]) -> Answer | None:
+    """Compare changes to the first experiment on validation data, by which a choice is made."""
+    base, *others = records
+    before = base.mean("val_accuracy") if base else None
+    if not base or before is None:
+        return None
+    changed = [record for record in others if record and _same_but(base, record, "model", "preprocess", "augment")]
+    gains = [(after - before, record) for record in changed if (after := record.mean("val_accuracy")) is not None]
+    if not gains:
+        return None
+    gains.sort(key=lambda pair: -pair[0])
+    words = [f"{record.name.removeprefix(f'{base.name}_plus_')} {100 * gain:+.1f}" for gain, record in gains]
+    return Answer(
+        "Which single change helps?",
+        f"In percentage points of validation accuracy, against {print_accuracy(base, 'val_accuracy')} of {base.name}: "
+        f"{', '.join(words)}.",
+    )
+
+
+def _overfitting(records: Sequence[Record | None]) -> Answer | None:
+    (record,) = records
+    if not record or record.history["val_loss"].isna().any():
+        return None
+    kept, last = record.kept, record.history.iloc[-1]
+    question = "Does the best model overfit?"
+    weights = "the kept weights" + (" of the first seed" if len(record.seeds) > 1 else "")
+    losses = f"validation loss {kept['val_loss']:.3f} and train loss {kept['train_loss']:.3f} with {weights}"
+    if last["val_loss"] > kept["val_loss"] and last["train_loss"] < kept["train_loss"]:
+        return Answer(
+            question,
+            f"At the end, yes: {losses}; after that the train loss falls to {last['train_loss']:.3f} "
+            f"while the validation loss rises to {last['val_loss']:.3f}.",
+        )
+    return Answer(
+        question,
+        f"Not by the last row: {losses}, {last['val_loss']:.3f} and {last['train_loss']:.3f} at the end.",
+    )
+
+
+ANSWERS: dict[str, Callable[[Sequence[Record | None]], Answer | None]] = {
+    "pytorch_and_numpy": _pytorch_and_numpy,
+    "pool_and_relu": _pool_and_relu,
+    "relu_and_tanh": _relu_and_tanh,
+    "sgd_and_adam": _sgd_and_adam,
+    "image_sizes": _image_sizes,
+    "single_changes": _single_changes,
+    "overfitting": _overfitting,
+}
+
+
+def _same_but(first: Record, second: Record, *keys: str) -> bool:
+    """Return whether two trainings have the same seeds and the same settings, apart from these dotted keys."""
+    if list(first.histories) != list(second.histories):
+        return False
+    one, two = (_without({**record.settings, "constraint": None}, keys) for record in (first, second))
+    return one == two
+
+
+def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    left = dict(settings)
+    for key in keys:
+        name, _, rest = key.partition(".")
+        value = left.pop(name, {})
+        if rest:
+            left[name] = _without(value, [rest])
+    return left
+
+
+def _size(record: Record) -> str:
+    side = record.settings["preprocess"].get("resize") or record.card["image_shape"][-1]
+    return f"{side}×{side}"
+
+
+def _epochs(record: Record) -> str:
+    """Return in words how many epochs the seeds need to reach the threshold."""
+    goal = threshold(record.card["source"])
+    reached = [history.loc[history["test_accuracy"] >= goal, "epoch"] for history in record.histories.values()]
+    needed = sorted(int(epochs.iloc[0]) for epochs in reached if not epochs.empty)
+    if not needed:
+        return f"does not reach it in {record.history['epoch'].iloc[-1]} epochs"
+    epochs = f"{needed[0]} to {needed[-1]} epochs" if needed[0] < needed[-1] else _count(needed[0], "epoch")
+    share = f" in {len(needed)} of {len(reached)} seeds" if len(needed) < len(reached) else ""
+    return f"needs {epochs}{share}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number > 1 else ''}"

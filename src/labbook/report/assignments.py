@@ -1,6 +1,14 @@
-"""The five assignments, as their pages are called."""
+"""The assignments: their titles, and which experiments their questions, pairs and comparisons are about.
 
-__all__ = ["ASSIGNMENTS"]
+No other module of the report knows an experiment by name.
+"""
+
+from dataclasses import dataclass
+
+__all__ = [
+    "ASSIGNMENTS", "CLAIMS", "COMPARISONS", "DETAILED", "OVERVIEW", "PAIRS", "QUESTIONS",
+    "Claim", "Comparison", "Pair", "Question",
+]  # fmt: skip
 
 ASSIGNMENTS = {
     "A": "Depth versus width on MNIST",
@@ -8,4 +16,109 @@ ASSIGNMENTS = {
     "C": "Wide against deep on CIFAR-10 and Tiny ImageNet",
     "D": "CNNs on CIFAR-10, and transfer learning",
     "E": "Layers from scratch, and segmentation",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two experiments on points in a plane that are shown side by side.
+
+    Attributes:
+        name: of the print figure.
+        assignment: letter of the page.
+        title: heading on the page.
+        first: the experiment on the left.
+        second: the experiment on the right.
+    """
+
+    name: str
+    assignment: str
+    title: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an assignment claims of one experiment of a pair.
+
+    Attributes:
+        outcome: a key of `labbook.report.principles.OUTCOMES`.
+        beside: the experiment that each seed is compared with, if any.
+    """
+
+    outcome: str
+    beside: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two experiments whose training and validation curves are drawn together.
+
+    Attributes:
+        assignment: letter of the page.
+        first: the experiment without the change.
+        second: the experiment with the change; the print figure has its name.
+        caption: below the charts.
+    """
+
+    assignment: str
+    first: str
+    second: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of an assignment.
+
+    Attributes:
+        kind: a key of `labbook.report.answers.ANSWERS`.
+        experiments: what it is about, in the order that the answer expects.
+    """
+
+    kind: str
+    experiments: tuple[str, ...]
+
+
+PAIRS = (
+    Pair("rings_relu", "A", "ReLU: random weights against zero weights", "rings_relu_random", "rings_relu_zero"),
+    Pair("rings_sigmoid", "A", "Sigmoid: random weights against zero weights", "rings_sigmoid_random", "rings_sigmoid_zero"),
+    Pair("dying_relu", "A", "Dying ReLU: sorted points against shuffled ones", "dying_relu_sorted", "dying_relu_shuffled"),
+)
+CLAIMS = {
+    "rings_relu_random": Claim("corners"),
+    "rings_relu_zero": Claim("no_gradient"),
+    "rings_sigmoid_random": Claim("slower_and_smoother", beside="rings_relu_random"),
+    "rings_sigmoid_zero": Claim("straight_line"),
+    "dying_relu_sorted": Claim("dead_units"),
+    "dying_relu_shuffled": Claim("fewer_dead_units", beside="dying_relu_sorted"),
+}
+COMPARISONS = (
+    Comparison(
+        "D", "cifar10_cnn", "cifar10_cnn_plus_flip", "Without and with random flips: training dashed, validation solid."
+    ),
+)
+QUESTIONS = {
+    "B": (
+        Question("pytorch_and_numpy", ("mnist_mlp_2x50", "mnist_mlp_2x50_numpy")),
+        Question("pool_and_relu", ("mnist_cnn_small", "mnist_cnn_pool_first")),
+        Question("relu_and_tanh", ("mnist_cnn_pool_first", "mnist_cnn_pool_first_tanh")),
+        Question("sgd_and_adam", ("mnist_cnn_small", "mnist_cnn_adam")),
+    ),
+    "C": (Question("image_sizes", ("tiny_wide_32px", "tiny_wide", "tiny_wide_128px")),),
+    "D": (
+        Question(
+            "single_changes",
+            (
+                "cifar10_cnn", "cifar10_cnn_plus_flip", "cifar10_cnn_plus_double", "cifar10_cnn_plus_elu",
+                "cifar10_cnn_plus_dropout", "cifar10_cnn_plus_bn",
+            ),
+        ),
+        Question("overfitting", ("cifar10_cnn_best",)),
+    ),
+}  # fmt: skip
+OVERVIEW = "B"  # the assignment whose test curves are drawn in one figure
+DETAILED = {  # of these experiments the most accurate one is shown in detail
+    "B": ("mnist_resnet_bn_sgd", "mnist_cnn_adam_tuned", "mnist_resnet_bn_adam"),
 }

@@ -1,4 +1,4 @@
-"""Charts as plain data: what the site's pages draw in the browser, where they can be pointed at."""
+"""Charts as plain data, which the pages of the site draw in the browser."""
 
 import math
 from collections.abc import Sequence
@@ -7,17 +7,18 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from labbook.plots.curves import WATCHED
 from labbook.report.answers import threshold
 from labbook.report.records import Record, SweepRecord
 
 __all__ = [
-    "Lines", "Series", "errors", "flipped", "learning", "reliability", "sparkline", "swept", "together", "watched",
+    "Lines", "Series", "compared", "errors", "learning", "reliability", "sparkline", "swept", "together", "watched",
 ]  # fmt: skip
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # columns of a history begin with them; and their words
+SPLITS = {"train": "train", "val": "validation", "test": "test"}  # how columns of a history begin, and in words
 MEASURES = ("loss", "accuracy")
-COLOURS = 8  # that the page has
-SPARK = (96, 24)  # width and height of a small curve, in pixels
+COLOURS = 8  # of the style sheet
+SPARK = (96, 24)  # width and height of a sparkline, in pixels
 SPARK_POINTS = 48
 
 
@@ -27,10 +28,10 @@ class Series:
 
     Attributes:
         name: in the legend.
-        colour: which of the page's colours.
-        x: where its points are.
-        y: how high; `None` leaves a gap.
-        dashed: to tell it from another one of the same colour.
+        colour: index of a colour of the page.
+        x: horizontal positions of the points.
+        y: their values; `None` leaves a gap.
+        dashed: to tell it from another line of the same colour.
     """
 
     name: str
@@ -42,17 +43,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines over one axis.
+    """A chart of lines.
 
     Attributes:
-        label: what is seen, for readers who do not see it.
+        label: what the chart shows, for readers who do not see it.
         x: name of the horizontal axis.
         y: name of the vertical axis.
         series: the lines.
-        scale: of the vertical axis; `symlog` is even around zero.
-        mark: of the kept weights, on the horizontal axis.
-        level: that the lines are to reach, on the vertical axis.
-        ends: of the vertical axis, where it has the same ones as another chart.
+        scale: of the vertical axis; `symlog` is linear around zero.
+        mark: where on the horizontal axis the weights were kept.
+        level: a value on the vertical axis that the lines are to reach.
+        ends: of the vertical axis, where it is shared with another chart.
         dots: whether the points are few, and drawn.
     """
 
@@ -68,34 +69,30 @@ class Lines:
 
 
 def learning(record: Record) -> list[Lines]:
-    """Give loss and accuracy by epoch, for each split that was watched."""
-    history, x = record.history, record.progress
+    """Return loss and accuracy by epoch, for each split that was measured."""
+    curves = record.curves
+    history, x = curves.history, curves.progress
+    mark = None if curves.kept is None else float(history[x].iloc[curves.kept])
     charts = []
     for measure in MEASURES:
         series = [
-            Series(word, colour, _numbers(history[x]), _figures(history[f"{split}_{measure}"]))
+            Series(word, colour, _numbers(history[x]), _values(history[f"{split}_{measure}"]))
             for colour, (split, word) in enumerate(SPLITS.items())
             if history[f"{split}_{measure}"].notna().any()
         ]
-        mark = None if record.card["kept"] == "last" else float(record.kept[x])
         label = f"{measure.capitalize()} of {record.name} by {x}: " + ", ".join(_ends(line) for line in series)
         charts.append(Lines(label, x, measure, tuple(series), mark=mark))
     return charts
 
 
 def watched(record: Record) -> list[Lines]:
-    """Give by step what else was watched: gradient norms and dead units by layer, where they were."""
-    rows = record.card.get("watched", [])
+    """Return gradient norms and dead units by step and layer, where they were watched."""
     steps = _numbers(record.history["step"])
     charts = []
-    for key, y in (("gradient_norms", "gradient norm"), ("dead_units", "dead units")):
-        layers = list(rows[0].get(key, {})) if rows else []
-        names = [f"hidden {number}" for number in range(1, len(layers) + 1)]
-        if key == "gradient_norms" and names:
-            names[-1] = "output"
+    for key, y in WATCHED.items():
         series = tuple(
-            Series(name, colour + 3, steps, [row[key][layer] for row in rows])
-            for colour, (name, layer) in enumerate(zip(names, layers, strict=True))
+            Series(name, colour, steps, [*values])
+            for colour, (name, values) in enumerate(record.curves.by_layer(key).items(), start=len(SPLITS))
         )
         if series:
             label = f"{y.capitalize()} of {record.name} by step and layer: " + ", ".join(_ends(line) for line in series)
@@ -104,7 +101,7 @@ def watched(record: Record) -> list[Lines]:
 
 
 def together(first: Sequence[Lines], second: Sequence[Lines]) -> list[tuple[Lines, Lines]]:
-    """Pair the charts of two experiments that show the same, to the same scale."""
+    """Pair the charts of two experiments that have the same vertical axis, and scale them alike."""
     pairs = []
     for one in first:
         for two in second:
@@ -116,14 +113,14 @@ def together(first: Sequence[Lines], second: Sequence[Lines]) -> list[tuple[Line
 
 
 def errors(records: Sequence[Record]) -> Lines:
-    """Give the test error of each record by epoch, in per cent, on a logarithmic scale."""
+    """Return the test error of each record by epoch, in per cent, on a logarithmic scale."""
     series = [
         Series(
             record.name,
             place,
             _numbers(record.history["epoch"]),
             [None if math.isnan(accuracy) else round(100 * (1 - accuracy), 4) for accuracy in record.history["test_accuracy"]],
-            dashed=(place + place // COLOURS) % 2 == 0,  # so that two that agree in every figure are both seen
+            dashed=(place + place // COLOURS) % 2 == 0,  # so that two lines with the same values are both visible
         )
         for place, record in enumerate(records)
     ]
@@ -132,8 +129,8 @@ def errors(records: Sequence[Record]) -> Lines:
     return Lines(label, "epoch", "test error, %", tuple(series), scale="log", level=round(level, 4))
 
 
-def flipped(records: Sequence[Record]) -> list[Lines]:
-    """Give train (dashed) and validation figures of several records by step, to see what one change did."""
+def compared(records: Sequence[Record]) -> list[Lines]:
+    """Return training (dashed) and validation curves of several records by step."""
     charts = []
     for measure in MEASURES:
         series = [
@@ -141,7 +138,7 @@ def flipped(records: Sequence[Record]) -> list[Lines]:
                 f"{record.name}, {SPLITS[split]}",
                 place,
                 _numbers(record.history["step"]),
-                _figures(record.history[f"{split}_{measure}"]),
+                _values(record.history[f"{split}_{measure}"]),
                 dashed=split == "train",
             )
             for place, record in enumerate(records)
@@ -153,23 +150,23 @@ def flipped(records: Sequence[Record]) -> list[Lines]:
 
 
 def swept(sweep: SweepRecord) -> Lines:
-    """Give test accuracy against the swept value."""
-    line = Series("test", 2, _numbers(sweep.rows["value"]), _figures(sweep.rows["test_accuracy"]))
+    """Return test accuracy against the swept value."""
+    line = Series("test", 2, _numbers(sweep.rows["value"]), _values(sweep.rows["test_accuracy"]))
     label = f"Test accuracy against {sweep.asked.vary.key}; the table has the values"
     return Lines(label, sweep.asked.vary.key, "test accuracy", (line,), ends=(0, 1), dots=True)
 
 
 def reliability(record: Record) -> dict[str, Any] | None:
-    """Give accuracy by confidence, where it was measured."""
+    """Return accuracy by confidence, where it was measured."""
     bins = record.card.get("reliability")
     if not bins:
         return None
-    error = record.card["metrics"]["test_calibration_error"]
+    error = record.card["metrics"]["test_ece"]
     return {"label": f"Accuracy by confidence of {record.name}; expected calibration error {error:.4f}", "bins": bins}
 
 
 def sparkline(record: Record) -> dict[str, str]:
-    """Give the points of a small curve of accuracy, and what it shows in words."""
+    """Return the points of a sparkline of accuracy, and what it shows in words."""
     history = record.history
     split = next(split for split in ("test", "val", "train") if history[f"{split}_accuracy"].notna().any())
     curve = history[f"{split}_accuracy"].dropna()
@@ -185,11 +182,11 @@ def _numbers(column: "pd.Series[float]") -> list[float]:
     return [value.item() if hasattr(value, "item") else value for value in column]
 
 
-def _figures(column: "pd.Series[float]") -> list[float | None]:
+def _values(column: "pd.Series[float]") -> list[float | None]:
     return [None if math.isnan(value) else float(value) for value in column]
 
 
 def _ends(line: Series) -> str:
-    """Say in words where a line begins and ends."""
+    """Return in words where a line begins and ends."""
     known = [value for value in line.y if value is not None]
     return f"{line.name} from {known[0]:.4g} to {known[-1]:.4g}" if known else line.name

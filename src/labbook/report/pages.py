@@ -2,7 +2,6 @@
 
 import json
 import struct
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labbook.core.files import read_bytes
+from labbook.io import read_bytes
 from labbook.report import charts
-from labbook.report.answers import answer_b, answer_c, answer_d, best_of_last_three, threshold
-from labbook.report.assignments import ASSIGNMENTS
-from labbook.report.principles import count_seen, tell_boundary, tell_pair
-from labbook.report.records import Gathered, PairRecord, PendingPair, Record, SweepRecord, of_overview, read_confusion
+from labbook.report.answers import answer, choose_detailed, print_accuracy, threshold
+from labbook.report.assignments import ASSIGNMENTS, COMPARISONS, PAIRS, Pair
+from labbook.report.principles import count_seen, describe_boundary, describe_pair
+from labbook.report.records import Gathered, Record, SweepRecord, of_overview, page_of, read_confusion
 from labbook.report.tables import environment_of, results_table, sweep_table
-from labbook.report.verdict import TOLERANCE, judge_seeds, tell_reported
+from labbook.report.verdict import TOLERANCE, describe_reported, judge_seeds
+from labbook.statistics import summarize_seeds
 
-__all__ = ["Picture", "assignment_page", "compared", "experiment_page", "front_page", "pictures", "result_rows"]
+__all__ = ["Picture", "assignment_page", "compare_data", "experiment_page", "front_page", "pictures", "result_rows"]
 
-Rows = Mapping[str, dict[str, Any]]  # of the table of results, by experiment; `None` for what one has not
+Rows = Mapping[str, dict[str, Any]]  # of the table of results, by experiment; `None` where a cell is empty
 
-FLIPS = ("cifar10_cnn", "cifar10_cnn_plus_flip")  # without and with augmentation
 INSIDE = ("filters", "activations", "attributions")  # kinds of picture that the explain stage draws
 CONFUSED = 10  # pairs of classes that are confused most often, in words
+UNITS = {"toy2d": "points", "segmentation": "pixels"}  # that a task counts, instead of images
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Picture:
     """A picture on a page.
 
     Attributes:
-        address: below the site's folder.
-        file: that it is a copy of, below the project's root.
+        address: in the folder of the site.
+        file: the original.
         width: in pixels.
         height: in pixels.
         words: for readers who do not see it.
@@ -49,14 +50,14 @@ class Picture:
 
 
 def result_rows(gathered: Gathered) -> Rows:
-    """Give each experiment's row of the results, `None` for what it has not."""
+    """Return the row of each experiment in the table of results."""
     table = results_table(gathered.source, gathered.entries)
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return {str(row["experiment"]): {str(column): value for column, value in row.items()} for row in rows}
 
 
 def front_page(gathered: Gathered, rows: Rows) -> dict[str, Any]:
-    """Tell what was run, on which data, and all results in one table."""
+    """Return what was run, on which data, and all results."""
     records = gathered.records
     return {
         "run": environment_of(records),
@@ -68,77 +69,85 @@ def front_page(gathered: Gathered, rows: Rows) -> dict[str, Any]:
     }
 
 
-def assignment_page(gathered: Gathered, rows: Rows, letter: str) -> dict[str, Any]:
-    """Answer an assignment's questions, and show its experiments, sweeps and pairs."""
-    records = gathered.records
-    own = [record for record in records if record.asked.assignment == letter]
-    by_name = {record.name: record for record in records}
-    flips = [by_name[name] for name in FLIPS if name in by_name]
-    seen = of_overview(own)
-    detail = best_of_last_three(own)
-    answers = {"B": answer_b, "C": answer_c, "D": answer_d}
+def assignment_page(gathered: Gathered, rows: Rows, letter: str, root: Path = Path()) -> dict[str, Any]:
+    """Return the answers to the questions of an assignment, its experiments, sweeps and pairs.
+
+    Raises:
+        DataError: confusion counts are missing or damaged.
+    """
+    by_name = gathered.by_name
+    own = [record for record in gathered.records if page_of(record.asked.assignment) == letter]
+    overview, detailed = of_overview(own), choose_detailed(letter, own)
     return {
         "letter": letter,
         "title": ASSIGNMENTS[letter],
-        "answers": answers[letter](records) if letter in answers else [],
+        "answers": answer(letter, gathered.records),
         "goal": threshold(gathered.source),
-        "errors": charts.errors(seen) if seen else None,
-        "flipped": charts.flipped(flips) if letter == "D" and len(flips) == len(FLIPS) else [],
+        "errors": charts.errors(overview) if overview else None,
+        "comparisons": [
+            (charts.compared([by_name[one.first], by_name[one.second]]), one.caption)
+            for one in COMPARISONS
+            if one.assignment == letter and {one.first, one.second} <= by_name.keys()
+        ],
         "sweeps": [
             (sweep, *((charts.swept(sweep), sweep_table(sweep)) if isinstance(sweep, SweepRecord) else (None, None)))
             for sweep in gathered.sweeps
-            if sweep.asked.assignment == letter
+            if page_of(sweep.asked.assignment) == letter
         ],
-        "pairs": [_pair(pair, by_name) for pair in gathered.pairs if pair.asked.assignment == letter],
-        "seen": count_seen([pair for pair in gathered.pairs if isinstance(pair, PairRecord)]),
-        "entries": [(entry, rows[entry.name]) for entry in gathered.entries if entry.asked.assignment == letter],
+        "pairs": [_pair(pair, by_name) for pair in PAIRS if pair.assignment == letter and _known(pair, gathered)],
+        "seen": count_seen(own),
+        "entries": [(entry, rows[entry.name]) for entry in gathered.entries if page_of(entry.asked.assignment) == letter],
         "sparklines": {record.name: charts.sparkline(record) for record in own},
-        "detail": detail,
-        "confusion": read_confusion(detail) if detail else None,
+        "detailed": detailed,
+        "confusion": read_confusion(detailed, root) if detailed else None,
         "tolerance": TOLERANCE,
     }
 
 
-def experiment_page(gathered: Gathered, rows: Rows, record: Record, shown: Mapping[str, Picture]) -> dict[str, Any]:
-    """Tell everything of one experiment.
+def experiment_page(
+    gathered: Gathered, rows: Rows, record: Record, shown: Mapping[str, Picture], root: Path = Path()
+) -> dict[str, Any]:
+    """Return everything about one experiment.
 
     Args:
         gathered: of the whole run.
         rows: of the results, by experiment.
         record: of the experiment.
         shown: its pictures, by kind.
+        root: of the project.
 
     Raises:
         DataError: its confusion counts are missing or damaged.
     """
-    counts = read_confusion(record)
+    counts = read_confusion(record, root)
     metrics = record.card["metrics"]
-    seeded = gathered.seeded.get(record.name)
     return {
         "record": record,
+        "letter": page_of(record.asked.assignment),
         "row": rows[record.name],
-        "reported": tell_reported(record.asked.reported),
+        "accuracy": print_accuracy(record),
+        "reported": describe_reported(record.asked.reported),
         "learning": charts.learning(record),
         "watched": charts.watched(record),
         "history": _printable(record.history),
         "confusion": counts,
         "confused": _confused(counts),
-        "unit": "points" if record.asked.task == "plane" else "pixels" if record.asked.task == "segmentation" else "images",
-        "classes": _classes(counts, metrics, record.asked.reported.test_accuracy_per_class if _official(gathered) else None),
+        "unit": UNITS.get(record.settings["task"], "images"),
+        "classes": _classes(counts, metrics, record.asked.reported.per_class if _official(gathered) else None),
         "reliability": charts.reliability(record),
-        "boundary": tell_boundary(metrics) if "boundary_pieces" in metrics else None,
+        "boundary": describe_boundary(metrics) if "boundary_pieces" in metrics else None,
         "pictures": shown,
         "trust": gathered.explained.get(record.name),
-        "seeded": seeded,
-        "among_seeds": judge_seeds(record.asked.reported, seeded["test_accuracy"]) if seeded and _official(gathered) else None,
+        "seeds": _seeds(record, official=_official(gathered)),
         "settings": _settings(record),
+        "override": _learning_rate(record),
         "layers": record.card["layers"],
         "neighbours": _neighbours(gathered.records, record),
     }
 
 
-def compared(gathered: Gathered, rows: Rows, shown: Mapping[str, Mapping[str, Picture]]) -> dict[str, Any]:
-    """Give by experiment what the page that compares two of them shows, as data.
+def compare_data(gathered: Gathered, rows: Rows, shown: Mapping[str, Mapping[str, Picture]]) -> dict[str, Any]:
+    """Return, by experiment, what the page that compares two of them shows.
 
     Args:
         gathered: of the whole run.
@@ -148,21 +157,23 @@ def compared(gathered: Gathered, rows: Rows, shown: Mapping[str, Mapping[str, Pi
     return {
         record.name: {
             "title": record.asked.title,
-            "assignment": record.asked.assignment,
-            "figures": {
+            "assignment": page_of(record.asked.assignment),
+            "metrics": {
                 "Test accuracy": record.test_accuracy,
-                "Chance": record.card["metrics"]["chance_accuracy"],
+                "Standard deviation over seeds": record.deviation("test_accuracy"),
+                "Seeds": len(record.seeds),
+                "Chance": rows[record.name]["chance"],
                 **({"Reported": rows[record.name]["reported_test_accuracy"]} if _official(gathered) else {}),
                 "Train accuracy": rows[record.name]["train_accuracy"],
                 "Validation accuracy": rows[record.name]["val_accuracy"],
                 "Test loss": rows[record.name]["test_loss"],
-                "Calibration error": rows[record.name]["test_calibration_error"],
-                "Mean intersection over union": rows[record.name]["test_mean_iou"],
+                "Calibration error": rows[record.name]["test_ece"],
+                "Mean intersection over union": rows[record.name]["test_miou"],
                 "Parameters": rows[record.name]["parameters"],
                 "Epochs": rows[record.name]["epochs"],
             },
             "classes": record.card["metrics"]["test_accuracy_per_class"],
-            "settings": dict(_flat(record.card["settings"])),
+            "settings": dict(_flat(record.settings)),
             "learning": charts.learning(record),
             "trust": (gathered.explained.get(record.name) or {}).get("methods", {}),
             "pictures": {
@@ -175,26 +186,27 @@ def compared(gathered: Gathered, rows: Rows, shown: Mapping[str, Mapping[str, Pi
 
 
 def pictures(gathered: Gathered, record: Record, root: Path = Path()) -> dict[str, Picture]:
-    """Find an experiment's pictures, by kind.
+    """Find the pictures of an experiment, by kind.
 
     Raises:
-        DataError: one is missing.
+        DataError: a picture is missing.
     """
-    files = {"samples": (root / record.card["metrics"]["samples"], f"evaluate@{record.name}")}
+    stages = {"samples": f"evaluate@{record.name}"}
     if record.name in gathered.explained:
-        files |= {kind: (root / f"plots/{kind}/{record.name}.png", f"explain@{record.name}") for kind in INSIDE}
+        stages |= dict.fromkeys(INSIDE, f"explain@{record.name}")
     words = _words(record)
-    return {
-        kind: Picture(f"pictures/{kind}/{record.name}.png", file, *_size(file, stage), words[kind])
-        for kind, (file, stage) in files.items()
-    }
+    found = {}
+    for kind, stage in stages.items():
+        file = root / (f"plots/{kind}/{record.name}.png" if kind == "samples" else f"plots/explained/{record.name}/{kind}.png")
+        found[kind] = Picture(f"pictures/{kind}/{record.name}.png", file, *_size(file, stage), words[kind])
+    return found
 
 
 def _words(record: Record) -> dict[str, str]:
     name, metrics = record.name, record.card["metrics"]
-    if record.asked.task == "plane":
-        samples = f"Regions of both classes by {name}, with the test points: {tell_boundary(metrics)}"
-    elif record.asked.task == "segmentation":
+    if record.settings["task"] == "toy2d":
+        samples = f"Regions of both classes by {name}, with the test points: {describe_boundary(metrics)}"
+    elif record.settings["task"] == "segmentation":
         samples = f"Test images of {name}, the actual class of every pixel, and the predicted one"
     else:
         mistakes = [f"{mistake['actual']} taken for {mistake['predicted']}" for mistake in record.card["mistakes"]]
@@ -202,13 +214,13 @@ def _words(record: Record) -> dict[str, str]:
     return {
         "samples": samples,
         "filters": f"Weights of the first layer of {name}, as pictures",
-        "activations": f"Filters of {name} above what they make of one image, and the activations of its last layer",
-        "attributions": f"Test images of {name}, and by method how much each pixel counts for what is said of them",
+        "activations": f"Filters of {name} above their activations for one image, and the activations of its last layer",
+        "attributions": f"Test images of {name}, and for each method how much each pixel contributes to the prediction",
     }
 
 
 def _size(file: Path, stage: str) -> tuple[int, int]:
-    """Read width and height from a PNG, where they stand at a fixed place, so that pages need not move while they load."""
+    """Read width and height from the header of a PNG; with them, a page does not move while it loads."""
     width, height = struct.unpack(">II", read_bytes(file, f"Run `dvc repro {stage}`.")[16:24])
     return width, height
 
@@ -217,8 +229,13 @@ def _official(gathered: Gathered) -> bool:
     return gathered.source == "official"
 
 
+def _known(pair: Pair, gathered: Gathered) -> bool:
+    """Return whether `params.yaml` has both experiments of a pair, run or not."""
+    return {pair.first, pair.second} <= {entry.name for entry in gathered.entries}
+
+
 def _datasets(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Name each dataset that was used once: its images, its classes, and its largest training split."""
+    """Return one row per dataset that was used: its images, its classes, and its largest training split."""
     found: dict[str, dict[str, Any]] = {}
     for record in records:
         card = record.card
@@ -228,19 +245,32 @@ def _datasets(records: Sequence[Record]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _pair(pair: PairRecord | PendingPair, by_name: Mapping[str, Record]) -> dict[str, Any]:
-    members = [by_name[name] for name in (pair.asked.first, pair.asked.second) if name in by_name]
+def _pair(pair: Pair, by_name: Mapping[str, Record]) -> dict[str, Any]:
+    members = [by_name[name] for name in (pair.first, pair.second) if name in by_name]
     shown = [[*charts.learning(record), *charts.watched(record)] for record in members]
     return {
         "pair": pair,
-        "told": tell_pair(pair) if isinstance(pair, PairRecord) else None,
+        "words": describe_pair(members) if len(members) == 2 else None,
         "members": members,
         "charts": charts.together(*shown) if len(shown) == 2 else [],
     }
 
 
+def _seeds(record: Record, *, official: bool) -> dict[str, Any] | None:
+    """Return the test metrics of each seed and all together, for an experiment with several seeds."""
+    if len(record.seeds) < 2:
+        return None
+    accuracy = summarize_seeds(record.values("test_accuracy"))
+    return {
+        "accuracy": accuracy,
+        "loss": summarize_seeds(record.values("test_loss")),
+        "rows": record.seeds,
+        "reported": judge_seeds(record.asked.reported, accuracy) if official else None,
+    }
+
+
 def _confused(counts: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give the pairs of classes that are confused most often, as shares of the actual class."""
+    """Return the pairs of classes that are confused most often, as shares of the actual class."""
     values, classes = counts.to_numpy(), list(counts.index)
     wrong = np.where(np.eye(len(values), dtype=bool), 0, values)
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED]
@@ -258,41 +288,39 @@ def _confused(counts: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _classes(counts: pd.DataFrame, metrics: dict[str, Any], reported: dict[str, float] | None) -> list[dict[str, Any]]:
-    """Give the figures of each class: recall is what is called accuracy by class."""
+    """Return the metrics of each class; its accuracy is its recall."""
     values = counts.to_numpy()
     predicted = values.sum(axis=0)
     return [
         {
             "name": name,
-            "samples": int(values[place].sum()),
+            "samples": int(values[index].sum()),
             "accuracy": metrics["test_accuracy_per_class"][name],
-            "precision": values[place, place] / predicted[place] if predicted[place] else None,
+            "precision": values[index, index] / predicted[index] if predicted[index] else None,
             "iou": metrics.get("test_iou_per_class", {}).get(name),
             "reported": (reported or {}).get(name),
         }
-        for place, name in enumerate(counts.index)
+        for index, name in enumerate(counts.index)
     ]
 
 
 def _printable(history: pd.DataFrame) -> pd.DataFrame:
-    """Choose the columns that hold anything, and print their figures."""
-    shown = history.dropna(axis="columns", how="all")
+    """Choose the columns that are not empty, and format their numbers."""
+    shown = history.drop(columns="seed").dropna(axis="columns", how="all")
     return pd.DataFrame(
         {name: ["" if pd.isna(value) else f"{value:.6g}" for value in column] for name, column in shown.items()}
     )
 
 
 def _settings(record: Record) -> list[tuple[str, str, str]]:
-    """Give each setting of the run, and what it is on official data."""
-    asked = record.asked.train.on("official")
-    own = dict(_flat(record.card["settings"]))
-    official = dict(_flat(asked.model_dump(exclude_none=True, exclude={"processes"} if asked.processes == 1 else None)))
-    unsaid = defaultdict(lambda: "–", processes="1")
-    return [(key, own.get(key, unsaid[key]), official.get(key, unsaid[key])) for key in dict.fromkeys([*own, *official])]
+    """Return each setting of the run, and its value on official data."""
+    own, official = dict(_flat(record.settings)), dict(_flat(record.official))
+    keys = dict.fromkeys([*own, *official])
+    return [(key, own.get(key, UNKNOWN), official.get(key, UNKNOWN)) for key in keys]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Name settings as `dvc exp run -S` does; what is empty says nothing."""
+    """Yield settings with dotted keys, as `dvc exp run -S` has them; empty ones are left out."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
@@ -300,6 +328,19 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", json.dumps(value).replace('"', "")
 
 
+def _learning_rate(record: Record) -> str | None:
+    """Return what `dvc exp run -S` sets to change the learning rate of this experiment alone; `None` if it has the default.
+
+    A key that the experiment's own block lacks begins with a plus sign, which adds it.
+    """
+    rate = record.settings["optimizer"].get("lr")
+    if rate is None:
+        return None
+    origin = record.origins.get("optimizer.lr", record.origins.get("optimizer", ""))
+    block = f"experiments.{record.name}.train" + (".embedded" if origin.endswith(".embedded") else "")
+    return f"{'' if origin == block else '+'}{block}.optimizer.lr={rate}"
+
+
 def _neighbours(records: Sequence[Record], record: Record) -> tuple[Record | None, Record | None]:
-    place = [other.name for other in records].index(record.name)
-    return (records[place - 1] if place else None, records[place + 1] if place + 1 < len(records) else None)
+    index = [other.name for other in records].index(record.name)
+    return (records[index - 1] if index else None, records[index + 1] if index + 1 < len(records) else None)

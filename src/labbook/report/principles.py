@@ -1,6 +1,6 @@
-"""What two experiments on points in a plane show: words chosen by measured figures, and how many random starts agree.
+"""What experiments on points in a plane show: words chosen by measured values, and in how many seeds the outcome is seen.
 
-The assignment says what each of them does; an outcome turns that into conditions on the figures of one random start.
+An assignment claims an outcome of each experiment; an outcome is a condition on what was measured with one seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,153 +9,191 @@ from typing import Any
 
 import pandas as pd
 
-from labbook.report.records import PairRecord
+from labbook.report.assignments import CLAIMS
+from labbook.report.records import Record
 
-__all__ = ["OUTCOMES", "Figures", "Outcome", "Seen", "count_seen", "principles_table", "tell_boundary", "tell_pair"]
+__all__ = [
+    "OUTCOMES", "Measured", "Outcome", "Seen", "count_seen", "describe_boundary", "describe_pair", "measure_seeds",
+    "principles_table",
+]  # fmt: skip
 
-Figures = Mapping[str, Any]  # of one random start, as the pair stage wrote them
+Measured = Mapping[str, Any]  # with one seed, see `measure_seeds`
 
+BOUNDARY = ("boundary_pieces", "boundary_turning", "boundary_corners")
+LEARNT = 0.9  # train accuracy whose first step is measured
 STRAIGHT = 10  # degrees: a boundary that turns less is a line
 CORNERED = 0.5  # of its turning in the sharpest tenth of its length: 0.1 for a circle, 1 for a polygon
-NEAR = 0.05  # two errors that are as close are about the same
+NEAR = 0.05  # two errors that are closer are about the same
 SMALL = 0.1  # an error up to this is that of a network that has learnt
 DEAD = 0.5  # of the units of a layer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the assignment says of an experiment.
+    """What can be seen of an experiment.
 
     Attributes:
-        words: the conditions, for the reader.
-        seen: whether the figures of a start fulfil them; the second ones are those of `beside`.
-        beside: the experiment whose same start it is compared with, if any.
+        words: the condition, for the reader.
+        seen: returns whether a seed fulfils it, given what was measured with the same seed of the experiment beside it.
     """
 
     words: str
-    seen: Callable[[Figures, Figures], bool]
-    beside: str | None = None
+    seen: Callable[[Measured, Measured], bool]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """In how many of the random starts an outcome is seen."""
+    """In how many of the seeds an outcome is seen."""
 
     words: str
     count: int
-    starts: int
+    seeds: int
 
 
 OUTCOMES = {
-    "rings_relu_random": Outcome(
+    "corners": Outcome(
         f"a boundary with corners and an error of at most {SMALL:g}",
         lambda own, _: _shape(own) == "corners" and _error(own) <= SMALL,
     ),
-    "rings_relu_zero": Outcome(
+    "no_gradient": Outcome(
         f"no gradient in the hidden layer, no boundary, and an error within {NEAR:g} of 0.5",
         lambda own, _: own["largest_hidden_gradient"] == 0 and _shape(own) == "none" and _about(_error(own), 0.5),
     ),
-    "rings_sigmoid_random": Outcome(
-        f"slower than ReLU from the same start, with a smoother boundary and an error within {NEAR:g} of its",
+    "slower_and_smoother": Outcome(
+        f"slower than ReLU from the same seed, with a smoother boundary and an error within {NEAR:g} of its error",
         lambda own, relu: _slower(own, relu) and _smoother(own, relu) and _about(_error(own), _error(relu)),
-        beside="rings_relu_random",
     ),
-    "rings_sigmoid_zero": Outcome(
+    "straight_line": Outcome(
         f"one straight line and an error within {NEAR:g} of 0.4",
         lambda own, _: _shape(own) == "line" and _about(_error(own), 0.4),
     ),
-    "dying_relu_sorted": Outcome(
-        f"at least {DEAD:.0%} of a layer's units dead at the end, and an error within {NEAR:g} of 0.5",
-        lambda own, _: own["dead_units"] >= DEAD and _about(_error(own), 0.5),
+    "dead_units": Outcome(
+        f"at least {DEAD:.0%} of the units of a layer dead at the end, and an error within {NEAR:g} of 0.5",
+        lambda own, _: own["dead_units"] is not None and own["dead_units"] >= DEAD and _about(_error(own), 0.5),
     ),
-    "dying_relu_shuffled": Outcome(
-        f"fewer dead units than sorted from the same start, and an error of at most {SMALL:g}",
-        lambda own, other: own["dead_units"] < other["dead_units"] and _error(own) <= SMALL,
-        beside="dying_relu_sorted",
+    "fewer_dead_units": Outcome(
+        f"fewer dead units than sorted from the same seed, and an error of at most {SMALL:g}",
+        lambda own, other: _fewer(own["dead_units"], other["dead_units"]) and _error(own) <= SMALL,
     ),
 }
 
 
-def tell_pair(pair: PairRecord) -> str:
-    """Say in one sentence what the first start of both experiments shows."""
-    return "; ".join(f"{pair.titles[name]}: {_tell(next(iter(starts.values())))}" for name, starts in pair.starts.items()) + "."
+def measure_seeds(record: Record) -> dict[int, Measured]:
+    """Return what was measured with each seed.
+
+    The keys are `test_accuracy`, those of the boundary, `steps_to_90_percent` of train accuracy, `largest_hidden_gradient` in
+    any row of the history, and `dead_units`, the largest share of a layer after the last row. What was not measured is `None`.
+    """
+    return {seed["seed"]: _measure(seed, record.histories[seed["seed"]]) for seed in record.seeds}
 
 
-def tell_boundary(figures: Figures) -> str:
-    """Say what the boundary between the two classes is like."""
+def _measure(seed: Mapping[str, Any], history: pd.DataFrame) -> Measured:
+    rows = seed.get("watched", [{}])
+    hidden = [norm for row in rows for norm in list(row.get("gradient_norms", {}).values())[:-1]]
+    learnt = history.loc[history["train_accuracy"] >= LEARNT, "step"]
+    return {
+        **{key: seed["test"].get(key) for key in ("test_accuracy", *BOUNDARY)},
+        "steps_to_90_percent": None if learnt.empty else int(learnt.iloc[0]),
+        "largest_hidden_gradient": max(hidden, default=None),
+        "dead_units": max(rows[-1].get("dead_units", {}).values(), default=None),
+    }
+
+
+def describe_pair(members: Sequence[Record]) -> str:
+    """Return in one sentence what the first seed of each experiment shows."""
+    return (
+        "; ".join(f"{record.asked.title}: {_describe(next(iter(measure_seeds(record).values())))}" for record in members) + "."
+    )
+
+
+def describe_boundary(measured: Measured) -> str:
+    """Return in words what the boundary between the two classes is like."""
     return {
         "none": "no boundary",
         "line": "one straight line as the boundary",
         "corners": "a boundary with corners",
         "smooth": "a smooth boundary",
-    }[_shape(figures)]
+    }[_shape(measured)]
 
 
-def count_seen(pairs: Sequence[PairRecord]) -> dict[str, Seen]:
-    """Count for each experiment the starts in which its outcome is seen, where what it is compared with was run too."""
-    starts = {name: rows for pair in pairs for name, rows in pair.starts.items()}
+def count_seen(records: Sequence[Record]) -> dict[str, Seen]:
+    """Count for each experiment with a claim the seeds in which its outcome is seen.
+
+    An experiment is left out if the one that it is compared with was not run with the same seeds.
+    """
+    measured = {record.name: measure_seeds(record) for record in _claimed(records)}
     found = {}
-    for name, rows in starts.items():
-        outcome = OUTCOMES.get(name)
-        others = starts.get(outcome.beside, {}) if outcome and outcome.beside else rows
-        if outcome and rows.keys() <= others.keys():
-            found[name] = Seen(outcome.words, sum(outcome.seen(rows[start], others[start]) for start in rows), len(rows))
+    for name, seeds in measured.items():
+        claim = CLAIMS[name]
+        others = measured.get(claim.beside, {}) if claim.beside else seeds
+        if seeds.keys() <= others.keys():
+            outcome = OUTCOMES[claim.outcome]
+            found[name] = Seen(outcome.words, sum(outcome.seen(seeds[seed], others[seed]) for seed in seeds), len(seeds))
     return found
 
 
-def principles_table(pairs: Sequence[PairRecord]) -> pd.DataFrame:
-    """Put one row an experiment: its errors by random start, what the outcome is, and in how many of them it is seen."""
-    seen = count_seen(pairs)
+def principles_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row per experiment with a claim: its test error by seed, the outcome, and in how many seeds it is seen."""
+    seen = count_seen(records)
     rows = [
         {
-            "experiment": f"`{name}`",
-            "test error by random start": ", ".join(f"{_error(figures):.3f}" for figures in starts.values()),
-            "outcome": seen[name].words if name in seen else "–",
-            "seen in": f"{seen[name].count} of {seen[name].starts}" if name in seen else "–",
+            "experiment": f"`{record.name}`",
+            "test error by seed": ", ".join(f"{_error(measured):.3f}" for measured in measure_seeds(record).values()),
+            "outcome": seen[record.name].words if record.name in seen else "–",
+            "seen in": f"{seen[record.name].count} of {seen[record.name].seeds}" if record.name in seen else "–",
         }
-        for pair in pairs
-        for name, starts in pair.starts.items()
+        for record in _claimed(records)
     ]
     return pd.DataFrame(rows)
 
 
-def _tell(figures: Figures) -> str:
-    """Say what one start shows: what reached the hidden layers, which units died, when it learnt, the boundary, the error."""
+def _claimed(records: Sequence[Record]) -> list[Record]:
+    """Choose the experiments with a claim, if they are still about points."""
+    return [record for record in records if record.name in CLAIMS and record.settings["task"] == "toy2d"]
+
+
+def _describe(measured: Measured) -> str:
+    """Return what one seed shows: gradients of the hidden layers, dead units or when it learnt, the boundary, the error."""
     parts = []
-    if figures["largest_hidden_gradient"] == 0:
+    if measured["largest_hidden_gradient"] == 0:
         parts.append("no gradient ever reaches a hidden layer")
-    if figures["dead_units"] is not None:
-        parts.append(f"up to {figures['dead_units']:.0%} of a layer's units are dead at the end")
-    elif figures["steps_to_90_percent"] is not None:
-        parts.append(f"90% of the points are right after {figures['steps_to_90_percent']} steps")
+    if measured["dead_units"] is not None:
+        parts.append(f"up to {measured['dead_units']:.0%} of the units of a layer are dead at the end")
+    elif measured["steps_to_90_percent"] is not None:
+        parts.append(f"{LEARNT:.0%} of the points are classified correctly after {measured['steps_to_90_percent']} steps")
     else:
-        parts.append("90% of the points are never right")
-    return ", ".join([*parts, tell_boundary(figures), f"test error {_error(figures):.3f}"])
+        parts.append(f"{LEARNT:.0%} of the points are never classified correctly")
+    return ", ".join([*parts, describe_boundary(measured), f"test error {_error(measured):.3f}"])
 
 
-def _shape(figures: Figures) -> str:
-    if not figures["boundary_pieces"]:
+def _shape(measured: Measured) -> str:
+    if not measured["boundary_pieces"]:
         return "none"
-    if figures["boundary_pieces"] == 1 and figures["boundary_turning"] < STRAIGHT:
+    if measured["boundary_pieces"] == 1 and measured["boundary_turning"] < STRAIGHT:
         return "line"
-    return "corners" if figures["boundary_corners"] >= CORNERED else "smooth"
+    return "corners" if _corners(measured) >= CORNERED else "smooth"
 
 
-def _slower(own: Figures, other: Figures) -> bool:
-    """Tell whether both learn, and the other one in fewer steps."""
-    return (
-        None not in (own["steps_to_90_percent"], other["steps_to_90_percent"])
-        and own["steps_to_90_percent"] > other["steps_to_90_percent"]
-    )
+def _corners(measured: Measured) -> float:
+    return float(measured["boundary_corners"] or 0)  # no share of a turning of zero
 
 
-def _smoother(own: Figures, other: Figures) -> bool:
-    return _shape(own) == "smooth" and _shape(other) != "none" and own["boundary_corners"] < other["boundary_corners"]
+def _slower(own: Measured, other: Measured) -> bool:
+    """Return whether both learn, and the other one in fewer steps."""
+    return _fewer(other["steps_to_90_percent"], own["steps_to_90_percent"])
 
 
-def _error(figures: Figures) -> float:
-    return 1 - float(figures["test_accuracy"])
+def _fewer(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and one < other
+
+
+def _smoother(own: Measured, other: Measured) -> bool:
+    return _shape(own) == "smooth" and _shape(other) != "none" and _corners(own) < _corners(other)
+
+
+def _error(measured: Measured) -> float:
+    return 1 - float(measured["test_accuracy"])
 
 
 def _about(error: float, wanted: float) -> bool:
-    return abs(error - wanted) <= NEAR + 1e-9  # of 1 - 0.55 and 0.5 the last bit may differ
+    return abs(error - wanted) <= NEAR + 1e-9  # the last bit of 1 - 0.55 and 0.5 may differ

@@ -1,6 +1,7 @@
-"""`results/<source>.csv` and `.md`: reported beside reproduced, a line an experiment.
+"""`reports/tables/<source>.csv` and `.md`: reported beside reproduced, one line per experiment.
 
-Only a run on the official data is compared with what was reported; an embedded one shows chance instead.
+Only a run on official data is compared with what was reported; an embedded one is compared with chance. The files hold no
+seconds: two runs write the same bytes.
 """
 
 from collections.abc import Sequence
@@ -8,27 +9,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from labbook.core.files import write_text
+from labbook.io import write_text
+from labbook.report.answers import print_accuracy
 from labbook.report.principles import principles_table
-from labbook.report.records import Gathered, PairRecord, Pending, Record, SweepRecord
+from labbook.report.records import Gathered, Pending, Record, SweepRecord, page_of
 from labbook.report.verdict import TOLERANCE, judge, judge_seeds, print_reported
+from labbook.statistics import summarize_seeds
 
 __all__ = [
-    "comparison", "curve_points", "environment_of", "markdown", "results_table", "seeds_table", "segmentation_table",
-    "sweep_table", "write_results",
+    "COLUMNS", "NOT_RUN", "comparison", "curve_points", "environment_of", "markdown", "results_table", "seeds_table",
+    "segmentation_table", "sweep_table", "write_results",
 ]  # fmt: skip
 
 COLUMNS = (
-    "experiment", "assignment", "reported_test_accuracy", "test_accuracy", "gap", "verdict", "required", "required_reached",
-    "chance", "test_loss", "test_mean_iou", "chance_mean_iou", "test_calibration_error", "train_accuracy", "val_accuracy",
-    "kept", "best_epoch", "epochs", "parameters", "data", "device", "precision", "threads", "seed", "restart", "torch",
+    "experiment", "assignment", "reported_test_accuracy", "test_accuracy", "test_sd", "seeds", "gap", "verdict", "required",
+    "required_reached", "chance", "test_loss", "test_miou", "chance_miou", "test_ece", "train_accuracy", "val_accuracy",
+    "select", "epochs", "parameters", "data", "device", "precision", "threads", "first_seed", "torch",
 )  # fmt: skip
-WHOLE = ("best_epoch", "epochs", "parameters", "threads", "seed", "restart")
+WHOLE = ("seeds", "parameters", "threads", "first_seed")
 NOT_RUN = "not yet run"
 
 
 def results_table(source: str, entries: Sequence[Record | Pending]) -> pd.DataFrame:
-    """Put one row an experiment; the comparing columns are empty for a run on embedded data.
+    """Return one row per experiment; metrics are means over its seeds, and embedded data leave the comparing columns empty.
 
     Args:
         source: of the data, `embedded` or `official`.
@@ -41,7 +44,7 @@ def results_table(source: str, entries: Sequence[Record | Pending]) -> pd.DataFr
 def _empty_row(pending: Pending, source: str) -> dict[str, object]:
     return {
         "experiment": pending.name,
-        "assignment": pending.asked.assignment,
+        "assignment": page_of(pending.asked.assignment),
         "reported_test_accuracy": print_reported(pending.asked.reported) if source == "official" else None,
         "verdict": NOT_RUN,
         "data": source,
@@ -52,52 +55,56 @@ def _row(record: Record) -> dict[str, object]:
     card, metrics, reported = record.card, record.card["metrics"], record.asked.reported
     official = card["source"] == "official"
     verdict = judge(reported, record.test_accuracy, metrics["chance_accuracy"]) if official else None
-    required = reported.required_test_accuracy if official else None
+    required = reported.required if official else None
+    means = ("test_loss", "test_miou", "test_ece", "train_accuracy", "val_accuracy")
     return {
         "experiment": record.name,
-        "assignment": record.asked.assignment,
+        "assignment": page_of(record.asked.assignment),
         "reported_test_accuracy": print_reported(reported) if official else None,
-        "test_accuracy": metrics["test_accuracy"],
+        "test_accuracy": record.test_accuracy,
+        "test_sd": record.deviation("test_accuracy"),
+        "seeds": len(record.seeds),
         "gap": verdict.gap if verdict else None,
         "verdict": verdict.words if verdict else None,
         "required": required,
         "required_reached": None if required is None else record.test_accuracy >= required,
         "chance": metrics["chance_accuracy"],
-        "test_loss": metrics["test_loss"],
-        "test_mean_iou": metrics.get("test_mean_iou"),
-        "chance_mean_iou": metrics.get("chance_mean_iou"),
-        "test_calibration_error": metrics.get("test_calibration_error"),
-        "train_accuracy": metrics["train_accuracy"],
-        "val_accuracy": metrics.get("val_accuracy"),
-        "kept": card["kept"],
-        "best_epoch": metrics["best_epoch"],
-        "epochs": metrics["epochs_trained"],
-        "parameters": metrics["parameters"],
+        "chance_miou": metrics.get("chance_miou"),
+        **{metric: record.mean(metric) for metric in means},
+        "select": record.settings["select"],
+        "epochs": record.mean("epochs_trained"),
+        "parameters": card["parameters"],
         "data": card["source"],
         "device": card["device"],
-        "precision": card["settings"]["precision"],
-        "threads": card["threads"],
-        "seed": card["seed"],
-        "restart": card["settings"].get("restart", 0),
+        "precision": record.settings["precision"],
+        "threads": record.settings["threads"],
+        "first_seed": record.seeds[0]["seed"],
         "torch": card["torch"],
     }
 
 
-def environment_of(records: list[Record]) -> dict[str, str]:
-    """Name device, threads, seed and torch of all records; where they differ, each that there is."""
-    return {
-        key: ", ".join(sorted({str(record.card[key]) for record in records})) or "–"
-        for key in ("device", "threads", "seed", "torch")
+def environment_of(records: Sequence[Record]) -> dict[str, str]:
+    """Return device, threads, first seed and version of torch of all records; where they differ, all values."""
+    found = {
+        "device": {str(record.card["device"]) for record in records},
+        "threads": {str(record.settings["threads"]) for record in records},
+        "seed": {str(record.seeds[0]["seed"]) for record in records},
+        "torch": {str(record.card["torch"]) for record in records},
     }
+    return {key: ", ".join(sorted(values)) or "–" for key, values in found.items()}
 
 
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
-    """Choose and word the columns that a person reads."""
+    """Choose the columns that a person reads, and format them."""
     official = bool((table["data"] == "official").all())
+    accuracies = [
+        _accuracy(mean) if pd.isna(deviation) else f"{mean:.4f} ± {deviation:.4f} (n = {int(seeds)})"
+        for mean, deviation, seeds in zip(table["test_accuracy"], table["test_sd"], table["seeds"], strict=True)
+    ]
     shown = pd.DataFrame({"experiment": table["experiment"].map(lambda name: f"`{name}`")})
     if official:
         shown["reported"] = table["reported_test_accuracy"]
-        shown["reproduced"] = table["test_accuracy"].map(_accuracy)
+        shown["reproduced"] = accuracies
         shown["gap"] = table["gap"].map(lambda gap: "" if pd.isna(gap) else f"{gap:+.4f}")
         shown["verdict"] = table["verdict"]
         shown["required"] = [
@@ -105,13 +112,11 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
             for required, reached in zip(table["required"], table["required_reached"], strict=True)
         ]
     else:
-        shown["test accuracy"] = [
-            NOT_RUN if verdict == NOT_RUN else _accuracy(accuracy)
-            for accuracy, verdict in zip(table["test_accuracy"], table["verdict"], strict=True)
-        ]
+        verdicts = zip(accuracies, table["verdict"], strict=True)
+        shown["test accuracy"] = [NOT_RUN if verdict == NOT_RUN else accuracy for accuracy, verdict in verdicts]
         shown["chance"] = table["chance"].map(_accuracy)
     shown["parameters"] = table["parameters"].map(lambda count: "" if pd.isna(count) else f"{int(count):,}")
-    shown["epochs"] = table["epochs"].map(lambda count: "" if pd.isna(count) else f"{int(count)}")
+    shown["epochs"] = table["epochs"].map(lambda count: "" if pd.isna(count) else f"{count:g}")
     return shown
 
 
@@ -120,21 +125,21 @@ def _accuracy(accuracy: float) -> str:
 
 
 def segmentation_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Choose the experiments that have a mean intersection over union, and word what tells of them."""
-    rows = table[table["test_mean_iou"].notna()]
+    """Choose the experiments that have a mean intersection over union, and format their columns."""
+    rows = table[table["test_miou"].notna()]
     return pd.DataFrame(
         {
             "experiment": rows["experiment"].map("`{}`".format),
             "pixel accuracy": rows["test_accuracy"].map(_accuracy),
             "chance": rows["chance"].map(_accuracy),
-            "mean IoU": rows["test_mean_iou"].map(_accuracy),
-            "chance IoU": rows["chance_mean_iou"].map(_accuracy),
+            "mean IoU": rows["test_miou"].map(_accuracy),
+            "chance IoU": rows["chance_miou"].map(_accuracy),
         }
     )
 
 
 def sweep_table(sweep: SweepRecord) -> pd.DataFrame:
-    """Choose the columns of a sweep that a person reads."""
+    """Choose the columns of a sweep that a person reads, and format them."""
     rows = sweep.rows
     return pd.DataFrame(
         {
@@ -147,23 +152,24 @@ def sweep_table(sweep: SweepRecord) -> pd.DataFrame:
 
 
 def curve_points(records: Sequence[Record]) -> pd.DataFrame:
-    """Put all histories below each other, an experiment's name in each row: one table for DVC's plots."""
+    """Return the histories of all experiments and seeds in one table for the plots of DVC, with the name in each row."""
     if not records:
-        return pd.DataFrame(columns=["epoch", "train_accuracy", "experiment"])
-    return pd.concat([record.history.assign(experiment=record.name) for record in records], ignore_index=True)
+        return pd.DataFrame(columns=["seed", "epoch", "train_accuracy", "experiment"])
+    histories = [rows.assign(experiment=record.name) for record in records for rows in record.histories.values()]
+    return pd.concat(histories, ignore_index=True)
 
 
 def seeds_table(gathered: Gathered) -> pd.DataFrame:
-    """Put one row an experiment that was trained from several seeds; what was reported stands there on official data alone."""
-    asked = {entry.name: entry.asked for entry in gathered.entries}
+    """Return one row per experiment with several seeds; the reported accuracy is compared on official data only."""
     rows = []
-    for name, figures in gathered.seeded.items():
-        accuracies, reported = figures["test_accuracy"], asked[name].reported
+    for record in gathered.records:
+        if len(record.seeds) < 2:
+            continue
+        accuracies, reported = summarize_seeds(record.values("test_accuracy")), record.asked.reported
         row = {
-            "experiment": f"`{name}`",
-            "seeds": len(figures["runs"]),
-            "mean test accuracy": _accuracy(accuracies["mean"]),
-            "standard deviation": _accuracy(accuracies["deviation"]),
+            "experiment": f"`{record.name}`",
+            "seeds": len(record.seeds),
+            "test accuracy": print_accuracy(record),
             "95 % interval of the mean": f"{accuracies['low']:.4f} to {accuracies['high']:.4f}",
             "of one run": f"{accuracies['run_low']:.4f} to {accuracies['run_high']:.4f}",
         }
@@ -174,30 +180,17 @@ def seeds_table(gathered: Gathered) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Print a table as Markdown, without a further library: text columns left, as they stand."""
+    """Return a table as Markdown."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def write_results(gathered: Gathered, folder: Path = Path("results")) -> None:
+def write_results(gathered: Gathered, folder: Path = Path("reports/tables")) -> None:
     """Write the tables of one data source."""
     source = gathered.source
     table = results_table(source, gathered.entries)
-    write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n"))
-    run = environment_of(gathered.records)
-    about = (
-        f"Data: {source}. Device: {run['device']}, threads: {run['threads']}; seed {run['seed']}; "
-        f"torch {run['torch']}. Seconds, dates and the machine: [{source}-timing.csv]({source}-timing.csv)."
-    )
-    if source == "official":
-        note = (
-            f"*matched*: within {TOLERANCE * 100:.1f} percentage points of the reported test accuracy; *better*: above that; "
-            "*reached*: above a figure that was reported as a lower bound. Weights were chosen on validation data or "
-            "are those after the last step; test data chose nothing."
-        )
-    else:
-        note = "Stand-in data: these figures say that the pipeline works, and are not compared with the reported ones."
-    parts = ["# Results", "Written by the report stage.", about, note, markdown(comparison(table))]
+    write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+    parts = ["# Results", "Written by the report stage.", *_about(gathered), markdown(comparison(table))]
     segmentation = segmentation_table(table)
     if not segmentation.empty:
         note = "Mean IoU: intersection over union of the pixels of a class, averaged over the classes; chance: one class alone."
@@ -205,16 +198,37 @@ def write_results(gathered: Gathered, folder: Path = Path("results")) -> None:
     for sweep in gathered.sweeps:
         measured = markdown(sweep_table(sweep)) if isinstance(sweep, SweepRecord) else f"{NOT_RUN.capitalize()} on this data."
         parts += [f"## {sweep.asked.title}", measured]
-    started = [pair for pair in gathered.pairs if isinstance(pair, PairRecord)]
-    if started:
+    principles = principles_table(gathered.records)
+    if not principles.empty:
         note = (
-            "Points in a plane, the same on either data source; where the weights begin at zero, only the order is drawn anew."
+            "Points in a plane, the same on both data sources. A seed draws the weights and the order of the points; where the "
+            "weights begin at zero, only the order."
         )
-        parts += ["## Random starts", note, markdown(principles_table(started))]
-    if gathered.seeded:
+        parts += ["## Principles", note, markdown(principles)]
+    seeds = seeds_table(gathered)
+    if not seeds.empty:
         note = (
-            "The same training from each of several seeds, which draw weights, order and dropout; the data stay the same. By "
-            "Student's t: the first interval holds the mean of all seeds with a probability of 95 %, the second one more run."
+            "Mean ± standard deviation (n - 1) over the seeds, which draw weights, order, augmentation and dropout; the data "
+            "stay the same. By Student's t: the first interval covers the mean over all seeds with 95 % confidence, the second "
+            "one the result of one more run."
         )
-        parts += ["## Several seeds", note, markdown(seeds_table(gathered))]
+        parts += ["## Several seeds", note, markdown(seeds)]
     write_text(folder / f"{source}.md", "\n\n".join(parts) + "\n")
+
+
+def _about(gathered: Gathered) -> list[str]:
+    source, run = gathered.source, environment_of(gathered.records)
+    about = (
+        f"Data: {source}. Device: {run['device']}, threads: {run['threads']}; first seed {run['seed']}; torch {run['torch']}. "
+        f"Test accuracies are means ± standard deviations over n seeds where there are several. Seconds, dates and the machine "
+        f"are in `timing/{source}.csv` on the machine that trained."
+    )
+    if source == "official":
+        note = (
+            f"*matched*: within {TOLERANCE * 100:.1f} percentage points of the reported test accuracy; *better*: above that; "
+            "*reached*: above an accuracy that was reported as a lower bound. Weights were chosen on validation data or "
+            "are those after the last step; test data chose nothing."
+        )
+    else:
+        note = "Stand-in data: these results show that the pipeline works, and are not compared with the reported ones."
+    return [about, note]

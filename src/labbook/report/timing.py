@@ -1,53 +1,66 @@
-"""Seconds, dates and machines: the only figures that differ between two runs, and so in files of their own."""
+"""Seconds, dates and machines: all that differs between two runs, in files that neither git nor DVC knows."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from labbook.core.files import write_text
-from labbook.params.project import Project
+from labbook.config.project import Project
+from labbook.io import write_text
 
 __all__ = ["timing_table", "write_timing"]
 
+COLUMNS = (
+    "experiment", "trainings", "seconds", "seconds_per_training", "seconds_per_epoch", "reported_seconds_cpu",
+    "reported_seconds_gpu", "finished", "processor", "cores", "python",
+)  # fmt: skip
 
-def timing_table(project: Project, timing: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Put one row an experiment, sweep or run of several seeds; reported seconds stand beside ours on official data alone."""
+
+def timing_table(project: Project, timing: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row per experiment or sweep; reported seconds, which are those of one training, on official data only."""
     rows = []
     for name, entry in timing.items():
         experiment = project.experiments.get(name)
-        reported = experiment.reported if experiment and project.data.source == "official" else None
+        reported = experiment.reported if experiment and project.source == "official" else None
         rows.append(
             {
+                **entry,
                 "experiment": name,
-                "seconds": entry["seconds"],
-                "seconds_per_epoch": entry["seconds_per_epoch"],
-                "reported_seconds": reported.seconds if reported else None,
-                "reported_on": reported.seconds_on if reported else None,
-                "finished": entry["finished"],
-                "processor": entry["processor"],
-                "cores": entry["cores"],
-                "python": entry["python"],
+                "trainings": len(entry["seconds_per_training"]),
+                "seconds_per_training": _per_training(entry),
+                "reported_seconds_cpu": reported.seconds_cpu if reported else None,
+                "reported_seconds_gpu": reported.seconds_gpu if reported else None,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def write_timing(project: Project, timing: dict[str, dict[str, Any]], script: Path, folder: Path) -> None:
-    """Write the table, and the script from which the page takes its seconds.
+def write_timing(
+    project: Project,
+    timing: Mapping[str, Mapping[str, Any]],
+    script: Path = Path("reports/timing.js"),
+    folder: Path = Path("timing"),
+) -> None:
+    """Write `<source>.csv`, and the script from which the pages of the site take their seconds.
 
     Args:
         project: for what was reported.
-        timing: of each experiment, sweep and run of several seeds.
-        script: beside the page.
-        folder: of the tables.
+        timing: of each experiment and sweep.
+        script: in the folder of the site.
+        folder: of the table.
     """
     table = timing_table(project, timing)
-    write_text(folder / f"{project.data.source}-timing.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / f"{project.source}.csv", table.to_csv(index=False, lineterminator="\n"))
     values = {
-        "finished": max((entry["finished"] for entry in timing.values()), default=""),
-        "processor": ", ".join(sorted({entry["processor"] for entry in timing.values()})),
-        "runs": {name: {"seconds": entry["seconds"]} for name, entry in timing.items()},
+        "finished": max((entry["finished"] for entry in timing.values()), default="–"),
+        "processor": ", ".join(sorted({entry["processor"] for entry in timing.values()})) or "–",
+        "runs": {name: {"seconds": _per_training(entry), "total": entry["seconds"]} for name, entry in timing.items()},
     }
     write_text(script, f"window.labbookTiming = {json.dumps(values, indent=2)};\n")
+
+
+def _per_training(entry: Mapping[str, Any]) -> float:
+    return round(fmean(entry["seconds_per_training"]), 3)

@@ -1,4 +1,4 @@
-// Charts of a page, drawn by Observable Plot from the data that stand beside them; pointing at one tells its figures.
+// Charts of a page, drawn by Observable Plot from the data beside them; pointing at a chart shows its values.
 window.labbookCharts = (() => {
   const COLOURS = 8; // --series-0 to --series-7 in the style sheet
   const HEIGHT = 260;

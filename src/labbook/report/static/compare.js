@@ -10,7 +10,7 @@
     return made;
   };
 
-  const COUNTS = ["Parameters", "Epochs"];
+  const COUNTS = ["Parameters", "Epochs", "Seeds"];
 
   const printed = (value, key) => {
     if (value === null || value === undefined) return "–";
@@ -41,7 +41,7 @@
     return element("section", {}, element("h2", {}, title), region);
   };
 
-  // The lines of both runs in one chart: the first solid, the second dashed, a colour a split.
+  // The lines of both runs in one chart: the first solid, the second dashed, one colour per split.
   const together = (one, other, [left, right]) =>
     one.learning.map((chart, index) => {
       const rival = other.learning[index];
@@ -70,8 +70,8 @@
   const seconds = (name) => window.labbookTiming?.runs[name]?.seconds ?? null;
   const flat = (trust) =>
     Object.fromEntries(
-      Object.entries(trust).flatMap(([method, figures]) =>
-        Object.entries(figures)
+      Object.entries(trust).flatMap(([method, metrics]) =>
+        Object.entries(metrics)
           .filter(([, value]) => typeof value === "number")
           .map(([key, value]) => [`${method}, ${key}`.replaceAll("_", " "), value]),
       ),
@@ -84,11 +84,11 @@
     const heads = pair.map((name, index) =>
       element("p", {}, element("a", { href: `experiments/${name}.html` }, element("code", {}, name)), ` ${[one, other][index].title}`),
     );
-    const figures = pair.map((name, index) => ({ ...[one, other][index].figures, "Seconds of training": seconds(name) }));
+    const metrics = pair.map((name, index) => ({ ...[one, other][index].metrics, "Seconds of one training": seconds(name) }));
     const charts = together(one, other, pair).map((chart) => [element("div", { className: "chart" }), chart]);
     place.replaceChildren(
       element("div", { className: "charts" }, ...heads),
-      table("Figures", ...figures, pair),
+      table("Metrics", ...metrics, pair),
       element("section", {}, element("h2", {}, "Learning curves"), element("div", { className: "charts" }, ...charts.map(([node]) => node))),
       table("Settings", one.settings, other.settings, pair),
       table("Test accuracy by class", one.classes, other.classes, pair),

@@ -1,11 +1,15 @@
-// Seconds and dates, which stand in reports/timing.js and in no page, are put where the page wants them.
+// Fill in seconds and dates from reports/timing.js, where it exists: no page holds them, since they differ from run to run.
 (() => {
   const timing = window.labbookTiming;
   if (!timing) return;
+  const printed = (seconds) => (seconds < 10 ? seconds.toFixed(1) : Math.round(seconds).toLocaleString("en"));
   for (const cell of document.querySelectorAll("[data-seconds]")) {
     const entry = timing.runs[cell.dataset.seconds];
-    if (!entry) continue;
-    cell.textContent = entry.seconds < 10 ? entry.seconds.toFixed(1) : Math.round(entry.seconds).toLocaleString("en");
+    if (entry) cell.textContent = printed(entry.seconds);
+  }
+  for (const cell of document.querySelectorAll("[data-total]")) {
+    const entry = timing.runs[cell.dataset.total];
+    if (entry) cell.textContent = printed(entry.total);
   }
   for (const cell of document.querySelectorAll("[data-ratio]")) {
     const [first, second] = cell.dataset.ratio.split(" ").map((name) => timing.runs[name]);

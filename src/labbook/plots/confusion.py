@@ -1,4 +1,4 @@
-"""Confusion counts as a picture. Draw and write within `labbook.figures.style`."""
+"""A figure of confusion counts. Draw and write within `labbook.plots.style`."""
 
 import numpy as np
 from matplotlib.figure import Figure

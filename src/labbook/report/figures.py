@@ -1,0 +1,72 @@
+"""Figures for print: those drawn here, and copies of those that the evaluate and explain stages drew, in one folder."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from labbook.errors import DataError
+from labbook.io import write_folder
+from labbook.plots import save, style
+from labbook.plots.curves import draw_comparison, draw_learning_curves, draw_overview, draw_pair, draw_sweep
+from labbook.report.answers import threshold
+from labbook.report.assignments import COMPARISONS, OVERVIEW, PAIRS
+from labbook.report.records import Gathered, SweepRecord, of_overview
+
+__all__ = ["COPIED", "draw_all", "write_figures"]
+
+COPIED = {  # kinds of figure, by the folder that holds them for each experiment
+    "models/cards": ("confusion", "samples"),
+    "models/explained": ("filters", "activations", "attributions"),
+}
+
+
+def draw_all(gathered: Gathered) -> Iterator[tuple[str, str, Figure]]:
+    """Draw what was measured: kind, name and figure. Call it within `labbook.plots.style`."""
+    by_name = gathered.by_name
+    for name, record in by_name.items():
+        yield "curves", name, draw_learning_curves(record.curves)
+    for sweep in gathered.sweeps:
+        if isinstance(sweep, SweepRecord):
+            yield "sweeps", sweep.name, draw_sweep(sweep.rows, sweep.asked.vary.key)
+    if overview := of_overview(gathered.records):
+        members = [record.curves for record in overview]
+        yield "overview", f"assignment_{OVERVIEW.lower()}", draw_overview(members, threshold(gathered.source))
+    for pair in PAIRS:
+        if {pair.first, pair.second} <= by_name.keys():
+            yield "pairs", pair.name, draw_pair(by_name[pair.first].curves, by_name[pair.second].curves)
+    for compared in COMPARISONS:
+        names = (compared.first, compared.second)
+        if by_name.keys() >= set(names):
+            yield "comparisons", compared.second, draw_comparison([by_name[name].curves for name in names])
+
+
+def write_figures(gathered: Gathered, folder: Path = Path("figures"), root: Path = Path()) -> None:
+    """Write the folder with one PDF per figure, `<kind>/<name>.pdf`.
+
+    Raises:
+        DataError: a figure of an experiment is missing.
+        LabbookError: the disk is full or the folder cannot be written.
+    """
+    with write_folder(folder) as part, style():
+        for kind, name, figure in draw_all(gathered):
+            save(figure, part / kind / f"{name}.pdf")
+        for source, target in _copies(gathered):
+            path = part / target
+            path.parent.mkdir(exist_ok=True)
+            try:
+                shutil.copyfile(root / source, path)
+            except FileNotFoundError as error:
+                stage = "explain" if source.is_relative_to("models/explained") else "evaluate"
+                raise DataError(f"{source}: not found. Run `dvc repro {stage}@{path.stem}`.") from error
+
+
+def _copies(gathered: Gathered) -> Iterator[tuple[Path, Path]]:
+    """Yield what is copied, below the root of the project, and where to, below the folder of figures."""
+    for folder, kinds in COPIED.items():
+        for record in gathered.records:
+            if folder == "models/explained" and record.name not in gathered.explained:
+                continue
+            for kind in kinds:
+                yield Path(folder) / record.name / f"{kind}.pdf", Path(kind) / f"{record.name}.pdf"
