@@ -7,8 +7,8 @@ export PATH := $(BIN):$(PATH)
 .PHONY: repro push pull doctor test lint bench readme lock clean
 
 repro: $(VENV)/installed
-	@python -m labbook repro $(if $(JOBS),--jobs $(JOBS)) || { python stages/check.py; exit 1; }  # DVC reads params.yaml before our own check can explain it
-	@echo "report: reports/index.html   tables: results/"
+	@python -m labbook check && python -m labbook repro $(if $(JOBS),--jobs $(JOBS))
+	@echo "report: reports/index.html   tables: reports/tables/"
 
 push: $(VENV)/installed  # results to the team's remote, docs/teams.md
 	python -m labbook.team push $(if $(REMOTE),--remote $(REMOTE))
@@ -32,7 +32,7 @@ bench: $(VENV)/installed
 	python benchmarks/colour.py
 	python benchmarks/scratch.py
 
-readme: $(VENV)/installed  # after a run on official data: put results/official.csv into README.md
+readme: $(VENV)/installed  # after a run on official data: keep its tables under results/, and put them into README.md
 	python -m labbook.report.readme
 
 lock:  # write requirements.lock anew from what is installed
@@ -47,4 +47,5 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	touch $@
 
 clean:  # what the pipeline made, but for DVC's cache; `dvc checkout` brings it back
-	rm -rf data/raw data/processed data/pretrained/resnet18.safetensors data/params.ok models reports figures .checkpoints .downloads
+	rm -rf code data/raw data/processed data/pretrained models reports figures timing dvc_plots .checkpoints .downloads
+	rm -rf plots/explained plots/samples

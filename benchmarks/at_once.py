@@ -17,9 +17,9 @@ from pathlib import Path
 from turns import median, ratio, take_turns, write_page
 
 STAGES = {
-    "sweep: 10 × CNN 8-16-32": ("stages/sweep.py", "mnist_cnn_dropout"),
-    "seeds: 5 × MLP 784-500-300-10": ("stages/seeds.py", "mnist_mlp_1000"),
-    "seeds: 5 × MLP 784-100-10": ("stages/seeds.py", "mnist_mlp_100"),
+    "sweep: 10 × CNN 16-32-64": ("stages/sweep.py", "mnist_cnn_dropout", "mnist_cnn"),
+    "train: 5 × MLP 784-400-300-300-10": ("stages/train.py", "mnist_mlp_1000"),
+    "train: 5 × MLP 784-100-10": ("stages/train.py", "mnist_mlp_100"),
 }
 CONTENDERS = {"one": "1", "two": "2"}
 

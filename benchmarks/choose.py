@@ -2,8 +2,8 @@
 
     python benchmarks/choose.py [experiment ...]     # needs the prepared dataset; writes results/choices.tsv
 
-A candidate is a few keys of the training block; the rest is the experiment's own. What is written is the accuracy of the
-weights that the experiment keeps. A candidate that stands in the table already is not trained again.
+A candidate is a few keys of the training block, or the seed; the rest is the experiment's own. What is written is the accuracy
+of the weights that the experiment keeps. A candidate that stands in the table already is not trained again.
 """
 
 import csv
@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labbook.core.files import write_tsv
-from labbook.core.packed import read_packed
-from labbook.core.reading import pick, read, validate
-from labbook.core.settings import TrainSettings, read_runtime
+from labbook.config.layers import Layer
+from labbook.config.reading import pick, read
+from labbook.config.train import read_runtime, resolve
+from labbook.data.packed import read_packed
+from labbook.io import write_tsv
 from labbook.training.experiment import train_experiment
 
 TABLE = Path("results/choices.tsv")
@@ -25,11 +26,11 @@ WIDTHS_1000 = ([400, 300, 300], [600, 200, 200])
 
 
 def adam(lr: float, **others: float) -> dict[str, Any]:
-    return {"name": "adam", "lr": lr} | others
+    return {"name": "Adam", "lr": lr} | others
 
 
 def sgd(lr: float) -> dict[str, Any]:
-    return {"name": "sgd", "lr": lr, "momentum": 0.9}
+    return {"name": "SGD", "lr": lr, "momentum": 0.9}
 
 
 def mlp(hidden: list[int], dropout: float) -> dict[str, Any]:
@@ -49,9 +50,9 @@ def cnn_of_d(*, double: bool, dropout: float | None) -> dict[str, Any]:
 
 def candidates() -> dict[str, list[dict[str, Any]]]:
     """Give the candidates of each experiment."""
-    constant = {"name": "constant"}
-    drop = {"name": "step", "at_epochs": [8], "factor": 0.1}  # what the report did not try
-    starts: list[dict[str, Any]] = [{"restart": number} for number in range(4)]
+    constant = None
+    drop = {"name": "MultiStepLR", "milestones": [7], "gamma": 0.1}  # what the report did not try
+    starts: list[dict[str, Any]] = [{"seed": number} for number in range(4)]
     small = [adam(0.001), adam(0.002), sgd(0.02)]
     return {
         "mnist_mlp_100": [
@@ -97,18 +98,18 @@ def main() -> None:
     rows = _earlier()
     for experiment in chosen:
         key = f"experiments.{experiment}.train"
-        block = pick(values, key)
-        packed = read_packed(Path("data/processed") / f"{block['dataset']}.safetensors")
+        packed = read_packed(Path("data/processed") / f"{pick(values, f'{key}.inputs.dataset')}.safetensors")
         measured = {row["candidate"] for row in rows if (row["experiment"], row["data"]) == (experiment, packed.source)}
         for number, candidate in enumerate(everything[experiment]):
             if json.dumps(candidate) in measured:
                 continue
-            settings = validate(block | candidate, TrainSettings, key)
-            outcome = train_experiment(f"choices/{experiment}_{number}", settings, read_runtime(values), packed, key=key)
-            summary = outcome.summary
+            others = Layer("candidate", {name: value for name, value in candidate.items() if name != "seed"})
+            settings = resolve(values, f"experiments.{experiment}", packed.source, [others]).settings
+            runtime = read_runtime({**values, "seed": candidate.get("seed", values["seed"])})
+            outcome = train_experiment(f"choices/{experiment}_{number}", settings, runtime, packed, key=key)
             rows.append(
                 {"experiment": experiment, "data": packed.source, "candidate": json.dumps(candidate)}
-                | {"parameters": summary["parameters"], "val_accuracy": round(summary["best"]["val_accuracy"], 5)}
+                | {"parameters": outcome.parameters, "val_accuracy": round(outcome.summary["val_accuracy"], 5)}
             )
             write_tsv(TABLE, list(rows[0]), rows)
 

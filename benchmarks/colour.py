@@ -25,17 +25,19 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from turns import median, ratio, take_turns, usual_epoch, write_page
 
-from labbook.backends.pytorch import step as pytorch
-from labbook.core.inference import place
-from labbook.core.packed import Split
-from labbook.core.parts import load
-from labbook.core.runtime import check_bf16, configure, in_bf16
-from labbook.core.settings import PARTS, TrainSettings, read_training
+from labbook.config.parts import load
+from labbook.config.train import TrainSettings, read_training
+from labbook.data.packed import Split
+from labbook.training import torch_step
+from labbook.training.augment import Augmentation
+from labbook.training.components import build_loss, build_optimizer, build_schedule
 from labbook.training.engine import Plan, fit
+from labbook.training.inference import place
+from labbook.training.preprocessing import Preprocessing
+from labbook.training.runtime import check_bf16, configure, in_bf16
 
 CPU, THREADS = torch.device("cpu"), 2
 CASES = {"cifar10_cnn": 12_800, "cifar10_wide": 3_072, "scenes_unet": 3_840}  # images of one turn
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 CONTENDERS = ("usual", "engine", "floor", "engine-bf16", "floor-bf16")
 
 
@@ -53,52 +55,50 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
 
 
 def usual_transform(settings: TrainSettings) -> Any:
-    asked = settings.augmentation.model_dump()
     steps: list[Any] = []
-    if asked.get("crop_padding"):
-        steps.append(transforms.RandomCrop(32, padding=asked["crop_padding"]))
-    if asked.get("flip"):
-        steps.append(transforms.RandomHorizontalFlip(asked["flip"]))
+    if settings.augment.crop_padding:
+        steps.append(transforms.RandomCrop(32, padding=settings.augment.crop_padding))
+    if settings.augment.flip:
+        steps.append(transforms.RandomHorizontalFlip(settings.augment.flip))
     steps.append(transforms.ToTensor())
-    if "mean" in asked:
-        steps.append(transforms.Normalize((asked["mean"],) * 3, (asked["std"],) * 3))
+    mean, std = settings.preprocess.mean, settings.preprocess.std
+    if (mean, std) != (0, 1):
+        steps.append(
+            transforms.Normalize(mean if isinstance(mean, list) else [mean] * 3, std if isinstance(std, list) else [std] * 3)
+        )
     return transforms.Compose(steps)
 
 
 def usual(model: nn.Module, settings: TrainSettings, split: Split) -> None:
     data = Pictures(split.images, split.labels, usual_transform(settings))
     asked = settings.optimizer.model_dump()
-    optimizer = OPTIMIZERS[asked.pop("name")](model.parameters(), **asked)
+    optimizer = getattr(torch.optim, asked.pop("name"))(model.parameters(), **asked)
     usual_epoch(model, optimizer, DataLoader(data, batch_size=settings.batch_size, shuffle=True))
 
 
 def engine(model: nn.Module, settings: TrainSettings, split: Split, precision: str) -> None:
-    made = {}
-    for family in PARTS:
-        if family not in ("model", "optimizer"):
-            module, options = load(family, getattr(settings, family), family)
-            made[family] = module.build(options)
-    optimizer, asked = load("optimizer", settings.optimizer, "optimizer")
     plan = Plan(
-        backend=pytorch.build,
-        **made,
-        optimizer=functools.partial(optimizer.build, asked),
+        backend=torch_step.build,
+        loss=build_loss(settings.loss, "loss"),
+        optimizer=lambda parameters: build_optimizer(settings.optimizer, parameters, "optimizer"),
+        schedule=lambda optimizer, steps, epochs: build_schedule(settings.schedule, optimizer, steps, epochs, "schedule"),
+        augment=Augmentation(settings.augment, settings.preprocess).random,
+        stop=lambda losses: False,
         batch_size=settings.batch_size,
         drop_last=False,
         epochs=1,
         validate_every=None,
-        keep="last",
+        select="last",
         seed=0,
         precision=precision,
     )
-    fit(model, place(split, made["augmentation"].fixed, CPU), None, None, plan)
+    fit(model, place(split, Preprocessing(settings.preprocess), CPU), None, None, plan)
 
 
 def floor(model: nn.Module, settings: TrainSettings, split: Split, precision: str) -> None:
     images = torch.rand(settings.batch_size, *split.images.shape[1:]).to(memory_format=torch.channels_last)
     labels = torch.from_numpy(split.labels[: settings.batch_size]).long()
-    optimizer, asked = load("optimizer", settings.optimizer, "optimizer")
-    stepper = optimizer.build(asked, model.parameters())
+    stepper = build_optimizer(settings.optimizer, model.parameters(), "optimizer")
     forward = in_bf16(model, CPU) if precision == "bf16" else model
     model.train()
     for _ in range(len(split) // settings.batch_size):
@@ -118,7 +118,7 @@ def random_split(experiment: str) -> Split:
 def take_turn(contender: str, experiment: str) -> float:
     """Run one contender in this process, and give the seconds of its second time."""
     kind, _, precision = contender.partition("-")
-    settings = read_training(f"experiments.{experiment}")[0].on("official")
+    settings, _ = read_training(experiment, "official")
     split = random_split(experiment)
     if kind != "usual":
         configure("cpu", THREADS, 0)

@@ -4,7 +4,7 @@
 
 Three contenders take turns, each an epoch of the engine on the same random images:
 one        one process of one thread
-processes  two processes of one thread each, `train.processes: 2`
+processes  two processes of one thread each, `world_size: 2`
 threads    one process of two threads
 """
 
@@ -18,12 +18,13 @@ import torch
 from torch import nn
 from turns import engine_epoch, median, ratio, take_turns, write_page
 
-from labbook.augmentations.none import Scaled
-from labbook.core.inference import place
-from labbook.core.packed import Split
-from labbook.core.runtime import configure
+from labbook.config.images import Preprocess
+from labbook.data.packed import Split
 from labbook.models import cnn, mlp
 from labbook.training.distributed import joined, launch, started
+from labbook.training.inference import place
+from labbook.training.preprocessing import Preprocessing
+from labbook.training.runtime import configure
 
 SAMPLES = 12_800
 SHAPE = (3, 32, 32)
@@ -45,7 +46,8 @@ def take_turn(contender: str, case: str) -> None:
         configure("cpu", threads, 0)
         generator = np.random.default_rng(0)
         images = generator.integers(0, 256, (SAMPLES, *SHAPE), dtype=np.uint8)
-        train = place(Split(images, generator.integers(0, 10, SAMPLES)), Scaled().fixed, torch.device("cpu"))
+        split = Split(images, generator.integers(0, 10, SAMPLES))
+        train = place(split, Preprocessing(Preprocess()), torch.device("cpu"))
         engine_epoch(build(), batch, train, processes=processes)  # the first epoch also faults memory in
         began = time.perf_counter()
         engine_epoch(build(), batch, train, processes=processes)

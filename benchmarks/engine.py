@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from turns import LR, engine_epoch, median, ratio, take_turns, usual_epoch, write_page
 
-from labbook.core.inference import place
-from labbook.core.packed import Split
-from labbook.core.runtime import configure
+from labbook.data.packed import Split
 from labbook.models import cnn, mlp
+from labbook.training.inference import place
+from labbook.training.runtime import configure
 
 SAMPLES, THREADS = 60_000, 2
 MEAN, STD = 0.1307, 0.3081

@@ -13,27 +13,27 @@ from typing import Any
 import torch
 from turns import write_page
 
-from labbook.core.inference import measure, place
-from labbook.core.packed import read_packed
-from labbook.core.parts import Part
-from labbook.core.settings import read_training
-from labbook.trained import restore
+from labbook.config.reading import pick, read
+from labbook.config.train import read_training
+from labbook.data.packed import read_packed
+from labbook.evaluation.restore import restore
 from labbook.training.experiment import train_experiment
+from labbook.training.inference import measure, place
 
-ALL_EPOCHS: dict[str, Any] = {"stopping": Part(name="never"), "keep": "last"}
+ALL_EPOCHS: dict[str, Any] = {"early_stopping": None, "select": "last"}
 
 
 def main() -> None:
     rows = []
     for experiment in sys.argv[1:]:
-        settings, runtime = read_training(f"experiments.{experiment}")
-        packed = read_packed(Path("data/processed") / f"{settings.dataset}.safetensors")
+        key = f"experiments.{experiment}.train"
+        packed = read_packed(Path("data/processed") / f"{pick(read(), f'{key}.inputs.dataset')}.safetensors")
+        settings, runtime = read_training(experiment, packed.source)
         figures = {}
         for precision in ("float32", "bf16"):
-            asked = settings.on(packed.source).model_copy(update=ALL_EPOCHS | {"precision": precision})
-            key = f"experiments.{experiment}.train"
+            asked = settings.model_copy(update=ALL_EPOCHS | {"precision": precision})
             outcome = train_experiment(f"precision/{experiment}_{precision}", asked, runtime, packed, key=key)
-            device = torch.device(outcome.summary["device"])
+            device = torch.device(outcome.device)
             restored = restore(asked, packed, outcome.weights, device)
             _, figures[precision] = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))
         row = {"experiment": f"`{experiment}`", "data": packed.source}

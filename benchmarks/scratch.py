@@ -3,7 +3,7 @@
     python benchmarks/scratch.py [--rounds 7]      # writes benchmarks/scratch.md; nothing else should run meanwhile
 
 Two contenders take turns, each turn in a process of its own, in float32 and with the same number of threads:
-numpy   layers of `labbook.backends.scratch`
+numpy   layers of `labbook.numpy_nn`
 torch   PyTorch's of the same names
 The MLP is trained by the engine, with the one backend and with the other.
 Values are random: time does not depend on them.
@@ -21,12 +21,12 @@ import torch
 from torch import nn
 from turns import engine_epoch, median, ratio, take_turns, write_page
 
-from labbook.backends.pytorch import step as pytorch
-from labbook.backends.scratch import step as scratch
-from labbook.backends.scratch.conv import Conv2d
-from labbook.core.inference import Inputs
-from labbook.core.runtime import configure
-from labbook.training.engine import Backend
+from labbook.numpy_nn import step as numpy_step
+from labbook.numpy_nn.conv import Conv2d
+from labbook.training import torch_step
+from labbook.training.backend import Backend
+from labbook.training.inference import Inputs
+from labbook.training.runtime import configure
 
 SAMPLES, BATCH = 60_000, 128
 CONTENDERS = ("numpy", "torch")
@@ -68,7 +68,7 @@ def mlp(backend: Backend) -> Callable[[], object]:
 CASES: dict[str, tuple[dict[str, Callable[[], Callable[[], object]]], int]] = {  # and how often in a turn
     "Conv2d 3→32, 5×5, batch 64 of 32×32, forward and backward": ({"numpy": conv_numpy, "torch": conv_torch}, 20),
     "MLP 784-50-50-10, batch 128, an epoch of 60,000 images": (
-        {"numpy": partial(mlp, scratch.build), "torch": partial(mlp, pytorch.build)},
+        {"numpy": partial(mlp, numpy_step.build), "torch": partial(mlp, torch_step.build)},
         1,
     ),
 }

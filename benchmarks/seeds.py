@@ -3,10 +3,10 @@
     python benchmarks/seeds.py [--rounds 9]       # writes benchmarks/seeds.md
 
 Three contenders take turns; each trains as many models for one epoch:
-alone    one after the other, by `labbook.training.engine.fit`, as the seeds stage does
+alone    one after the other, by `labbook.training.engine.fit`, as the train stage does
 batched  all in one: a product of matrices for each model in one call (`baddbmm`), a convolution with a group for each model
 vmap     all in one, by `torch.func`, which takes any model
-What counts are seconds of the processor on one thread, as `params.yaml` has it: other work on the machine changes them less
+What counts are seconds of the processor on one thread: other work on the machine changes them less
 than a clock's. Images are random.
 """
 
@@ -24,9 +24,9 @@ from torch.func import functional_call, stack_module_state
 from torch.nn import functional
 from turns import LR, engine_epoch, median, ratio, write_page
 
-from labbook.core.inference import Inputs, Tally, place
-from labbook.core.packed import Split
-from labbook.core.runtime import configure
+from labbook.data.packed import Split
+from labbook.training.inference import Inputs, Tally, place
+from labbook.training.runtime import configure
 
 SAMPLES, MODELS = 6_000, 5
 CONTENDERS = ("alone", "batched", "vmap")

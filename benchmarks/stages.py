@@ -2,9 +2,9 @@
 
     python benchmarks/stages.py [--stages 100 300 1000]      # writes benchmarks/stages.md
 
-Every project has one dvc.yaml whose stages are shaped like `train`: fifteen files of code, data, keys of params.yaml, one
-output in the cache and one beside it; the command of each only writes two lines. CPU seconds are those of a command and of all
-that it starts, which other work on the machine changes less than those on the clock; both are given.
+Every project has one dvc.yaml whose stages each depend on fifteen files of code, data and keys of params.yaml, and write one
+output into the cache and one beside it; the command of each only writes two lines. CPU seconds are those of a command and of
+all that it starts, which other work on the machine changes less than those on the clock; both are given.
 
 first     everything runs, in an empty repository; plain DVC does so for a hundred stages only
 nothing   nothing has changed
@@ -29,7 +29,7 @@ from dvc.utils.serialize import load_yaml, modify_yaml
 from turns import write_page
 
 CHANGED = 5
-CODE = 15  # files that a stage depends on, as `train` does
+CODE = 15  # files that a stage depends on
 PLAIN_AT_MOST = 100  # stages that plain DVC runs first: 1,000 would take it more than an hour
 RUNNERS = {
     "dvc": ("-m", "dvc", "repro", "--quiet"),

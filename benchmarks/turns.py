@@ -12,13 +12,13 @@ from torch import Tensor, nn, optim
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from labbook.augmentations.none import Scaled
-from labbook.backends.pytorch import step as pytorch
-from labbook.core.files import write_text
-from labbook.core.inference import Inputs
+from labbook.io import write_text
+from labbook.training import torch_step
 from labbook.training.backend import Backend
+from labbook.training.components import build_schedule
 from labbook.training.distributed import ALONE, Processes
 from labbook.training.engine import Plan, fit
+from labbook.training.inference import Inputs
 
 __all__ = ["LR", "Turns", "engine_epoch", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
 
@@ -54,21 +54,21 @@ def usual_epoch(model: nn.Module, optimizer: optim.Optimizer, loader: "DataLoade
 
 
 def engine_epoch(
-    model: nn.Module, batch: int, train: Inputs, backend: Backend = pytorch.build, processes: Processes = ALONE
+    model: nn.Module, batch: int, train: Inputs, backend: Backend = torch_step.build, processes: Processes = ALONE
 ) -> None:
     """Train for one epoch with the engine, by plain SGD."""
     plan = Plan(
         backend=backend,
         loss=functional.cross_entropy,
         optimizer=lambda parameters: optim.SGD(parameters, lr=LR, fused=True),
-        schedule=lambda epoch: 1.0,
-        augmentation=Scaled(),
-        stopping=lambda losses: False,
+        schedule=lambda optimizer, steps, epochs: build_schedule(None, optimizer, steps, epochs, "schedule"),
+        augment=None,
+        stop=lambda losses: False,
         batch_size=batch,
         drop_last=False,
         epochs=1,
         validate_every=None,
-        keep="last",
+        select="last",
         seed=0,
     )
     fit(model.to(memory_format=torch.channels_last), train, None, None, plan, processes=processes)

@@ -63,6 +63,7 @@ def _run(target: str, arguments: tuple[str, ...], folder: Path, environment: dic
         os.dup2(os.open(f"{said}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.argv = [target, *arguments]
     if target.endswith(".py"):
+        sys.path.insert(0, str(Path(target).resolve().parent))  # as `python FILE.py` does: stages import `_here` from there
         runpy.run_path(target, run_name="__main__")
     else:
         runpy.run_module(target, run_name="__main__", alter_sys=True)

@@ -49,8 +49,10 @@ def another_python(imports: Path, environment: dict[str, str]) -> Iterator[str]:
         with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout
             assert server.stdout.readline() == "ready\n"
-            yield folder
-            server.terminate()
+            try:
+                yield folder
+            finally:
+                server.terminate()
 
 
 def _serve(door: Path, imports: Path) -> None:
@@ -83,6 +85,7 @@ def _run(streams: list[int], arguments: list[str], folder: str, environment: dic
     os.environ.clear()
     os.environ |= environment
     sys.argv = arguments
+    sys.path[0] = str(Path(arguments[0]).resolve().parent)  # as for a script; `_here` there puts the code of this folder first
     try:
         runpy.run_path(arguments[0], run_name="__main__")
     finally:

@@ -21,13 +21,19 @@ from toolbox import toy_settings
 
 from labbook.cluster.settings import KINDS, read_cluster
 from labbook.cluster.workers import at_work
-from labbook.core.errors import LabbookError, ParamsError
+from labbook.errors import LabbookError, ParamsError
 
 ROOT = Path(__file__).parents[1]
 # LABBOOK_EXECUTOR=slurm pytest tests/test_cluster.py, where there is Slurm
 EXECUTOR = os.environ.get("LABBOOK_EXECUTOR", "local")
 SAY_WHERE = 'echo "$PWD $DVC_STAGE" >> "$DIARY"'
+SAY_CODE = 'find code -type f > "$DIARY.$DVC_STAGE"'
+EVALUATED = "code/evaluate.txt drawn/one trained-left lines-right.json"
 PIPELINE = {
+    "code": {
+        "cmd": "mkdir -p code/train && for name in train/left train/right evaluate; do echo $name > code/$name.txt; done",
+        "outs": ["code"],
+    },
     "draw": {
         "cmd": f"{SAY_WHERE} && mkdir -p drawn && seq $(cat size) > drawn/all && echo a > drawn/one",
         "deps": ["size"],
@@ -36,17 +42,25 @@ PIPELINE = {
     "train": {
         "foreach": ["left", "right"],
         "do": {
-            "cmd": SAY_WHERE + " && ${way} && cat drawn/* new > trained-${item} && wc -l < new > lines-${item}.json",
-            "deps": ["drawn", "new"],
+            "cmd": SAY_WHERE
+            + " && "
+            + SAY_CODE
+            + " && ${way} && cat drawn/* new > trained-${item} && wc -l < new > lines-${item}.json",
+            "deps": ["code/train/${item}.txt", "drawn", "new"],
             "params": ["way"],
             "outs": ["trained-${item}"],
             "metrics": [{"lines-${item}.json": {"cache": False}}],
         },
     },
     "evaluate": {
-        "cmd": f"{SAY_WHERE} && mkdir -p judged && cat trained-left lines-right.json > judged/both && touch judged/done",
-        "deps": ["trained-left", "lines-right.json"],
+        "cmd": f"{SAY_WHERE} && mkdir -p judged && cat {EVALUATED} > judged/both && touch judged/done",
+        "deps": EVALUATED.split(),
         "outs": ["judged"],
+    },
+    "explain": {
+        "cmd": f"{SAY_WHERE} && cat trained-left drawn/one > explained",  # reads what the model was trained on
+        "deps": ["trained-left"],
+        "outs": ["explained"],
     },
     "report": {
         "cmd": f"{SAY_WHERE} && wc judged/* trained-right > report",
@@ -54,7 +68,17 @@ PIPELINE = {
         "outs": ["report"],
     },
 }
-OUTPUTS = ("drawn/all", "drawn/one", "trained-left", "trained-right", "lines-left.json", "judged/both", "judged/done", "report")
+OUTPUTS = (
+    "drawn/all",
+    "drawn/one",
+    "trained-left",
+    "trained-right",
+    "lines-left.json",
+    "judged/both",
+    "judged/done",
+    "explained",
+    "report",
+)
 
 
 class Project:
@@ -157,12 +181,16 @@ def test_workers_make_what_one_machine_makes(project):
     project.on_cluster()
     assert project.outputs() == alone.outputs()
     trained = {stage: place for stage, place in project.where().items() if Path(place) != project.folder}
-    assert trained.keys() == {"train@left", "train@right", "evaluate"}
+    assert trained.keys() == {"train@left", "train@right", "evaluate", "explain"}
     assert project.where().keys() - trained.keys() == {"draw", "report"}
     # They worked at once, each in a clone of its own, and left nothing behind.
     assert trained["train@left"] != trained["train@right"]
     assert not project.processes()
     assert not list((project.folder / ".git/refs/labbook").glob("*"))
+
+    # Of a folder, each had the file that its stage depends on.
+    for name in ("left", "right"):
+        assert Path(f"{project.diary}.train@{name}").read_text() == f"code/train/{name}.txt\n"
 
     # Whoever asks for the same later gets it from the remote.
     other = project.copy("other")
@@ -290,9 +318,9 @@ def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("executor: slum", "executor: 'slum' will not do"),
+        ("executor: slum", "executor: invalid value 'slum'"),
         ("excutor: local", "unknown key; did you mean 'executor'?"),
-        ("executor: local\nexecutor: slurm", "cluster.yaml, line 1: executor stands there twice"),
+        ("executor: local\nexecutor: slurm", "cluster.yaml, line 2: duplicate key 'executor'"),
         ("executor: local\nparameters: {partition: gpu}", "parameters of"),
         ("executor: local\nremote: elsewhere", "elsewhere"),
         ("executor: local\nstages: {trian: {}}", "did you mean 'train'?"),
@@ -310,7 +338,7 @@ def test_settings_that_cannot_be_used_are_named(project, tmp_path, monkeypatch, 
     with (
         pytest.raises(LabbookError, match=re.escape(says)),
         closing(Repo(".")) as repo,
-        at_work(read_cluster(Path("cluster.yaml")), 1, repo),
+        at_work(read_cluster(Path("cluster.yaml")), repo),
     ):
         pass
     assert not list(Path(".git/refs/labbook").glob("*"))
@@ -340,10 +368,12 @@ def test_slurm_is_asked_for_a_core_for_each_thread_of_each_process(project):
         command.write_text(f"#!/bin/sh\n{does}\n")
         command.chmod(0o755)
     project.environment["PATH"] = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
-    blocks = {name: {"train": toy_settings(processes=count).model_dump()} for name, count in (("left", 4), ("right", 1))}
-    project.set(way="true", seed=0, device="cpu", threads=2, data={"source": "official"}, **blocks)
+    blocks = {
+        name: {"train": toy_settings(threads=2, world_size=count).model_dump()} for name, count in (("left", 4), ("right", 1))
+    }
+    project.set(way="true", seed=0, device="cpu", data={"source": "official"}, experiments=blocks)
     stages = copy.deepcopy(PIPELINE)
-    stages["train"]["do"]["params"] += ["threads", "${item}.train"]
+    stages["train"]["do"]["params"] += ["experiments.${item}.train"]
     (project.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     (project.folder / "cluster.yaml").write_text(f"executor: slurm\nfolder: {project.folder.parent / 'workers'}\n")
     told = project.on_cluster("train", "--keep-going", fails=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labbook.core.errors import LabbookError
+from labbook.data.download import DATA_ROOT
 from labbook.doctor import __main__ as command
 from labbook.doctor.environment import find_disk, find_environment, find_params, find_root
-from labbook.download import DATA_ROOT
+from labbook.errors import LabbookError
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of what DVC is built on
 
@@ -88,11 +88,14 @@ def test_packages_are_compared_with_the_lock(project):
 
 
 def test_parameters_are_compared_with_the_machine(project, edit_params):
-    edit_params(lambda values: values.update(threads=1000))
+    assert not list(find_params())
+    edit_params(lambda values: values["experiments"]["mnist_cnn"]["train"].update(threads=1000))
     (finding,) = find_params()
-    assert "threads: 1000" in str(finding)
+    assert "threads: 1000 on" in str(finding)
+    assert "1 experiments such as mnist_cnn" in str(finding)
+    assert not finding.wrong
     edit_params(lambda values: values.update(device="cuda:99"))
-    assert any("cuda:99 is not there" in str(finding) and finding.wrong for finding in find_params())
+    assert any("cuda:99 not found" in str(finding) and finding.wrong for finding in find_params())
     edit_params(lambda values: values.update(sed=1))
     assert ["sed" in str(finding) and finding.wrong for finding in find_params()] == [True]
 

@@ -6,7 +6,7 @@ import os
 import pytest
 import yaml
 
-from labbook.core.errors import LabbookError
+from labbook.errors import LabbookError
 from labbook.repro import machine
 
 GIB = 1 << 30
@@ -121,9 +121,9 @@ def test_broken_driver_is_no_gpu(nvidia, tmp_path):
 @pytest.mark.parametrize(
     ("cores", "gib", "gpus", "values", "jobs", "shared"),
     [
-        (8, 64, 0, {"threads": 2}, 4, 0),
+        (8, 64, 0, {}, 8, 0),
         (2, 24, 0, {}, 2, 0),
-        (1, 24, 0, {"threads": 4}, 1, 0),
+        (1, 24, 0, {}, 1, 0),
         (1.5, 24, 0, {}, 1, 0),  # a quota
         (64, 16, 0, {}, 8, 0),
         (64, 16, 0, {"data": {"source": "official"}}, 2, 0),
@@ -136,7 +136,7 @@ def test_broken_driver_is_no_gpu(nvidia, tmp_path):
     ],
 )
 def test_jobs_fit_on_the_machine(workdir, edit_params, monkeypatch, cores, gib, gpus, values, jobs, shared):
-    edit_params(lambda params: params.update({"device": "auto", "threads": 1} | values))
+    edit_params(lambda params: params.update({"device": "auto"} | values))
     monkeypatch.setattr(machine, "cores", lambda: cores)
     monkeypatch.setattr(machine, "memory", lambda: gib * GIB)
     monkeypatch.setattr(machine, "gpus", lambda: [f"GPU-{index}" for index in range(gpus)])

@@ -10,18 +10,22 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import yaml
+from dvc.repo import Repo
 from forks import Fork
 from toolbox import toy_settings
 
 from labbook.repro.entries import modify_whole
+from labbook.repro.needs import Needs, read_needs
 
 ROOT = Path(__file__).parents[1]
 WAITING = "import pathlib, sys, time; p = pathlib.Path(sys.argv[1]); [time.sleep(0.02) for _ in range(1500) if not p.exists()]"
@@ -41,6 +45,13 @@ class Repository:
         (folder / ".dvc").mkdir(parents=True)
         (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
         self.write(stages)
+
+    def edit(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change the stages of dvc.yaml by a function of them."""
+        path = self.folder / "dvc.yaml"
+        stages = yaml.safe_load(path.read_text())["stages"]
+        change(stages)
+        path.write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
 
     def write(self, stages: dict[str, tuple[str, list[str]]]) -> None:
         blocks = {name: {"cmd": cmd, "deps": deps, "outs": [name]} for name, (cmd, deps) in stages.items()}
@@ -88,6 +99,11 @@ class Repository:
     def entries(self) -> list[str]:
         return list(yaml.safe_load(self.lock)["stages"])
 
+    def files(self) -> dict[str, bytes]:
+        """What lies in the workspace, by path; `.dvc` aside."""
+        paths = [path for path in self.folder.rglob("*") if path.is_file() and ".dvc" not in path.parts]
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in paths}
+
 
 def listen(terminal: "Terminal | None") -> None:
     """Let a process hear all signals, and its terminal's: one in the background of a shell inherits that some are ignored."""
@@ -128,22 +144,35 @@ def test_stages_that_need_nothing_of_each_other_run_at_once(repository):
 
 def test_files_are_those_of_a_sequential_run(repository):
     stages = {
-        "slow": (f"{until('quick')} && echo slow > slow", []),  # stands first and is done last
-        "quick": ("sleep 0.1 && echo quick > quick", []),
-        "next": ("cat quick quick > next", ["quick"]),
-        "last": ("cat slow next > last", ["slow", "next"]),
+        "code": ("mkdir -p code/next && echo 1 > code/slow.txt && echo 2 > code/next/quick.txt", []),
+        "slow": (f"{until('quick')} && echo slow > slow", ["code/slow.txt"]),  # stands first and is done last
+        "quick": ("sleep 0.1 && echo quick > quick", ["code/next/quick.txt"]),
+        "next": ("cat quick code/next/quick.txt > next", ["quick", "code/next/quick.txt"]),
+        "last": ("cat slow next code/next/* > last", ["slow", "next", "code/next"]),
     }
     ours, theirs = repository("ours", **stages), repository("theirs", **stages)
     (theirs.folder / "quick").touch()  # one at a time, `slow` waits for a file that is there
     for work, line in ((ours, side_by_side()), (theirs, DVC)):
+        (work.folder / "params.yaml").write_text("defaults: {optimizer: {name: SGD, lr: 0.1}, hidden: [16, 16]}\n")
+        work.edit(lambda stages: [stages[name].update(params=["defaults"]) for name in ("slow", "quick", "next")])
         ended = work.run(line)
         assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ours.lock == theirs.lock
-    assert [(ours.folder / name).read_bytes() for name in stages] == [(theirs.folder / name).read_bytes() for name in stages]
+    assert ours.files() == theirs.files()
     assert "up to date" in ours.run(DVC).stdout
     again = ours.run(side_by_side())
     assert "up to date" in again.stdout
     assert "Running" not in again.stdout
+
+
+def test_a_changed_file_of_a_folder_runs_again_only_what_reads_it(repository):
+    readers = {"a": ("cat code/a.txt > a", ["code/a.txt"]), "b": ("cat code/b.txt > b", ["code/b.txt"])}
+    work = repository(code=("mkdir code && echo 1 > code/a.txt && echo 1 > code/b.txt", []), **readers)
+    work.run(side_by_side(), check=True)
+    work.write({"code": ("mkdir code && echo 2 > code/a.txt && echo 1 > code/b.txt", []), **readers})
+    ended = work.run(side_by_side(), check=True)
+    assert re.findall(r"Running stage '(\w+)'", ended.stdout) == ["code", "a"]
+    assert (work.folder / "a").read_text() == "2\n"
 
 
 def test_changed_command_moves_no_entry(repository):
@@ -396,17 +425,19 @@ KILLS = int(os.environ.get("LABBOOK_KILLS", "2"))  # trials; each takes 3 s
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A pipeline with stages of all kinds that ran to its end, and how many seconds that took."""
-    stages = {
-        f"first{number}": (f"sleep 0.{number} && echo {number} > first{number} && echo {number}00 > kept{number}", [])
+    stages = {"code": ("mkdir -p code/first && for n in 0 1 2 3; do echo $n > code/first/$n.txt; done", [])}
+    stages |= {
+        f"first{number}": (
+            f"sleep 0.{number} && echo {number} > first{number} && echo {number}00 > kept{number}",
+            [f"code/first/{number}.txt"],
+        )
         for number in range(4)
     }
     stages |= {f"then{number}": (f"cat first{number} first{number} > then{number}", [f"first{number}"]) for number in range(4)}
     stages |= {"last": ("cat then* > last", [f"then{number}" for number in range(4)])}
     work = Repository(tmp_path_factory.mktemp("undisturbed") / "work", stages)
-    blocks = yaml.safe_load((work.folder / "dvc.yaml").read_text())["stages"]
-    for number in range(4):
-        blocks[f"first{number}"]["metrics"] = [{f"kept{number}": {"cache": False}}]
-    (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+    kept = {f"first{number}": [{f"kept{number}": {"cache": False}}] for number in range(4)}
+    work.edit(lambda stages: [stages[name].update(metrics=metrics) for name, metrics in kept.items()])
     untouched = {path: path.read_bytes() for path in work.folder.rglob("*") if path.is_file()}
     started = time.monotonic()
     work.run(side_by_side(), check=True)
@@ -431,8 +462,7 @@ def test_run_that_is_killed_and_run_again_ends_as_if_undisturbed(tmp_path, undis
     again = work.run(side_by_side())
     assert again.returncode == 0, f"killed after {moment:.2f} s: {again.stdout}{again.stderr}"
     assert work.lock == whole.lock, f"killed after {moment:.2f} s"
-    for name in (*work.entries(), *(f"kept{number}" for number in range(4))):
-        assert (work.folder / name).read_bytes() == (whole.folder / name).read_bytes(), f"{name}, killed after {moment:.2f} s"
+    assert work.files() == whole.files(), f"killed after {moment:.2f} s"
     status = work.run([sys.executable, "-m", "dvc", "status"])
     assert "up to date" in status.stdout, f"killed after {moment:.2f} s: {status.stdout}"
 
@@ -483,21 +513,13 @@ def terminal():
 
 
 def test_a_terminal_shows_what_runs_and_what_has_ended(repository, terminal):
-    work = repository(
-        a=(f"echo step 7 '[of]' 9 && {until('go')} && touch a", []),
-        b=("echo deep; echo trouble && false", []),
-        c=("cat b > c", ["b"]),
-        d=("echo calm && touch d", []),
-    )
-    blocks = yaml.safe_load((work.folder / "dvc.yaml").read_text())["stages"]
-    timing = "metrics/timing/a.json"
-    (work.folder / timing).parent.mkdir(parents=True)
-    (work.folder / timing).write_text('{"seconds": 36000}')
-    blocks["a"]["cmd"] += f" && touch {timing}"
-    blocks["a"]["outs"].append(timing)
-    (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+    work = repository(b=("echo deep; echo trouble && false", []), c=("cat b > c", ["b"]), d=("echo calm && touch d", []))
+    long = {"cmd": f"echo step 7 '[of]' 9 && {until('go')} && touch ${{item}}", "outs": ["${item}"]}
+    work.edit(lambda stages: stages.update(train={"foreach": ["a"], "do": long}))
+    (work.folder / "timing").mkdir()
+    (work.folder / "timing/a.json").write_text('{"seconds": 36000}')
     process = work.start(side_by_side("--keep-going"), terminal)
-    terminal.await_text(r"runs +a 0:00:\d\d step 7 \[of\] 9")
+    terminal.await_text(r"runs +train@a 0:00:\d\d step 7 \[of\] 9")
     terminal.await_text(r"1 ran, 1 failed; 1 to go, 9:59:\d\d more if all of them run")
     (work.folder / "go").touch()
     assert terminal.await_end(process) != 0
@@ -507,7 +529,7 @@ def test_a_terminal_shows_what_runs_and_what_has_ended(repository, terminal):
     assert re.search(r"ran +d 0:00:\d\d calm", terminal.text)
     assert "2 ran, 1 failed, 1 not run in 0:00:" in terminal.text
     assert "Stage 'c' will be skipped" in terminal.text
-    assert "[a]" not in terminal.text
+    assert "[train@a]" not in terminal.text
     assert terminal.is_as_before()
 
 
@@ -545,30 +567,31 @@ def test_each_job_has_a_gpu_of_its_own(repository):
         a=(f"touch a.began && {until('b.began')} && {shown} a", []),
         b=(f"touch b.began && {until('a.began')} && {shown} b", []),
     )
-    (work.folder / "params.yaml").write_text("{seed: 0, device: auto, threads: 1, data: {source: embedded}}")
+    (work.folder / "params.yaml").write_text("{seed: 0, device: auto, data: {source: embedded}}")
     work.run([*with_gpus(work, "GPU-x", "GPU-y"), *side_by_side()], check=True)
     assert {(work.folder / name).read_text().strip() for name in "ab"} == {"GPU-x", "GPU-y"}
 
 
 @pytest.fixture
-def with_training(repository):
-    """Make a repository whose stage `wide` trains with four processes on the data that it has, embedded ones."""
+def with_trainings(repository):
+    """Make a repository in which each stage that `trainings` names trains an experiment of its name, on embedded data."""
 
-    def make(**stages: tuple[str, list[str]]) -> Repository:
+    def make(trainings: dict[str, dict[str, Any]], **stages: tuple[str, list[str]]) -> Repository:
         work: Repository = repository(**stages)
-        train = toy_settings(embedded={"processes": 4}).model_dump(exclude_unset=True)
-        values = {"seed": 0, "device": "auto", "threads": 1, "data": {"source": "embedded"}, "wide": {"train": train}}
+        train = toy_settings().model_dump(exclude_unset=True)
+        blocks = {name: {"train": train | {"embedded": embedded}} for name, embedded in trainings.items()}
+        values = {"seed": 0, "device": "auto", "data": {"source": "embedded"}, "experiments": blocks}
         (work.folder / "params.yaml").write_text(yaml.safe_dump(values))
-        blocks = yaml.safe_load((work.folder / "dvc.yaml").read_text())["stages"]
-        blocks["wide"]["params"] = ["seed", "wide.train"]
-        (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": blocks}, sort_keys=False))
+        work.edit(lambda stages: [stages[name].update(params=[f"experiments.{name}.train"]) for name in trainings])
         return work
 
     return make
 
 
-def test_training_of_several_processes_takes_the_room_of_as_many_jobs_or_of_all(with_training):
-    work = with_training(
+@pytest.mark.parametrize("wide", [{"world_size": 4}, {"threads": 4}, {"world_size": 2, "threads": 2}])
+def test_training_counts_for_as_many_jobs_as_it_needs_cores_or_for_all(with_trainings, wide):
+    work = with_trainings(
+        {"wide": wide},
         first=(f"{until('other')} && test -e other && touch first", []),
         wide=("test -e first && touch wide", []),  # fails beside `first`
         other=("touch other", []),  # for which there is room beside `first`
@@ -578,9 +601,10 @@ def test_training_of_several_processes_takes_the_room_of_as_many_jobs_or_of_all(
     assert work.entries() == ["first", "wide", "other"]
 
 
-def test_training_of_several_processes_has_as_many_gpus(with_training):
+def test_training_has_a_gpu_for_each_of_its_processes(with_trainings):
     shown = 'echo "$CUDA_VISIBLE_DEVICES" >'
-    work = with_training(
+    work = with_trainings(
+        {"wide": {"world_size": 4}, "one": {"threads": 4}},
         wide=(f"touch wide.began && {until('one.began')} && {shown} wide", []),
         one=(f"touch one.began && {until('wide.began')} && {shown} one", []),
     )
@@ -590,25 +614,99 @@ def test_training_of_several_processes_has_as_many_gpus(with_training):
     assert sorted(wide + one) == list("abcde")
 
 
-def test_stage_of_many_trainings_has_the_jobs_that_nothing_else_waits_for(repository):
+def test_stage_of_many_trainings_has_the_jobs_that_nothing_else_waits_for(with_trainings):
     shown = 'echo "$LABBOOK_AT_ONCE" >'
-    code = "labbook/at_once.py"
-    work = repository(
-        beside=(f"touch began && {until('last')} && {shown} beside", [code]),
+    work = with_trainings(
+        {"beside": {"seeds": 5}, "last": {"seeds": 5}, "alone": {"seeds": 1}},
+        beside=(f"touch began && {until('last')} && {shown} beside", []),
         other=(f"{until('began')} && {shown} other", []),
-        last=(f"{shown} last", [code, "other"]),  # two jobs of three are free
+        last=(f"{shown} last", ["other"]),  # two jobs of three are free
+        alone=(f"{shown} alone", ["beside", "last"]),
     )
-    (work.folder / "labbook").mkdir()
-    (work.folder / code).touch()
     work.run(side_by_side(jobs=3), check=True)
-    assert [(work.folder / name).read_text() for name in ("beside", "other", "last")] == ["2\n", "1\n", "1\n"]
+    found = [(work.folder / name).read_text() for name in ("beside", "other", "last", "alone")]
+    assert found == ["2\n", "1\n", "1\n", "1\n"]
     work.run(side_by_side("--force", "--single-item", "last", jobs=3), check=True)
     assert (work.folder / "last").read_text() == "3\n"
 
 
+@pytest.mark.parametrize("flags", [(), ("--single-item", "wide")])
+def test_as_many_trainings_run_at_once_as_their_threads_have_cores(with_trainings, flags):
+    work = with_trainings({"wide": {"seeds": 5, "threads": 2}}, wide=('echo "$LABBOOK_AT_ONCE" > wide', []))
+    work.run(side_by_side(*flags, jobs=5), check=True)
+    assert (work.folder / "wide").read_text() == "2\n"
+
+
+def test_needs_of_a_stage_are_those_of_its_experiment_on_its_data(repository, monkeypatch):
+    block = {"cmd": "true", "params": ["defaults.C", "experiments.${item}.train"]}
+    kinds = {
+        "train": ["wide", "seeds", "together", "wrong"],
+        "evaluate": ["wide", "together", "nowhere"],
+        "explain": ["wide"],
+        "sweep": ["widths"],
+        "pretrain": ["start"],
+    }
+    work = repository()
+    others = {"evaluate": [], "explain": [], "sweep": ["sweeps.${item}"], "pretrain": ["pretrained.${item}.train"]}
+    stages = {
+        kind: {"foreach": names, "do": block | {"params": others.get(kind, block["params"])}} for kind, names in kinds.items()
+    }
+    (work.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages | {"report": {"cmd": "true"}}}))
+    train = toy_settings().model_dump(exclude_unset=True)
+    own = {
+        "wide": {"embedded": {"threads": 3}},
+        "seeds": {"seeds": 5, "embedded": {"threads": 1}},
+        "together": {"world_size": 2, "seeds": 5},
+        "wrong": {"threads": "many"},
+    }
+    vary = {"key": "optimizer.lr", "first": 0.1, "last": 0.2, "count": 4}
+    values = {
+        "data": {"source": "embedded"},
+        "defaults": {"C": {"threads": 2}},
+        "experiments": {name: {"assignment": "C", "train": train | block} for name, block in own.items()},
+        "sweeps": {"widths": {"assignment": "C", "title": "", "experiment": "wide", "vary": vary}},
+        "pretrained": {"start": {"train": train}},
+    }
+    monkeypatch.chdir(work.folder)
+    for source, threads in (("embedded", 3), ("official", 2)):
+        values["data"]["source"] = source
+        Path("params.yaml").write_text(yaml.safe_dump(values))
+        with closing(Repo()) as repo:
+            found = {stage.addressing: needs for stage, needs in read_needs(list(repo.index.stages)).items()}
+        assert found == {
+            "train@wide": Needs(1, threads),
+            "train@seeds": Needs(1, 1 if source == "embedded" else 2, 5),
+            "train@together": Needs(2, 2),  # its seeds train one after the other
+            "train@wrong": Needs(),
+            "evaluate@wide": Needs(1, threads),
+            "evaluate@together": Needs(1, 2),
+            "evaluate@nowhere": Needs(),
+            "explain@wide": Needs(1, threads),
+            "sweep@widths": Needs(1, threads, 4),
+            "pretrain@start": Needs(),
+            "report": Needs(),
+        }
+    assert Needs(2, 3).cores == 6
+
+
+def test_settings_that_are_wrong_stop_no_stage_that_does_not_need_them(with_trainings):
+    work = with_trainings({"wide": {"threads": "many"}}, wide=("touch wide", []))
+    ended = work.run(side_by_side())
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_settings_that_are_no_yaml_are_told(repository):
+    work = repository(a=("touch a", []))
+    (work.folder / "params.yaml").write_text("seed: {")
+    ended = work.run(side_by_side())
+    assert ended.returncode != 0
+    assert "unable to read: 'params.yaml'" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
 def test_more_jobs_than_the_machine_holds_are_told(repository):
     work = repository(a=("touch a", []))
-    (work.folder / "params.yaml").write_text("{seed: 0, device: cpu, threads: 1024, data: {source: embedded}}")
+    (work.folder / "params.yaml").write_text("{seed: 0, device: 'cuda:1', data: {source: embedded}}")
     assert "--jobs 2: this machine holds 1 at a time" in work.run(side_by_side(), check=True).stderr
 
 
@@ -632,3 +730,8 @@ def test_an_experiment_of_dvc_runs_side_by_side_and_is_kept(repository):
     other = work.run([sys.executable, "-m", "labbook", "exp", "show"])
     assert other.returncode == 1
     assert "labbook exp run" in other.stderr
+
+
+def test_a_run_starts_without_importing_torch():
+    line = [sys.executable, "-c", "import sys, labbook.repro.__main__; sys.exit('torch' in sys.modules)"]
+    assert subprocess.run(line, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False).returncode == 0

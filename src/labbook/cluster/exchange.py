@@ -15,8 +15,8 @@ from dvc.fs import localfs
 from dvc.repo import Repo
 from dvc_objects.fs import generic
 
-from labbook.core.errors import DataError
-from labbook.core.files import replace
+from labbook.errors import DataError
+from labbook.io import replace
 from labbook.team.store import cache_of, digests, listed, parse, remote_of, speaking_to, tree
 
 __all__ = ["Exchange"]
@@ -155,7 +155,10 @@ class Exchange:
 
 
 def _make_way(path: Path, *, is_folder: bool) -> None:
-    """Remove a file where a folder is to lie, or a folder where a file is: another pipeline may have made it."""
+    """Remove a file where a folder has to be, or a folder where a file has to be: another pipeline may have made it."""
+    for folder in path.parents:
+        if folder.is_file():
+            folder.unlink()
     if path.is_dir() and not is_folder:
         shutil.rmtree(path)
     elif not path.is_dir() and is_folder:

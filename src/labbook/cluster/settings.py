@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from labbook.core.errors import ParamsError
-from labbook.core.reading import read, validate
-from labbook.core.settings import Strict
+from labbook.config.parts import Strict
+from labbook.config.reading import read, validate
+from labbook.errors import ParamsError
 
 __all__ = ["KINDS", "Cluster", "read_cluster"]
 
-KINDS = ("pretrain", "train", "sweep", "seeds", "pair", "evaluate", "explain")  # of stages that compute
+KINDS = ("pretrain", "train", "sweep", "evaluate", "explain")  # of stages that compute
 
 
 class Cluster(Strict):

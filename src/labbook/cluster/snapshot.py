@@ -12,7 +12,7 @@ from socket import gethostname
 
 import psutil
 
-from labbook.core.errors import LabbookError
+from labbook.errors import LabbookError
 
 __all__ = ["Snapshot", "snapshot"]
 

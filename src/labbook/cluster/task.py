@@ -18,7 +18,7 @@ from typing import Any
 import submitit
 
 from labbook.cluster.snapshot import Snapshot
-from labbook.core.errors import LabbookError
+from labbook.errors import LabbookError
 from labbook.repro.guard import guarded
 
 __all__ = ["Task"]
@@ -35,7 +35,7 @@ class Task:
     remote: str
     configuration: Mapping[str, Any]  # of the remote
     folder: str
-    threads: int
+    cores: int
 
     def __call__(self) -> tuple[int, str]:
         """Run the stage in a clone of its own, and send what it made.
@@ -65,7 +65,7 @@ class Task:
             _link(clone / ".checkpoints", checkpoints)
             request: dict[str, Any] = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
             request |= {"remote": self.remote, "configuration": dict(self.configuration), "answer": str(answer)}
-            request |= {"threads": self.threads}
+            request |= {"cores": self.cores}
             status = _call([sys.executable, "-m", "labbook.cluster.worker"], json.dumps(request), clone, lock)
             if status:
                 return status, ""

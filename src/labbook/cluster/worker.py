@@ -14,14 +14,14 @@ from dvc.stage.cache import _get_stage_hash
 from dvc.stage.exceptions import StageCmdFailedError
 
 from labbook.cluster.exchange import Exchange
-from labbook.core.stage import run
 from labbook.repro.__main__ import install
+from labbook.stage import run
 from labbook.team.repository import open_repository
 
 
-def reproduce(repo: Repo, name: str, threads: int) -> list[Stage]:
+def reproduce(repo: Repo, name: str, cores: int) -> list[Stage]:
     """Run one stage, whatever lies here from before; end with what is wrong, unless its command has said so."""
-    install(max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", threads)) // threads), ())
+    install(int(os.environ.get("SLURM_CPUS_PER_TASK", cores)), ())
     try:
         with set_loggers_level(logging.WARNING):
             return list(repo.reproduce(name, single_item=True, force=True))
@@ -39,7 +39,7 @@ def main() -> None:
     repo = open_repository({"cache": {"dir": request["cache"]}, "remote": {request["remote"]: request["configuration"]}})
     exchange = Exchange(repo, request["remote"])
     exchange.lay_out(request["inputs"])
-    (stage,) = reproduce(repo, request["stage"], request["threads"])
+    (stage,) = reproduce(repo, request["stage"], request["cores"])
     Path(request["answer"]).write_text(exchange.give(_get_stage_hash(stage)), encoding="utf-8")
 
 

@@ -7,12 +7,14 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from dvc.dependency.param import ParamsDependency
+from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import _can_hash, _get_stage_hash
@@ -22,9 +24,9 @@ from dvc.utils import relpath
 from labbook.cluster.exchange import Exchange
 from labbook.cluster.settings import KINDS, Cluster
 from labbook.cluster.snapshot import Snapshot, snapshot
-from labbook.core.errors import LabbookError, ParamsError
-from labbook.core.files import explain
-from labbook.core.parts import closest
+from labbook.config.parts import closest
+from labbook.errors import LabbookError, ParamsError
+from labbook.io import explain
 from labbook.repro.show import Show
 
 __all__ = ["Errand", "Workers", "at_work"]
@@ -38,12 +40,11 @@ PATIENCE = 20  # seconds for a job to end that was cancelled
 class Workers:
     """Those that take stages now; any thread may give one."""
 
-    def __init__(self, cluster: Cluster, threads: int, repo: Repo, tree: Snapshot) -> None:
+    def __init__(self, cluster: Cluster, repo: Repo, tree: Snapshot) -> None:
         """Reach the remote and the engine.
 
         Args:
             cluster: its settings.
-            threads: of each process of a stage, for each of which it gets a core.
             repo: of the run.
             tree: what workers run.
 
@@ -55,11 +56,10 @@ class Workers:
         self._remote = self._exchange.remote.label
         self._configuration = dict(repo.config["remote"][self._remote])
         self._tree = tree
-        self._threads = threads
-        self._executors = {kind: _executor(cluster, threads, kind) for kind in cluster.stages}
+        self._executors = {kind: _executor(cluster, kind) for kind in cluster.stages}
         self._one_at_a_time = threading.Lock()
 
-    def errand(self, stage: Stage, upstream: Iterable[Stage], processes: int, *, force: bool) -> "Errand | None":
+    def errand(self, stage: Stage, upstream: Sequence[Stage], cores: int, *, force: bool) -> "Errand | None":
         """Say what a worker has to do; `None` for a stage that runs here.
 
         The caller holds DVC's lock on the repository.
@@ -67,7 +67,7 @@ class Workers:
         Args:
             stage: which.
             upstream: the stages that make what it depends on.
-            processes: that its command starts.
+            cores: that its job asks for.
             force: run it even if the remote has what it makes.
         """
         if force:
@@ -75,13 +75,22 @@ class Workers:
         if _kind(stage) not in self._executors or not _in_run_cache(stage):
             return None
         outs = [
-            out for other in upstream for out in other.outs if any(_overlap(out.fs_path, dep.fs_path) for dep in stage.deps)
+            (_read_from(out, dep), out) for other in upstream for out in other.outs for dep in stage.deps if _overlap(out, dep)
         ]
-        inputs = {relpath(out.fs_path, stage.repo.root_dir): out.hash_info.value for out in outs if out.hash_info}
+        inputs = {relpath(read.fs_path, stage.repo.root_dir): read.hash_info.value for read, _ in outs if read.hash_info}
         # What git tracks is in the snapshot, unless it is new; what is new is in the cache, for the run-cache.
-        needless = {out.hash_info.value for out in outs if not out.use_cache} - self._exchange.here(inputs.values())
+        needless = {read.hash_info.value for read, out in outs if not out.use_cache} - self._exchange.here(inputs.values())
         inputs = {path: oid for path, oid in inputs.items() if oid not in needless}
-        return Errand(stage, processes, _get_stage_hash(stage), inputs, force)
+        inputs = self._data_of_models(stage, upstream) | inputs
+        return Errand(stage, cores, _get_stage_hash(stage), inputs, force)
+
+    def _data_of_models(self, stage: Stage, upstream: Sequence[Stage]) -> dict[str, str]:
+        """Return by path what the models were trained on that a stage reads; `explain` and `sweep` read it again."""
+        deps = [dep for other in upstream if _kind(other) == "train" for dep in other.deps]
+        files = [dep for dep in deps if dep.hash_info and not isinstance(dep, ParamsDependency)]
+        inputs = {relpath(dep.fs_path, stage.repo.root_dir): dep.hash_info.value for dep in files}
+        here = self._exchange.here(inputs.values())  # other files are in git
+        return {path: oid for path, oid in inputs.items() if oid in here}
 
     def run(self, errand: "Errand", shown: Show, interrupted: Callable[[], bool]) -> None:
         """Have a stage run, unless the remote has what it makes, and bring that into the cache.
@@ -117,11 +126,11 @@ class Workers:
         stage = errand.stage
         task = Task(
             stage.addressing, errand.key, self._tree, errand.inputs,
-            self._remote, self._configuration, self._cluster.folder, self._threads,
+            self._remote, self._configuration, self._cluster.folder, errand.cores,
         )  # fmt: skip
-        kind, cores = _kind(stage), errand.processes * self._threads
+        kind = _kind(stage)
         with self._one_at_a_time:
-            self._executors[kind].update_parameters(**_parameters(self._cluster, cores, kind))
+            self._executors[kind].update_parameters(**_parameters(self._cluster, errand.cores, kind))
             job = self._executors[kind].submit(task)
         shown.line(stage.addressing, f"waits as job {job.job_id}")
         try:
@@ -154,7 +163,7 @@ class Errand:
     """A stage that a worker runs."""
 
     stage: Stage
-    processes: int
+    cores: int
     key: str  # of its run, in the run-cache
     inputs: Mapping[str, str]  # by path, the objects of other stages that it reads
     force: bool
@@ -166,7 +175,7 @@ class Errand:
 
 
 @contextmanager
-def at_work(cluster: Cluster, threads: int, repo: Repo) -> Iterator[Workers]:
+def at_work(cluster: Cluster, repo: Repo) -> Iterator[Workers]:
     """Let workers take stages of a repository.
 
     Raises:
@@ -180,10 +189,10 @@ def at_work(cluster: Cluster, threads: int, repo: Repo) -> Iterator[Workers]:
             f"stages.{kind}: no stage of this name, without what stands behind the @{closest(kind, sorted(kinds))}"
         )
     with snapshot(Path(repo.root_dir), cluster.repository) as tree:
-        yield Workers(cluster, threads, repo, tree)
+        yield Workers(cluster, repo, tree)
 
 
-def _executor(cluster: Cluster, cores: int, kind: str) -> Any:
+def _executor(cluster: Cluster, kind: str) -> Any:
     os.environ.setdefault("SUBMITIT_LOG_LEVEL", "WARNING")  # here and, as jobs inherit it, there
     try:
         import submitit
@@ -199,7 +208,7 @@ def _executor(cluster: Cluster, cores: int, kind: str) -> Any:
         raise LabbookError(f"logs: {explain(error, cluster.logs)}") from error
     try:
         with warnings.catch_warnings(action="error"):  # it warns of a parameter that it passes over
-            executor.update_parameters(**_parameters(cluster, cores, kind))
+            executor.update_parameters(**_parameters(cluster, 1, kind))
     except (AssertionError, NameError, TypeError, ValueError, Warning) as error:
         raise ParamsError(f"parameters of {kind}: {str(error).splitlines()[0]}") from error
     return executor
@@ -253,8 +262,14 @@ def _in_run_cache(stage: Stage) -> bool:
     return _can_hash(stage) and all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
 
 
-def _overlap(one: str, other: str) -> bool:
-    return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
+def _overlap(out: Output, dep: Output) -> bool:
+    return Path(out.fs_path).is_relative_to(dep.fs_path) or Path(dep.fs_path).is_relative_to(out.fs_path)
+
+
+def _read_from(out: Output, dep: Output) -> Output:
+    """Return what a stage reads of an output: one file of a folder, which is an object by itself, or all of it."""
+    file_of_it = dep.fs_path != out.fs_path and Path(dep.fs_path).is_relative_to(out.fs_path) and not dep.hash_info.isdir
+    return dep if file_of_it else out
 
 
 def _kind(stage: Stage) -> str:

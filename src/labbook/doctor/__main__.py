@@ -9,11 +9,11 @@ from pathlib import Path
 
 from dvc.repo import Repo, lock_repo
 
-from labbook.core.errors import LabbookError
-from labbook.core.stage import run
 from labbook.doctor import configuration, environment, locks
 from labbook.doctor.finding import Finding
 from labbook.doctor.objects import Objects
+from labbook.errors import LabbookError
+from labbook.stage import run
 from labbook.team.repository import open_repository
 from labbook.team.store import cache_of, speaking_to
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from dvc.repo import Repo
 
-from labbook.core.errors import LabbookError
 from labbook.doctor.finding import Finding
+from labbook.errors import LabbookError
 from labbook.team.store import Store, remote_of
 
 __all__ = ["find_cache", "find_remotes", "reach"]

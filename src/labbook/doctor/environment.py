@@ -1,4 +1,4 @@
-"""The ground that a run stands on: Python, packages, git, threads, device, data root, disk, params.yaml."""
+"""What a run needs of its machine: Python, packages, git, threads, device, data root, disk, params.yaml."""
 
 import os
 import shutil
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from labbook.core.errors import LabbookError
-from labbook.core.reading import PARAMS, read
-from labbook.core.runtime import choose_device
-from labbook.core.settings import read_runtime
+from labbook.config.check import check_project
+from labbook.config.reading import PARAMS, read
+from labbook.config.train import resolve
+from labbook.data.download import DATA_ROOT, in_data_root
 from labbook.doctor.finding import Finding
-from labbook.download import DATA_ROOT, in_data_root
-from labbook.params.check import check_project
+from labbook.errors import LabbookError
+from labbook.training.runtime import choose_device
 
 __all__ = ["describe", "find_disk", "find_environment", "find_params", "find_root"]
 
@@ -59,26 +59,28 @@ def find_environment() -> Iterator[Finding]:
 def find_params() -> Iterator[Finding]:
     """Check `params.yaml`, and whether this machine can do what it asks for."""
     try:
-        runtime = read_runtime(read())
-        check_project()
+        project = check_project()
     except LabbookError as error:
-        yield Finding(str(error).rstrip("."), f"Correct {PARAMS}.")
+        yield Finding(str(error).rstrip("."), f"Correct {PARAMS}; `labbook check` checks it alone.")
         return
     try:
-        device = choose_device(runtime.device)
+        device = choose_device(project.device)
     except LabbookError as error:
         yield Finding(str(error).rstrip("."))
     else:
         if device.type == "cpu" and shutil.which("nvidia-smi"):
             yield Finding(
-                f"there is an NVIDIA driver, and training would run on the CPU (device: {runtime.device})",
+                f"there is an NVIDIA driver, and training would run on the CPU (device: {project.device})",
                 "Set `device: auto`, and if it is, compare `nvidia-smi` with the CUDA version of torch.",
                 wrong=False,
             )
-    if runtime.threads > _cores():
+    values = read()
+    trainings = {name: resolve(values, f"experiments.{name}", project.source).settings for name in project.experiments}
+    if crowded := [name for name, settings in trainings.items() if settings.threads > _cores()]:
+        threads = max(trainings[name].threads for name in crowded)
         yield Finding(
-            f"threads: {runtime.threads} on {_cores()} cores",
-            f"Trainings get slow, and with fewer their last digits are others: set `threads: {_cores()}` for runs of your own.",
+            f"threads: {threads} on {_cores()} cores, in {len(crowded)} experiments such as {crowded[0]}",
+            f"They train slowly; fewer threads change the last digits. Set `threads: {_cores()}` for runs of your own.",
             wrong=False,
         )
 

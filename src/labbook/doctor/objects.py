@@ -20,9 +20,9 @@ from dvc_data.hashfile.meta import Meta
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.base import FileSystem
 
-from labbook.core.errors import DataError
-from labbook.core.files import replace, write_bytes
 from labbook.doctor.finding import Finding
+from labbook.errors import DataError
+from labbook.io import replace, write_bytes
 from labbook.team.store import FastLoader, Store, cache_of, digests, needed, parse, tree
 
 __all__ = ["Objects"]

@@ -17,17 +17,16 @@ from dvc.exceptions import DvcException
 from dvc.stage import PipelineStage, Stage
 from networkx import DiGraph
 
-from labbook.at_once import AT_ONCE
-from labbook.core.errors import LabbookError
-from labbook.core.reading import read
-from labbook.core.settings import read_runtime
-from labbook.core.stage import run
+from labbook.errors import LabbookError
 from labbook.repro.entries import LateEntries, modify_whole
 from labbook.repro.machine import room
+from labbook.repro.needs import read_needs
 from labbook.repro.parameters import keep_parsed_files
 from labbook.repro.readers import count_readers
 from labbook.repro.side_by_side import AtWork, SideBySide
+from labbook.stage import run
 from labbook.team.repository import check_host_keys
+from labbook.training.parallel import AT_ONCE
 
 
 def install(jobs: int, gpus: Sequence[str], here: int | None = None, at_work: AtWork | None = None) -> None:
@@ -48,7 +47,8 @@ def install(jobs: int, gpus: Sequence[str], here: int | None = None, at_work: At
     def settled(steps: list[Stage], graph: DiGraph | None, **options: Any) -> list[Stage]:
         alone = graph is None or not steps or options.get("dry") or options.get("interactive")  # nothing to run side by side
         if alone and not gpus:
-            os.environ[AT_ONCE] = str(jobs)
+            widest = max((needs.cores for needs in read_needs(steps).values()), default=1)
+            os.environ[AT_ONCE] = str(max(1, jobs // widest))
         ended_well = False
         try:
             ran: list[Stage] = (in_order if alone else side_by_side.reproduce)(steps, graph=graph, **options)
@@ -99,11 +99,11 @@ def start(*command: str) -> NoReturn:
         sys.stdout.reconfigure(errors="replace")  # whatever a command prints
     check_host_keys()  # where --pull fetches over SSH
     try:
-        threads, (held, shared) = read_runtime(read()).threads, room()
+        held, shared = room()
     except LabbookError:
-        threads, held, shared = 1, arguments.jobs or 1, []  # the check stage tells what is wrong
+        held, shared = arguments.jobs or 1, []  # `labbook check` and the stages say what is wrong
     if arguments.cluster:
-        run(lambda: install(arguments.jobs, shared, held, _workers(arguments.cluster, threads)))
+        run(lambda: install(arguments.jobs, shared, held, _workers(arguments.cluster)))
     else:
         install(arguments.jobs or held, shared)
     if not arguments.cluster and arguments.jobs and arguments.jobs > held:
@@ -114,11 +114,11 @@ def start(*command: str) -> NoReturn:
     sys.exit(main(["--wait-for-lock", *command, *others]))
 
 
-def _workers(file: Path, threads: int) -> AtWork:
+def _workers(file: Path) -> AtWork:
     from labbook.cluster.settings import read_cluster
     from labbook.cluster.workers import at_work
 
-    return partial(at_work, read_cluster(file), threads)
+    return partial(at_work, read_cluster(file))
 
 
 if __name__ == "__main__":

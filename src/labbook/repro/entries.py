@@ -15,7 +15,7 @@ from dvc.stage import PipelineStage, Stage
 from dvc.utils import relpath
 from dvc.utils.serialize import modify_yaml
 
-from labbook.core.files import write_json
+from labbook.io import write_json
 
 __all__ = ["LateEntries", "modify_whole"]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
-from labbook.core.reading import pick, read
-from labbook.core.settings import read_runtime
+from labbook.config.reading import pick, read
+from labbook.config.train import read_runtime
 
 __all__ = ["cores", "gpus", "memory", "room"]
 
@@ -22,12 +22,12 @@ MEMORY_OF_A_JOB = {"embedded": 2 << 30, "official": 8 << 30}
 
 
 def room() -> tuple[int, list[str]]:
-    """Give how many stages this machine holds at a time, and the GPUs that they share.
+    """Return how many jobs this machine holds at a time, and the GPUs that they share.
 
-    Every job has its threads, and memory enough; an accelerator takes one job at a time.
+    Every job has a core and enough memory; an accelerator takes one job at a time.
 
     Raises:
-        ParamsError: what a stage takes cannot be read from params.yaml.
+        ParamsError: device or data source cannot be read from params.yaml.
     """
     values = read()
     runtime, source = read_runtime(values), pick(values, "data.source")
@@ -37,7 +37,7 @@ def room() -> tuple[int, list[str]]:
     else:
         accelerated = math.inf if runtime.device == "cpu" or (runtime.device == "auto" and sys.platform != "darwin") else 1
     memory_of_a_job = MEMORY_OF_A_JOB["embedded" if source == "embedded" else "official"]
-    return max(1, int(min(cores() // runtime.threads, memory() // memory_of_a_job, accelerated))), shared
+    return max(1, int(min(cores(), memory() // memory_of_a_job, accelerated))), shared
 
 
 def cores(root: Path = Path("/")) -> float:

@@ -1,5 +1,6 @@
 """Parsed parameter files, kept: DVC parses params.yaml again for every stage that names keys of it."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,6 @@ def keep_parsed_files() -> None:
         key = path, stat.st_mtime_ns, stat.st_size
         if key not in kept:
             kept[key] = usual(path, fs)
-        return kept[key]
+        return deepcopy(kept[key])  # entries of dvc.lock that share an object would be written with anchors
 
     dvc.dependency.param.load_path = load

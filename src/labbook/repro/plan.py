@@ -10,7 +10,11 @@ from dvc.repo.reproduce import handle_error
 from dvc.stage import Stage
 from networkx import DiGraph
 
+from labbook.training.timing import TIMING
+
 __all__ = ["Plan"]
+
+TIMED = ("train", "sweep")  # stages that write their seconds
 
 
 class Plan:
@@ -132,12 +136,11 @@ def _kind(stage: Stage) -> str:
 
 
 def _seconds_last_time(stage: Stage) -> float:
-    """Read how long a stage took, where it left a file of it under metrics/timing/."""
-    for out in stage.outs:
-        path = Path(out.fs_path)
-        if path.parent.name == "timing" and path.is_file():
-            try:
-                return float(json.loads(path.read_text())["seconds"])
-            except (OSError, ValueError, KeyError, TypeError):
-                pass  # nothing depends on it but the order; the stage writes it anew
-    return 0.0
+    """Return how long a training took, from its side file `timing/<name>.json`; 0 where there is none."""
+    kind, _, name = stage.addressing.partition("@")
+    if kind not in TIMED:
+        return 0.0
+    try:
+        return float(json.loads(Path(stage.wdir, TIMING, f"{name}.json").read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0  # only the order depends on it; the stage writes it again

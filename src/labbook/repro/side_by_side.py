@@ -14,13 +14,13 @@ from dvc.repo.reproduce import _raise_error, _reproduce_stage
 from dvc.stage import Stage
 from networkx import DiGraph
 
-from labbook.at_once import AT_ONCE
 from labbook.repro.commands import Commands
 from labbook.repro.guard import guarded
+from labbook.repro.needs import Needs, read_needs
 from labbook.repro.plan import Plan
-from labbook.repro.processes import count_processes
 from labbook.repro.readers import forget_broken_lock
 from labbook.repro.show import Show, show
+from labbook.training.parallel import AT_ONCE
 
 if TYPE_CHECKING:
     from labbook.cluster.workers import Workers
@@ -50,7 +50,7 @@ class SideBySide:
         """Say what there is to work with.
 
         Args:
-            jobs: stages at a time. On this machine a training of several processes counts for as many.
+            jobs: stages at a time. On this machine a stage counts for as many as it needs cores, or GPUs where there are any.
             gpus: of this machine, which its commands share.
             when_idle: called with the lock held, when no stage has ended for a while.
             here: how many of the jobs run a command on this machine; default: all.
@@ -63,7 +63,7 @@ class SideBySide:
         self._room = threading.Semaphore(self._here)
         self._door = threading.Lock()
         self._cluster = at_work is not None
-        self._shares_cores = not gpus and not self._cluster
+        self._has_gpus = bool(gpus)
         self._at_work: AtWork = at_work or (lambda repo: nullcontext())
         self._turn = threading.Lock()
 
@@ -87,9 +87,10 @@ class SideBySide:
             ReproductionError: stages failed; those that were at work beside them have ended.
             KeyboardInterrupt: a person or a scheduler ended the run; its commands have ended.
         """
-        processes = count_processes(steps)
-        jobs = {stage: 1 if self._cluster else min(count, self._jobs) for stage, count in processes.items()}
-        many = [stage for stage in steps if _trains_many(stage)] if self._shares_cores else []
+        needs = read_needs(steps)
+        jobs = {stage: 1 if self._cluster else min(self._count(each), self._jobs) for stage, each in needs.items()}
+        shares_cores = not self._has_gpus and not self._cluster
+        many = [stage for stage in steps if needs[stage].trainings > 1] if shares_cores else []
         plan = Plan(steps, graph, jobs, many, force=force, force_downstream=force_downstream, on_error=on_error)
         repo = steps[0].repo
         forget_broken_lock(repo.tmp_dir)
@@ -111,7 +112,7 @@ class SideBySide:
                 guarded(),
                 self._at_work(repo) as workers,
                 show(plan, self._jobs, lambda: self._commands.interrupted) as shown,
-                self._in_place_of_dvc(plan, processes, shown, workers),
+                self._in_place_of_dvc(plan, needs, shown, workers),
             ):
                 self._go_through(plan, work, when_idle, shown)
         finally:
@@ -150,27 +151,27 @@ class SideBySide:
 
     @contextmanager
     def _in_place_of_dvc(
-        self, plan: Plan, processes: Mapping[Stage, int], shown: Show, workers: "Workers | None"
+        self, plan: Plan, needs: Mapping[Stage, Needs], shown: Show, workers: "Workers | None"
     ) -> Iterator[None]:
         """Let DVC call ours for as long as stages run side by side."""
-        named = {stage.addressing: stage for stage in processes}
+        named = {stage.addressing: stage for stage in needs}
 
         def run(executable: str | None, cmd: str, *, env: dict[str, str], **options: Any) -> None:
             stage = named[env[DVC_STAGE]]
-            env = env | {AT_ONCE: str(plan.jobs(stage))}
-            self._commands.run(shown, processes[stage], executable, cmd, env=env, **options)
+            env = env | {AT_ONCE: str(max(1, plan.jobs(stage) // needs[stage].cores))}
+            self._commands.run(shown, needs[stage].processes, executable, cmd, env=env, **options)
 
         def without_turn(run_here: Callable[..., None]) -> Callable[..., None]:
             @wraps(run_here)
             def wrapper(stage: Stage, *args: Any, **kwargs: Any) -> None:
-                count, errand = processes[stage], None
+                errand = None
                 if workers:
-                    errand = workers.errand(stage, plan.upstream(stage), count, force=plan.forced[stage])
+                    errand = workers.errand(stage, plan.upstream(stage), needs[stage].cores, force=plan.forced[stage])
                 with self._turn_given_away(stage.repo):
                     if workers and errand:
                         workers.run(errand, shown, lambda: self._commands.interrupted)
                     else:
-                        with self._room_for(count):
+                        with self._room_for(self._count(needs[stage])):
                             run_here(stage, *args, **kwargs)
                 if errand:
                     errand.check_out()
@@ -184,10 +185,14 @@ class SideBySide:
         finally:
             dvc.stage.run.unlocked_repo, dvc.stage.run._run = usual
 
+    def _count(self, needs: Needs) -> int:
+        """Return for how many jobs a stage counts: cores, or GPUs, of which each process has one."""
+        return needs.processes if self._has_gpus else needs.cores
+
     @contextmanager
-    def _room_for(self, processes: int) -> Iterator[None]:
-        """Wait until this machine has room for so many processes, or is free of others."""
-        count = min(processes, self._here)
+    def _room_for(self, jobs: int) -> Iterator[None]:
+        """Wait until this machine has room for so many jobs, or is free of others."""
+        count = min(jobs, self._here)
         with self._door:  # one after the other, or two would hold what both wait for
             for _ in range(count):
                 self._room.acquire()
@@ -207,8 +212,3 @@ class SideBySide:
         finally:
             self._turn.acquire()
             repo.lock.lock()
-
-
-def _trains_many(stage: Stage) -> bool:
-    """Say whether a stage's code trains several models at once where it may."""
-    return any(dep.def_path.endswith("labbook/at_once.py") for dep in stage.deps)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from labbook.core.stage import run
+from labbook.stage import run
 from labbook.team.repository import open_repository
 from labbook.team.setup import set_cache, set_folder, set_s3, set_ssh
 from labbook.team.transfer import pull, push

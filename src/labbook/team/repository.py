@@ -6,7 +6,7 @@ from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.fs import known_implementations
 from dvc.repo import Repo
 
-from labbook.core.errors import LabbookError
+from labbook.errors import LabbookError
 
 __all__ = ["check_host_keys", "open_repository"]
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from configobj import ConfigObjError
 from dvc.repo import Repo
 
-from labbook.core.errors import LabbookError
-from labbook.core.files import explain
+from labbook.errors import LabbookError
+from labbook.io import explain
 from labbook.team.store import speaking_to
 
 __all__ = ["set_cache", "set_folder", "set_s3", "set_ssh"]

@@ -27,8 +27,8 @@ from dvc_objects.fs import generic
 from dvc_objects.fs.base import FileSystem
 from voluptuous import Invalid
 
-from labbook.core.errors import LabbookError
-from labbook.core.files import explain
+from labbook.errors import LabbookError
+from labbook.io import explain
 
 __all__ = ["FastLoader", "Store", "cache_of", "digests", "listed", "needed", "parse", "remote_of", "speaking_to", "tree"]
 

@@ -11,7 +11,7 @@ from dvc.exceptions import DvcException
 from dvc.logger import set_loggers_level
 from dvc.repo import Repo, lock_repo
 
-from labbook.core.errors import LabbookError
+from labbook.errors import LabbookError
 from labbook.team.store import cache_of, listed, needed, parse, remote_of, speaking_to
 
 __all__ = ["pull", "push"]

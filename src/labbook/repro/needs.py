@@ -1,0 +1,83 @@
+"""What a stage needs of a machine, read from the settings of its experiment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc.dependency.param import ParamsDependency
+from dvc.stage import Stage
+
+from labbook.config.reading import PARAMS, pick, read, validate
+from labbook.config.sweep import Sweep, variants
+from labbook.config.train import TrainSettings, resolve
+from labbook.errors import LabbookError
+
+__all__ = ["Needs", "read_needs"]
+
+READERS = ("evaluate", "explain")  # stages that compute with the threads of the experiment of their name
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one stage needs.
+
+    Attributes:
+        processes: that train one model together.
+        threads: of each process.
+        trainings: independent ones, of which as many may run at a time as cores are free.
+    """
+
+    processes: int = 1
+    threads: int = 1
+    trainings: int = 1
+
+    @property
+    def cores(self) -> int:
+        """Return the number of cores that one training uses."""
+        return self.processes * self.threads
+
+
+def read_needs(stages: Sequence[Stage]) -> dict[Stage, Needs]:
+    """Read from `params.yaml` what each stage of a repository needs.
+
+    A stage whose settings cannot be read counts as one that trains nothing: it fails by itself, with the reason.
+    """
+    try:
+        values = read(Path(stages[0].repo.root_dir, PARAMS)) if stages else {}
+        source = pick(values, "data.source")
+    except LabbookError:
+        return {stage: Needs() for stage in stages}
+    return {stage: _needs(stage, values, source) for stage in stages}
+
+
+def _needs(stage: Stage, values: dict[str, Any], source: str) -> Needs:
+    try:
+        for key in _keys(stage):
+            match key.split("."):
+                case ["experiments" | "pretrained", _, "train"]:
+                    return _of_training(resolve(values, key.removesuffix(".train"), source).settings)
+                case ["sweeps", name]:
+                    return _of_sweep(values, name, source)
+        kind, _, name = stage.addressing.partition("@")
+        if kind in READERS:
+            return Needs(threads=resolve(values, f"experiments.{name}", source).settings.threads)
+    except LabbookError:
+        return Needs()
+    return Needs()
+
+
+def _keys(stage: Stage) -> list[str]:
+    """Return the settings that a stage depends on."""
+    return [key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params]
+
+
+def _of_training(settings: TrainSettings) -> Needs:
+    together = settings.world_size > 1  # such seeds train one after the other
+    return Needs(settings.world_size, settings.threads, 1 if together else settings.seeds)
+
+
+def _of_sweep(values: dict[str, Any], name: str, source: str) -> Needs:
+    sweep = validate(pick(values, f"sweeps.{name}"), Sweep, f"sweeps.{name}")
+    settings = [settings for _, settings in variants(values, name, sweep, source)]
+    return Needs(settings[0].world_size, settings[0].threads, len(settings))
