@@ -1,42 +1,43 @@
-"""Evaluate stage: an experiment's test figures, confusion counts, mistakes, and its card."""
+"""Evaluate stage: test metrics, predictions, confusion counts and mistakes of one experiment, and its card."""
+
+import _here  # noqa: F401
 
 import argparse
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from labbook.architecture import list_layers
-from labbook.core.files import write_json
-from labbook.core.packed import read_packed
-from labbook.core.parts import find
-from labbook.core.runtime import configure
-from labbook.core.stage import run
-from labbook.examine import examine
-from labbook.trained import load_trained
+from labbook.data.packed import read_packed
+from labbook.evaluation import write_confusion
+from labbook.evaluation.evaluate import evaluate_experiment
+from labbook.evaluation.restore import read_summary
+from labbook.io import write_folder, write_json
+from labbook.plots import save, style
+from labbook.plots.confusion import draw_confusion
+from labbook.plots.samples import draw_samples
+from labbook.stage import run
+from labbook.training.runtime import configure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment")
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--dataset", required=True)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     name = arguments.experiment
-    device = configure(arguments.device, arguments.threads, seed=0)
-    packed = read_packed(Path("data/processed") / f"{arguments.dataset}.safetensors")
-    summary, restored = load_trained(name, packed, device)
-    task = find("task", arguments.task, f"experiments.{name}.task")
-    evaluation = examine(task, restored, packed, device)
-    files = task.write(name, evaluation, packed.test.images, packed.classes)
-    trained = {key: summary[key] for key in ("best_epoch", "epochs_trained", "parameters")}
-    metrics = evaluation.metrics | summary["best"] | trained | files
-    write_json(Path("metrics") / f"{name}.json", metrics)
-    image = restored.convert(torch.from_numpy(packed.test.images[:1]).to(device))
-    seen = {"mistakes": evaluation.mistakes, "reliability": evaluation.reliability}
-    card = summary | {"metrics": metrics, **seen, "layers": list_layers(restored.model, image)}
-    write_json(Path("models/cards") / f"{name}.json", card)
+    summary, settings = read_summary(name)
+    device = configure(arguments.device, settings.threads, seed=0)
+    packed = read_packed(Path("data/processed") / f"{settings.inputs.dataset}.safetensors")
+    evaluated = evaluate_experiment(name, summary, settings, packed, device)
+    write_json(Path("metrics") / f"{name}.json", evaluated.metrics)
+    write_confusion(Path("plots/confusion") / f"{name}.csv", evaluated.first.confusion, packed.classes)
+    with write_folder(Path("models/cards") / name) as folder, style():
+        write_json(folder / "card.json", evaluated.card)
+        np.savez(folder / "predictions.npz", allow_pickle=False, **evaluated.predictions)
+        save(draw_confusion(evaluated.first.confusion, packed.classes), folder / "confusion.pdf", name)
+        samples = draw_samples(evaluated.first, packed.test.images, packed.classes)
+        save(samples, folder / "samples.pdf", name)
+        save(samples, Path("plots/samples") / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Exercises stage: what is worked out by hand, beside what was reported; metrics/exercises.json and a page of the report."""
 
+import _here  # noqa: F401
+
 from pathlib import Path
 
-from labbook.core.files import write_json
-from labbook.core.stage import run
 from labbook.exercises.page import metrics, write_page
 from labbook.exercises.sheet import exercises
+from labbook.io import write_json
+from labbook.stage import run
 
 
 def main() -> None:

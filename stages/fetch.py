@@ -1,10 +1,12 @@
 """Fetch stage: put a dataset's raw files into data/raw/<dataset>."""
 
+import _here  # noqa: F401
+
 import argparse
 from pathlib import Path
 
-from labbook.core.parts import find
-from labbook.core.stage import run
+from labbook.config.parts import find
+from labbook.stage import run
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """Fetch stage of pretrained weights: the published file, or the drawn dataset on which embedded ones are trained."""
 
+import _here  # noqa: F401
+
 import argparse
 from pathlib import Path
 
-from labbook.core.parts import find
-from labbook.core.stage import run
+from labbook.config.parts import find
+from labbook.stage import run
 
 
 def main() -> None:
@@ -15,7 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path("data/raw") / f"pretrained_{arguments.pretrained}"
     network = find("pretrained", arguments.pretrained, "pretrained")
-    dataset = find("dataset", arguments.dataset, f"pretrained.{arguments.pretrained}.train.dataset")
+    dataset = find("dataset", arguments.dataset, f"pretrained.{arguments.pretrained}.train.inputs.dataset")
     if arguments.source == "official":
         network.fetch(folder)
     else:

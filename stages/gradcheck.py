@@ -1,11 +1,13 @@
 """Gradcheck stage: every layer from scratch against PyTorch and central differences, metrics/gradcheck.json."""
 
+import _here  # noqa: F401
+
 from pathlib import Path
 
-from labbook.core.files import write_json
-from labbook.core.runtime import configure
-from labbook.core.stage import run
-from labbook.gradcheck import check_all
+from labbook.io import write_json
+from labbook.numpy_nn.gradcheck import check_all
+from labbook.stage import run
+from labbook.training.runtime import configure
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
 """Prepare stage: turn a dataset's raw files into one packed file, data/processed/<dataset>.safetensors."""
 
+import _here  # noqa: F401
+
 import argparse
 from pathlib import Path
 
-from labbook.core.packed import write_packed
-from labbook.core.parts import find
-from labbook.core.stage import run
+from labbook.config.parts import find
+from labbook.data.packed import write_packed
+from labbook.stage import run
 
 
 def main() -> None:

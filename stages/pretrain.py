@@ -1,14 +1,17 @@
-"""Pretrain stage: weights to start from, without their head; the published ones, or trained on a drawn dataset."""
+"""Pretrain stage: initial weights without their head; the published ones, or trained on a drawn dataset."""
+
+import _here  # noqa: F401
 
 import argparse
 from pathlib import Path
 
-from labbook.core.parts import find
-from labbook.core.settings import read_training
-from labbook.core.stage import run
+from labbook.config.parts import find
+from labbook.config.reading import read
+from labbook.config.train import errors_at_origin, read_runtime, resolve
+from labbook.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.experiment import train_experiment, write_weights
-from labbook.training.start import PRETRAINED, read_start
+from labbook.training.start import PRETRAINED
 
 
 def main() -> None:
@@ -18,18 +21,16 @@ def main() -> None:
     parser.add_argument("--validation-fraction", type=float, required=True)
     arguments = parser.parse_args()
     name = arguments.pretrained
-    folder = Path("data/raw") / f"pretrained_{name}"
-    settings, runtime = read_training(f"pretrained.{name}")
+    folder, values, key = Path("data/raw") / f"pretrained_{name}", read(), f"pretrained.{name}"
+    settings, runtime = resolve(values, key, arguments.source).settings, read_runtime(values)
     network = find("pretrained", name, "pretrained")
-    dataset = find("dataset", settings.dataset, f"pretrained.{name}.train.dataset")
+    dataset = find("dataset", settings.inputs.dataset, f"{key}.train.inputs.dataset")
     if arguments.source == "official":
         weights = network.read(folder)
     else:
         packed = dataset.prepare(folder, "embedded", validation_fraction=arguments.validation_fraction, seed=runtime.seed)
-        outcome = train_experiment(
-            f"pretrained-{name}", settings, runtime, packed,
-            key=f"pretrained.{name}.train", start=read_start(settings.pretrained),
-        )  # fmt: skip
+        with errors_at_origin(key, arguments.source):
+            outcome = train_experiment(f"pretrained-{name}", settings, runtime, packed, key=f"{key}.train")
         weights = network.without_head(outcome.weights)
     write_weights(PRETRAINED / f"{name}.safetensors", weights, arguments.source)
     discard(CHECKPOINTS / f"pretrained-{name}")

@@ -1,21 +1,30 @@
-"""Report stage: the site, the tables under results/, and one table of all learning curves for DVC's plots."""
+"""Report stage: the site, the tables of results, figures for print, and all learning curves in one table."""
+
+import _here  # noqa: F401
 
 from pathlib import Path
 
-from labbook.core.files import write_text
-from labbook.core.stage import run
-from labbook.params.project import read_project
-from labbook.report.records import gather_all
+from labbook.config.project import parse_project
+from labbook.config.reading import read
+from labbook.io import write_text
+from labbook.report.figures import write_figures
+from labbook.report.records import gather_all, gather_timing
 from labbook.report.site import write_site
 from labbook.report.tables import curve_points, write_results
+from labbook.report.timing import write_timing
+from labbook.stage import run
 
 
 def main() -> None:
-    gathered = gather_all(read_project())
+    values = read()
+    project = parse_project(values)
+    gathered = gather_all(values, project)
     write_site(gathered)
     write_results(gathered)
+    write_figures(gathered)
     curves = curve_points(gathered.records).to_csv(sep="\t", index=False, lineterminator="\n")
-    write_text(Path("plots/all/history.tsv"), curves)
+    write_text(Path("reports/history.tsv"), curves)
+    write_timing(project, gather_timing(project))
 
 
 if __name__ == "__main__":

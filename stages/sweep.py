@@ -1,26 +1,32 @@
-"""Sweep stage: one experiment trained again for each of several values of one setting, and what each gives on test."""
+"""Sweep stage: one experiment trained again for each of several values of one setting, and the test metrics of each."""
+
+import _here  # noqa: F401
 
 import argparse
 from pathlib import Path
 
-from labbook.core.files import write_json, write_tsv
-from labbook.core.packed import read_packed
-from labbook.core.stage import run
-from labbook.params.sweep import read_sweep
-from labbook.sweep import run_sweep
+from labbook.config.sweep import read_sweep
+from labbook.data.packed import read_packed
+from labbook.evaluation.restore import read_summary
+from labbook.io import write_tsv
+from labbook.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
+from labbook.training.sweep import run_sweep
+from labbook.training.timing import write_timing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep")
-    name = parser.parse_args().sweep
-    variants, runtime = read_sweep(name)
-    packed = read_packed(Path("data/processed") / f"{variants[0][1].dataset}.safetensors")
-    rows, timing = run_sweep(name, variants, runtime, packed)
+    parser.add_argument("experiment")
+    arguments = parser.parse_args()
+    name = arguments.sweep
+    summary, _ = read_summary(arguments.experiment)
+    variants, runtime = read_sweep(name, summary["source"])
+    packed = read_packed(Path("data/processed") / f"{variants[0][1].inputs.dataset}.safetensors")
+    rows, timings = run_sweep(name, variants, runtime, packed)
     write_tsv(Path("plots/sweeps") / f"{name}.tsv", list(rows[0]), rows)
-    write_json(Path("metrics/sweeps") / f"{name}.json", {f"{row['value']:.6g}": row for row in rows})
-    write_json(Path("metrics/timing") / f"{name}.json", timing)
+    write_timing(name, packed.source, timings)
     discard(CHECKPOINTS / name)
 
 

@@ -1,43 +1,47 @@
-"""Train stage: one experiment's weights, history, summary and seconds."""
+"""Train stage: the weights, history and summary of one experiment, of all its seeds."""
+
+import _here  # noqa: F401
 
 import argparse
 from pathlib import Path
 
-from labbook.core.files import write_json
-from labbook.core.packed import read_packed
-from labbook.core.settings import read_training
-from labbook.core.stage import run
+from labbook.config.reading import pick, read
+from labbook.config.train import errors_at_origin, read_training
+from labbook.data.packed import read_packed
+from labbook.io import write_folder, write_json
+from labbook.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.distributed import joined, launch, started
-from labbook.training.experiment import train_experiment, write_weights
+from labbook.training.experiment import summarize, train_seeds, write_weights
 from labbook.training.history import write_history
 from labbook.training.start import read_start
+from labbook.training.timing import write_timing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment")
-    parser.add_argument("--checkpoint-seconds", type=float, default=5.0, help="at least so long between checkpoints")
+    parser.add_argument("--checkpoint-seconds", type=float, default=5.0, help="minimum seconds between checkpoints")
     arguments = parser.parse_args()
-    name = arguments.experiment
-    settings, runtime = read_training(f"experiments.{name}")
-    packed = read_packed(Path("data/processed") / f"{settings.dataset}.safetensors")
-    count = settings.on(packed.source).processes
-    if count > 1 and not started():
+    name, key = arguments.experiment, f"experiments.{arguments.experiment}.train"
+    packed = read_packed(Path("data/processed") / f"{pick(read(), f'{key}.inputs.dataset')}.safetensors")
+    settings, runtime = read_training(name, packed.source)
+    if settings.world_size > 1 and not started():
         del packed  # each process reads its own
-        launch(count)
+        launch(settings.world_size)
         return
-    with joined() as processes:
-        outcome = train_experiment(
-            name, settings, runtime, packed,
-            key=f"experiments.{name}.train", start=read_start(settings.pretrained),
+    with joined() as processes, errors_at_origin(f"experiments.{name}", packed.source):
+        outcomes = train_seeds(
+            name, settings, runtime, packed, key=key, start=read_start(settings.inputs.pretrained),
             checkpoint_seconds=arguments.checkpoint_seconds, processes=processes,
         )  # fmt: skip
         if processes.rank == 0:
-            write_weights(Path("models/weights") / f"{name}.safetensors", outcome.weights)
-            write_history(Path("plots/history") / f"{name}.tsv", outcome.rows)
-            write_json(Path("models/summaries") / f"{name}.json", outcome.summary)
-            write_json(Path("metrics/timing") / f"{name}.json", outcome.timing)
+            with write_folder(Path("models/trained") / name) as folder:
+                for outcome in outcomes:
+                    write_weights(folder / f"seed-{outcome.summary['seed']}.safetensors", outcome.weights)
+                write_json(folder / "summary.json", summarize(name, settings, packed, outcomes))
+            write_history(Path("plots/history") / f"{name}.tsv", {each.summary["seed"]: each.rows for each in outcomes})
+            write_timing(name, packed.source, [outcome.timing for outcome in outcomes])
             discard(CHECKPOINTS / name)
 
 

@@ -1,11 +1,13 @@
-"""Compose stage: make a packed dataset from another one, data/processed/<dataset>.safetensors."""
+"""Derive stage: make a packed dataset from another one, data/processed/<dataset>.safetensors."""
+
+import _here  # noqa: F401
 
 import argparse
 from pathlib import Path
 
-from labbook.core.packed import read_packed, write_packed
-from labbook.core.parts import find
-from labbook.core.stage import run
+from labbook.config.parts import find
+from labbook.data.packed import read_packed, write_packed
+from labbook.stage import run
 
 
 def main() -> None:
@@ -17,8 +19,8 @@ def main() -> None:
     arguments = parser.parse_args()
     processed = Path("data/processed")
     source = read_packed(processed / f"{arguments.made_from}.safetensors")
-    dataset = find("composed", arguments.dataset, "composed")
-    packed = dataset.compose(source, arguments.validation_fraction, arguments.seed)
+    dataset = find("derived", arguments.dataset, "derived")
+    packed = dataset.derive(source, arguments.validation_fraction, arguments.seed)
     write_packed(processed / f"{arguments.dataset}.safetensors", packed)
 
 
