@@ -1,12 +1,15 @@
 """Figures for print: those drawn here, and copies of those that the evaluate and explain stages drew, in one folder."""
 
+import multiprocessing
+import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from labbook.errors import DataError
+from labbook.errors import DataError, LabbookError
 from labbook.io import write_folder
 from labbook.plots import save, style
 from labbook.plots.curves import draw_comparison, draw_learning_curves, draw_overview, draw_pair, draw_sweep
@@ -50,8 +53,7 @@ def write_figures(gathered: Gathered, folder: Path = Path("figures"), root: Path
         LabbookError: the disk is full or the folder cannot be written.
     """
     with write_folder(folder) as part, style():
-        for kind, name, figure in draw_all(gathered):
-            save(figure, part / kind / f"{name}.pdf")
+        _save_all([(figure, part / kind / f"{name}.pdf") for kind, name, figure in draw_all(gathered)])
         for source, target in _copies(gathered):
             path = part / target
             path.parent.mkdir(exist_ok=True)
@@ -60,6 +62,36 @@ def write_figures(gathered: Gathered, folder: Path = Path("figures"), root: Path
             except FileNotFoundError as error:
                 stage = "explain" if source.is_relative_to("models/explained") else "evaluate"
                 raise DataError(f"{source}: not found. Run `dvc repro {stage}@{path.stem}`.") from error
+
+
+def _save_all(figures: Sequence[tuple[Figure, Path]]) -> None:
+    """Save figures in forked processes, one per core: embedding fonts takes longer than all the rest of the report.
+
+    Raises:
+        LabbookError: the disk is full or the folder cannot be written.
+    """
+    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1  # elsewhere libraries do not survive a fork
+    shares = [figures[first::count] for first in range(1, count)]
+    processes = [multiprocessing.get_context("fork").Process(target=_save_quietly, args=(share,)) for share in shares]
+    for process in processes:
+        process.start()
+    _save(figures[::count])
+    for process, share in zip(processes, shares, strict=True):
+        process.join()
+        if process.exitcode:
+            _save(share)  # raises the error that ended the process, if it still stands
+
+
+def _save(figures: Sequence[tuple[Figure, Path]]) -> None:
+    for figure, path in figures:
+        save(figure, path)
+
+
+def _save_quietly(figures: Sequence[tuple[Figure, Path]]) -> None:
+    try:
+        _save(figures)
+    except LabbookError:
+        os._exit(1)
 
 
 def _copies(gathered: Gathered) -> Iterator[tuple[Path, Path]]:
