@@ -87,7 +87,7 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
 
 
 def read_bytes(path: Path, mend: str) -> bytes:
-    """Read a whole file; `mend` says how to get it back.
+    """Read a whole file; `mend` is the advice in the message if that fails.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -101,7 +101,7 @@ def read_bytes(path: Path, mend: str) -> bytes:
 
 
 def read_json(path: Path, keys: Iterable[str], mend: str) -> dict[str, Any]:
-    """Read a JSON object that has at least `keys`; `mend` says how to get it back.
+    """Read a JSON object that has at least `keys`; `mend` is the advice in the message if that fails.
 
     Raises:
         DataError: the file is missing, is not JSON, or lacks a key.

@@ -148,7 +148,7 @@ class Resolved:
         return f"{origin_of(path, self.origins) or f'{self.block}.train'}.{path}"
 
     def relocate(self, message: str) -> str:
-        """Let each line of a message that begins with a setting of the block begin with the key that sets it."""
+        """Rewrite lines that begin with a setting of the block to begin with the key that sets it."""
         within = re.escape(f"{self.block}.train.")
         return re.sub(rf"^{within}([^:\s]+)", lambda found: self.locate(found[1]), message, flags=re.MULTILINE)
 
@@ -218,7 +218,7 @@ def _defaults(values: Mapping[str, Any], assignment: Any, block: str) -> Any:
 
 @contextmanager
 def errors_at_origin(block: str, source: str) -> Iterator[None]:
-    """Let errors about a setting of `block` name the place in `params.yaml` that sets it, such as `defaults.B`."""
+    """Rewrite errors about a setting of `block` to name the key of `params.yaml` that sets it, such as `defaults.B`."""
     try:
         yield
     except ParamsError as error:

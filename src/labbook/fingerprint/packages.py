@@ -1,4 +1,4 @@
-"""Tell which installed packages provide what code imports, and in which version, without importing any of them.
+"""Find the installed packages that provide what code imports, and their versions, without importing any of them.
 
 `importlib.metadata.packages_distributions` answers the first question too, but parses the metadata and the file list of
 everything that is installed, which takes longer than all else that a fingerprint needs. Here a package is looked up by the name

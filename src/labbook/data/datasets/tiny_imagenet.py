@@ -91,7 +91,7 @@ class Contents:
         places: paths of the files, sorted.
         read: returns the bytes of a file.
         where: prefix of a path in messages.
-        mend: advice of messages.
+        mend: how to fix the problem, for messages.
         wnids: the classes, by their WordNet number, in the order of `wnids.txt`.
         labels: the index of each class in that order.
     """
