@@ -31,8 +31,8 @@ from labbook.data.packed import Split
 from labbook.training import torch_step
 from labbook.training.augment import Augmentation
 from labbook.training.components import build_loss, build_optimizer, build_schedule
-from labbook.training.engine import Plan, fit
-from labbook.training.inference import place
+from labbook.training.engine import TrainConfig, fit
+from labbook.training.inference import to_device
 from labbook.training.preprocessing import Preprocessing
 from labbook.training.runtime import check_bf16, configure, in_bf16
 
@@ -77,7 +77,7 @@ def usual(model: nn.Module, settings: TrainSettings, split: Split) -> None:
 
 
 def engine(model: nn.Module, settings: TrainSettings, split: Split, precision: str) -> None:
-    plan = Plan(
+    plan = TrainConfig(
         backend=torch_step.build,
         loss=build_loss(settings.loss, "loss"),
         optimizer=lambda parameters: build_optimizer(settings.optimizer, parameters, "optimizer"),
@@ -92,7 +92,7 @@ def engine(model: nn.Module, settings: TrainSettings, split: Split, precision: s
         seed=0,
         precision=precision,
     )
-    fit(model, place(split, Preprocessing(settings.preprocess), CPU), None, None, plan)
+    fit(model, to_device(split, Preprocessing(settings.preprocess), CPU), None, None, plan)
 
 
 def floor(model: nn.Module, settings: TrainSettings, split: Split, precision: str) -> None:

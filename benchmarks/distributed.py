@@ -22,7 +22,7 @@ from labbook.config.images import Preprocess
 from labbook.data.packed import Split
 from labbook.models import cnn, mlp
 from labbook.training.distributed import joined, launch, started
-from labbook.training.inference import place
+from labbook.training.inference import to_device
 from labbook.training.preprocessing import Preprocessing
 from labbook.training.runtime import configure
 
@@ -47,7 +47,7 @@ def take_turn(contender: str, case: str) -> None:
         generator = np.random.default_rng(0)
         images = generator.integers(0, 256, (SAMPLES, *SHAPE), dtype=np.uint8)
         split = Split(images, generator.integers(0, 10, SAMPLES))
-        train = place(split, Preprocessing(Preprocess()), torch.device("cpu"))
+        train = to_device(split, Preprocessing(Preprocess()), torch.device("cpu"))
         engine_epoch(build(), batch, train, processes=processes)  # the first epoch also faults memory in
         began = time.perf_counter()
         engine_epoch(build(), batch, train, processes=processes)

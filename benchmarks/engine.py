@@ -31,7 +31,7 @@ from turns import LR, engine_epoch, median, ratio, take_turns, usual_epoch, writ
 
 from labbook.data.packed import Split
 from labbook.models import cnn, mlp
-from labbook.training.inference import place
+from labbook.training.inference import to_device
 from labbook.training.runtime import configure
 
 SAMPLES, THREADS = 60_000, 2
@@ -104,7 +104,7 @@ def take_turn(contender: str, case: str, root: Path) -> float:
         data = datasets.MNIST(root, train=True, transform=TRANSFORMS[contender])
         run = functools.partial(usual, build(), batch, data)
     elif contender == "engine":
-        run = functools.partial(engine_epoch, build(), batch, place(random_images(), normalise, torch.device("cpu")))
+        run = functools.partial(engine_epoch, build(), batch, to_device(random_images(), normalise, torch.device("cpu")))
     else:
         run = functools.partial(floor, build(), batch, raw=contender == "raw")
     if contender in TRANSFORMS:

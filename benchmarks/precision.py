@@ -18,7 +18,7 @@ from labbook.config.train import read_training
 from labbook.data.packed import read_packed
 from labbook.evaluation.restore import restore
 from labbook.training.experiment import train_experiment
-from labbook.training.inference import measure, place
+from labbook.training.inference import evaluate, to_device
 
 ALL_EPOCHS: dict[str, Any] = {"early_stopping": None, "select": "last"}
 
@@ -35,7 +35,7 @@ def main() -> None:
             outcome = train_experiment(f"precision/{experiment}_{precision}", asked, runtime, packed, key=key)
             device = torch.device(outcome.device)
             restored = restore(asked, packed, outcome.weights, device)
-            _, figures[precision] = measure(restored.model, restored.loss, place(packed.test, restored.convert, device))
+            _, figures[precision] = evaluate(restored.model, restored.loss, to_device(packed.test, restored.convert, device))
         row = {"experiment": f"`{experiment}`", "data": packed.source}
         row |= {f"test accuracy in {precision}": f"{accuracy:.4f}" for precision, accuracy in figures.items()}
         rows.append(row | {"bf16 minus float32, points": f"{100 * (figures['bf16'] - figures['float32']):+.2f}"})

@@ -25,7 +25,7 @@ from torch.nn import functional
 from turns import LR, engine_epoch, median, ratio, write_page
 
 from labbook.data.packed import Split
-from labbook.training.inference import Inputs, Tally, place
+from labbook.training.inference import DeviceDataset, RunningMetrics, to_device
 from labbook.training.runtime import configure
 
 SAMPLES, MODELS = 6_000, 5
@@ -38,7 +38,7 @@ def train_at_once(
     """Train for one epoch, each model on batches of its own: `forward` maps (K, N, C, H, W) to logits (K, N, classes)."""
     optimizer = torch.optim.SGD(parameters, lr=LR, fused=True)
     update = inspect.unwrap(type(optimizer).step)
-    tally = Tally()
+    tally = RunningMetrics()
     orders = torch.stack([torch.randperm(SAMPLES) for _ in range(MODELS)])
     for rows in torch.split(orders, batch, dim=1):
         for parameter in parameters:
@@ -92,7 +92,7 @@ def vmapped(models: Sequence[nn.Module]) -> tuple[Callable[[Tensor], Tensor], li
     return lambda images: forward(weights, images), list(weights.values())
 
 
-def take_turn(contender: str, case: str, inputs: Inputs) -> float:
+def take_turn(contender: str, case: str, inputs: DeviceDataset) -> float:
     """Train new models, and give the seconds of the processor."""
     build, batch = CASES[case]
     models = [build() for _ in range(MODELS)]
@@ -114,7 +114,7 @@ def main() -> None:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (SAMPLES, 1, 28, 28), dtype=np.uint8)
     split = Split(images, generator.integers(0, 10, SAMPLES))
-    inputs = place(split, lambda images: images.to(torch.float32) / 255, device)
+    inputs = to_device(split, lambda images: images.to(torch.float32) / 255, device)
     rows = []
     for case in CASES:
         turns = [{contender: take_turn(contender, case, inputs) for contender in CONTENDERS} for _ in range(rounds + 1)]

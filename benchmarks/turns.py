@@ -17,8 +17,8 @@ from labbook.training import torch_step
 from labbook.training.backend import Backend
 from labbook.training.components import build_schedule
 from labbook.training.distributed import ALONE, Processes
-from labbook.training.engine import Plan, fit
-from labbook.training.inference import Inputs
+from labbook.training.engine import TrainConfig, fit
+from labbook.training.inference import DeviceDataset
 
 __all__ = ["LR", "Turns", "engine_epoch", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
 
@@ -54,10 +54,10 @@ def usual_epoch(model: nn.Module, optimizer: optim.Optimizer, loader: "DataLoade
 
 
 def engine_epoch(
-    model: nn.Module, batch: int, train: Inputs, backend: Backend = torch_step.build, processes: Processes = ALONE
+    model: nn.Module, batch: int, train: DeviceDataset, backend: Backend = torch_step.build, processes: Processes = ALONE
 ) -> None:
     """Train for one epoch with the engine, by plain SGD."""
-    plan = Plan(
+    plan = TrainConfig(
         backend=backend,
         loss=functional.cross_entropy,
         optimizer=lambda parameters: optim.SGD(parameters, lr=LR, fused=True),

@@ -4,7 +4,7 @@ import _here  # noqa: F401
 
 from labbook.stage import run
 from labbook.training.experiment import write_weights
-from labbook.training.start import PRETRAINED
+from labbook.training.pretrained import PRETRAINED
 
 
 def main() -> None:

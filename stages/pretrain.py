@@ -11,7 +11,7 @@ from labbook.config.train import errors_at_origin, read_runtime, resolve
 from labbook.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.experiment import train_experiment, write_weights
-from labbook.training.start import PRETRAINED
+from labbook.training.pretrained import PRETRAINED
 
 
 def main() -> None:

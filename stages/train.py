@@ -14,7 +14,7 @@ from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.distributed import joined, launch, started
 from labbook.training.experiment import summarize, train_seeds, write_weights
 from labbook.training.history import write_history
-from labbook.training.start import read_start
+from labbook.training.pretrained import read_pretrained
 from labbook.training.timing import write_timing
 
 
@@ -31,17 +31,17 @@ def main() -> None:
         launch(settings.world_size)
         return
     with joined() as processes, errors_at_origin(f"experiments.{name}", packed.source):
-        outcomes = train_seeds(
-            name, settings, runtime, packed, key=key, start=read_start(settings.inputs.pretrained),
+        results = train_seeds(
+            name, settings, runtime, packed, key=key, pretrained=read_pretrained(settings.inputs.pretrained),
             checkpoint_seconds=arguments.checkpoint_seconds, processes=processes,
         )  # fmt: skip
         if processes.rank == 0:
             with write_folder(Path("models/trained") / name) as folder:
-                for outcome in outcomes:
-                    write_weights(folder / f"seed-{outcome.summary['seed']}.safetensors", outcome.weights)
-                write_json(folder / "summary.json", summarize(name, settings, packed, outcomes))
-            write_history(Path("plots/history") / f"{name}.tsv", {each.summary["seed"]: each.rows for each in outcomes})
-            write_timing(name, packed.source, [outcome.timing for outcome in outcomes])
+                for result in results:
+                    write_weights(folder / f"seed-{result.summary['seed']}.safetensors", result.weights)
+                write_json(folder / "summary.json", summarize(name, settings, packed, results))
+            write_history(Path("plots/history") / f"{name}.tsv", {each.summary["seed"]: each.rows for each in results})
+            write_timing(name, packed.source, [result.timing for result in results])
             discard(CHECKPOINTS / name)
 
 

@@ -26,7 +26,7 @@ from toolbox import Mirror
 from labbook.config.reading import read
 from labbook.data.datasets import mnist, rings
 from labbook.data.download import DATA_ROOT
-from labbook.data.packed import Packed, Split, carve_validation, write_packed
+from labbook.data.packed import PackedDataset, Split, stratified_split, write_packed
 from labbook.training.experiment import write_weights
 
 ROOT = Path(__file__).parent.parent
@@ -194,7 +194,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mirror]]:
 
 
 @pytest.fixture(scope="session")
-def rings_packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+def rings_packed(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
     """The disc and the ring, fetched and prepared once."""
     folder = tmp_path_factory.mktemp("rings")
     rings.fetch("embedded", folder)
@@ -202,7 +202,7 @@ def rings_packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
 
 
 @pytest.fixture(scope="session")
-def tiny_packed() -> Packed:
+def tiny_packed() -> PackedDataset:
     """Three classes of noisy 6×6 images: each class lights up two rows of its own."""
     generator = np.random.default_rng(0)
 
@@ -214,4 +214,6 @@ def tiny_packed() -> Packed:
         return Split(images.astype(np.uint8), labels)
 
     train, test = draw(90), draw(45)
-    return Packed("toy", "embedded", ("top", "middle", "bottom"), train, carve_validation(train.labels, 0.2, 0), test, "toy")
+    return PackedDataset(
+        "toy", "embedded", ("top", "middle", "bottom"), train, stratified_split(train.labels, 0.2, 0), test, "toy"
+    )

@@ -25,8 +25,8 @@ from labbook.training import checkpoint as checkpoint_module
 from labbook.training import experiment as experiment_module
 from labbook.training.checkpoint import CHECKPOINTS, Checkpoint, code_digest, discard, fingerprint, locked_checkpoint
 from labbook.training.engine import fit
+from labbook.training.pretrained import PretrainedWeights
 from labbook.training.runtime import check_bf16
-from labbook.training.start import Start
 
 NAME = "killed"
 SEEDS = (0, 1)
@@ -311,10 +311,10 @@ def experiment(tmp_path, monkeypatch, tiny_packed):
     """Train an experiment on toy images, with changes of its settings, in an empty folder; return its outcome."""
     monkeypatch.chdir(tmp_path)
 
-    def run(packed=tiny_packed, *, seed=0, start=None, **changes):
+    def run(packed=tiny_packed, *, seed=0, pretrained=None, **changes):
         return experiment_module.train_experiment(
             "x", toy_settings(**({"select": "best_val_loss"} | changes)), Runtime(seed=seed, device="cpu"), packed,
-            key="experiments.x.train", start=start, checkpoint_seconds=0,
+            key="experiments.x.train", pretrained=pretrained, checkpoint_seconds=0,
         )  # fmt: skip
 
     return run
@@ -381,7 +381,7 @@ CHANGED = {
     "settings": {"batch_size": 18},
     "seed": {"seed": 1},
     "threads": {"threads": 2},
-    "initial weights": {"start": Start(Path("x"), {}, None, "other")},
+    "initial weights": {"pretrained": PretrainedWeights(Path("x"), {}, None, "other")},
     "torch": lambda patch: patch.setattr(torch, "__version__", "2.99.0"),
     "numpy": lambda patch: patch.setattr(np, "__version__", "2.99.0"),
     "code": lambda patch: patch.setattr(experiment_module, "code_digest", lambda: "other"),

@@ -6,7 +6,7 @@ import torch
 from toolbox import CPU, bits
 
 from labbook.config.train import Runtime, read_training
-from labbook.data.packed import Packed, Split
+from labbook.data.packed import PackedDataset, Split
 from labbook.training.experiment import train_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -41,7 +41,7 @@ def random_packed(dataset, count):
     shape = (count, side, side) if dataset == "scenes" else (count,)
     labels = generator.integers(0, classes, shape).astype(np.uint8 if len(shape) > 1 else np.int64)
     split = Split(generator.integers(0, 256, (count, 3, side, side), dtype=np.uint8), labels)
-    return Packed(dataset, "official", tuple(map(str, range(classes))), split, np.arange(1), split)
+    return PackedDataset(dataset, "official", tuple(map(str, range(classes))), split, np.arange(1), split)
 
 
 def test_first_loss_of_the_wide_network_is_that_of_the_cpu(train):

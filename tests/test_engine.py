@@ -21,24 +21,24 @@ from labbook.errors import TrainingError
 from labbook.training import engine, inference
 from labbook.training.early_stopping import should_stop
 from labbook.training.engine import derived_seed, fit
-from labbook.training.inference import Inputs, measure, place
+from labbook.training.inference import DeviceDataset, evaluate, to_device
 
 STEPS = 5  # an epoch of the toy data: 72 samples in batches of 16
 
 
 @dataclass(frozen=True)
-class Recorded(Inputs):
+class Recorded(DeviceDataset):
     """A split that remembers which rows each batch was made of."""
 
     drawn: list[Tensor] = field(default_factory=list)
 
-    def shuffled(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows, batch in zip(torch.split(order, size)[start:], super().shuffled(order, size, start), strict=True):
+    def iter_batches(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows, batch in zip(torch.split(order, size)[start:], super().iter_batches(order, size, start), strict=True):
             self.drawn.append(rows)
             yield batch
 
 
-def recorded(inputs: Inputs) -> Recorded:
+def recorded(inputs: DeviceDataset) -> Recorded:
     return Recorded(inputs.pixels, inputs.labels, inputs.convert)
 
 
@@ -46,7 +46,7 @@ def patience(count: int):
     return functools.partial(should_stop, EarlyStopping(patience=count))
 
 
-def with_wrong_labels(validation: Inputs) -> Inputs:
+def with_wrong_labels(validation: DeviceDataset) -> DeviceDataset:
     """Mix up the labels: what is learnt makes validation worse, so that the best row is an early one."""
     return dataclasses.replace(validation, labels=validation.labels.roll(1))
 
@@ -66,7 +66,7 @@ def test_separable_classes_are_learnt(tiny_packed, kind, optimizer):
     rows = fit(model, train, validation, test, plan).rows
     assert rows[-1].train_loss < 0.5 * rows[0].train_loss
     assert min(rows[-1].train_accuracy, rows[-1].val_accuracy, rows[-1].test_accuracy) > 0.9
-    assert measure(model, plan.loss, test) == (rows[-1].test_loss, rows[-1].test_accuracy)
+    assert evaluate(model, plan.loss, test) == (rows[-1].test_loss, rows[-1].test_accuracy)
 
 
 BY_HAND = {
@@ -85,7 +85,7 @@ BY_HAND = {
     ],
 )
 def test_training_equals_a_loop_written_by_hand_to_the_bit(tiny_packed, kind, optimizer, keys):
-    train = recorded(place(tiny_packed.train, UNIT, CPU))
+    train = recorded(to_device(tiny_packed.train, UNIT, CPU))
     model = toy_model(tiny_packed, kind, **keys)
     schedule = {"name": "MultiStepLR", "milestones": [2], "gamma": 0.1}
     trained = fit(model, train, None, None, toy_plan(optimizer, epochs=3, schedule=schedule))
@@ -116,11 +116,11 @@ def test_training_equals_a_loop_written_by_hand_to_the_bit(tiny_packed, kind, op
 def test_labels_of_pixels_are_learnt(tiny_packed):
     images = tiny_packed.train.images
     split = Split(images, (images[:, 0] > 120).astype(np.uint8))
-    inputs = place(split, UNIT, CPU)
+    inputs = to_device(split, UNIT, CPU)
     model = torch.nn.Conv2d(1, 2, 1)
     rows = fit(model, inputs, None, inputs, toy_plan("adam", epochs=20, lr=0.2)).rows
     assert rows[-1].test_accuracy > 0.95 > rows[0].train_accuracy
-    assert measure(model, functional.cross_entropy, inputs) == (rows[-1].test_loss, rows[-1].test_accuracy)
+    assert evaluate(model, functional.cross_entropy, inputs) == (rows[-1].test_loss, rows[-1].test_accuracy)
 
 
 def test_bf16_trains_close_to_float32_and_keeps_float32_weights(tiny_packed):
@@ -152,7 +152,7 @@ def test_loss_that_is_no_longer_finite_ends_training_with_what_to_do(tiny_packed
 @given(samples=st.integers(1, 40), batch_size=st.integers(1, 45), drop_last=st.booleans(), seed=st.integers(0, 99))
 def test_an_epoch_goes_once_through_the_split_in_an_order_of_its_own(samples, batch_size, drop_last, seed):
     split = Split(np.zeros((samples, 1, 2, 2), np.uint8), np.zeros(samples, np.int64))
-    train = recorded(place(split, UNIT, CPU))
+    train = recorded(to_device(split, UNIT, CPU))
     plan = toy_plan(epochs=2, batch_size=batch_size, drop_last=drop_last, seed=seed, lr=1e-3)
     if drop_last and batch_size > samples:
         with pytest.raises(TrainingError, match=f"batch_size: {batch_size} leaves no full batch of {samples} samples"):
@@ -293,9 +293,9 @@ def test_short_interval_at_the_end_is_neither_selected_nor_stops(tiny_packed):
     assert losses == sorted(losses, reverse=True)
     assert asked == [losses[:1], losses[:2], losses]
     assert trained.kept == 2
-    assert measure(model, plan.loss, train)[0] < losses[-1], "the model itself has taken the last steps"
+    assert evaluate(model, plan.loss, train)[0] < losses[-1], "the model itself has taken the last steps"
     model.load_state_dict(trained.weights)
-    assert measure(model, plan.loss, train)[0] == losses[-1]
+    assert evaluate(model, plan.loss, train)[0] == losses[-1]
 
 
 def test_weights_after_a_short_interval_are_the_last_ones_where_these_are_selected(tiny_packed):
@@ -347,7 +347,7 @@ def test_selected_weights_are_those_of_the_best_row(tiny_packed, select, kind):
     again = toy_model(tiny_packed, kind, seed=1, dropout=0.2)
     again.load_state_dict(trained.weights)
     row = trained.rows[best]
-    assert measure(again, plan.loss, validation) == (row.val_loss, row.val_accuracy)
+    assert evaluate(again, plan.loss, validation) == (row.val_loss, row.val_accuracy)
 
 
 @pytest.mark.parametrize(("select", "expected"), [("best_val_loss", 3), ("best_val_accuracy", 2), ("last", 4)])

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn import metrics as oracle
 from toolbox import never_asked
 
-from labbook.data.packed import Packed, read_packed
+from labbook.data.packed import PackedDataset, read_packed
 from labbook.errors import DataError
 from labbook.evaluation import BINS, calibration_error, confusion_counts, predictions_of, reliability, write_confusion
 from labbook.evaluation.evaluate import METRICS, evaluate_experiment, flat_metrics
@@ -247,7 +247,7 @@ def test_evaluate_stage_writes_metrics_that_its_files_agree_with(prepared, run_s
     check_that_damage_is_named(packed, summary)
 
 
-def check_that_damage_is_named(packed: Packed, summary: dict) -> None:
+def check_that_damage_is_named(packed: PackedDataset, summary: dict) -> None:
     device, fix = configure("cpu", 2, seed=0), rf"Run `dvc repro train@{EXPERIMENT}`\.$"
     _, settings = read_summary(EXPERIMENT)
     restored = restore_seed(EXPERIMENT, 1, settings, packed, device)

@@ -15,12 +15,12 @@ from toolbox import CPU, UNIT, bits, toy_model, toy_settings
 from torch.nn import functional
 
 from labbook.config.train import Runtime, TrainSettings
-from labbook.data.packed import Packed, Split
+from labbook.data.packed import PackedDataset, Split
 from labbook.errors import DeviceError, TrainingError
 from labbook.training import experiment as experiment_module
 from labbook.training import runtime
-from labbook.training.experiment import Outcome, seeds_of, summarize, train_experiment, train_seeds, write_weights
-from labbook.training.inference import measure, place
+from labbook.training.experiment import SeedResult, seeds_of, summarize, train_experiment, train_seeds, write_weights
+from labbook.training.inference import evaluate, to_device
 from labbook.training.sweep import run_sweep
 from labbook.training.timing import write_timing
 
@@ -28,7 +28,7 @@ RUNTIME = Runtime(seed=0, device="cpu")
 RESULTS = ("models/trained/mnist_mlp_100", "plots/history/mnist_mlp_100.tsv")
 
 
-def train_toy(packed: Packed, folder: Path, seed: int = 0, **changes) -> Outcome:
+def train_toy(packed: PackedDataset, folder: Path, seed: int = 0, **changes) -> SeedResult:
     seeded = RUNTIME.model_copy(update={"seed": seed})
     return train_experiment("x", toy_settings(**changes), seeded, packed, key="experiments.x.train", checkpoints=folder)
 
@@ -36,7 +36,7 @@ def train_toy(packed: Packed, folder: Path, seed: int = 0, **changes) -> Outcome
 # What an experiment learns from
 
 
-def with_other_images(packed: Packed, part: str) -> Packed:
+def with_other_images(packed: PackedDataset, part: str) -> PackedDataset:
     """Replace the images of the test set, of the validation split, or of what is left to train on."""
     if part == "test":
         return dataclasses.replace(packed, test=Split(255 - packed.test.images, packed.test.labels))
@@ -186,7 +186,7 @@ def test_test_metrics_are_those_of_the_selected_weights_where_they_are_asked_for
     outcome = train_experiment("x", settings, RUNTIME, tiny_packed, key="x", checkpoints=tmp_path, measure_test=True)
     model = toy_model(tiny_packed, seed=5)
     model.load_state_dict(outcome.weights)
-    loss, accuracy = measure(model, functional.cross_entropy, place(tiny_packed.test, UNIT, CPU))
+    loss, accuracy = evaluate(model, functional.cross_entropy, to_device(tiny_packed.test, UNIT, CPU))
     assert outcome.test == {"test_loss": round(loss, 6), "test_accuracy": round(accuracy, 6)}
     assert {row.test_loss for row in outcome.rows} == {None}, "and the history has no test curve"
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 from labbook.config.explain import Explain, Method
 from labbook.config.images import Preprocess
 from labbook.config.reading import validate
-from labbook.data.packed import Packed, Split, read_packed, write_packed
+from labbook.data.packed import PackedDataset, Split, read_packed, write_packed
 from labbook.errors import DataError, ParamsError
 from labbook.evaluation.restore import Restored
 from labbook.explain import quality
@@ -66,7 +66,7 @@ def convolutional(channels: int = 1, activation: type[nn.Module] = nn.ReLU, **ke
     return nn.Sequential(conv, activation(**keys), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3))
 
 
-def restored(packed: Packed, kind: str = "cnn", **keys: object) -> Restored:
+def restored(packed: PackedDataset, kind: str = "cnn", **keys: object) -> Restored:
     model = toy_model(packed, kind, **keys).eval()
     return Restored(model, UNIT, functional.cross_entropy)
 
@@ -75,14 +75,14 @@ def settings(**changes: object) -> Explain:
     return Explain.model_validate({"steps": 4} | changes)
 
 
-def segmenting() -> tuple[Restored, Packed]:
+def segmenting() -> tuple[Restored, PackedDataset]:
     """Return a model that finds bright pixels, and scenes: in three of six the bright square is of the class `square`."""
     images = np.full((6, 1, 8, 8), 20, dtype=np.uint8)
     images[:, 0, 2:5, 2:6] = 250
     labels = (images[:, 0] > 128).astype(np.uint8)
     labels[3:] = 0  # what is bright there is of no class: the model is wrong
     split = Split(images, labels)
-    packed = Packed("toy", "embedded", ("background", "square"), split, np.array([0]), split)
+    packed = PackedDataset("toy", "embedded", ("background", "square"), split, np.array([0]), split)
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -424,13 +424,13 @@ class Right(nn.Module):
         return images.sum(dim=(1, 3)).reshape(-1, 3, 2).sum(dim=2)
 
 
-def flawless(tiny_packed: Packed) -> tuple[Restored, Packed]:
+def flawless(tiny_packed: PackedDataset) -> tuple[Restored, PackedDataset]:
     """Return a model, and three test images on which it makes no mistake."""
     images = np.zeros((3, 1, 6, 6), dtype=np.uint8)
     for label in range(3):
         images[label, 0, 2 * label] = 255
     split = Split(images, np.arange(3))
-    packed = Packed("toy", "embedded", tiny_packed.classes, split, np.array([0]), split)
+    packed = PackedDataset("toy", "embedded", tiny_packed.classes, split, np.array([0]), split)
     return Restored(Right(), UNIT, functional.cross_entropy), packed
 
 
@@ -465,7 +465,7 @@ def test_an_image_file_is_scaled_to_what_the_model_takes(tmp_path, channels):
     pixels[:, 5:25] = (255, 255, 255) if channels == 1 else (255, 0, 100)  # the middle 20 columns are what is kept
     Image.fromarray(pixels).save(tmp_path / "zebra.png")
     split = Split(np.zeros((1, channels, 8, 8), dtype=np.uint8), np.zeros(1, dtype=np.int64))
-    packed = Packed("toy", "embedded", ("one",), split, np.array([0]), split)
+    packed = PackedDataset("toy", "embedded", ("one",), split, np.array([0]), split)
     convert = Preprocessing(Preprocess(resize=16))
     found = read_image(str(tmp_path / "zebra.png"), Restored(nn.Identity(), convert, functional.cross_entropy), packed)
     assert found.shape == (channels, 16, 16)

@@ -12,14 +12,14 @@ from torch.nn import functional
 from labbook.config.images import Preprocess
 from labbook.data.packed import Split
 from labbook.training import inference
-from labbook.training.inference import Inputs, Tally, measure, model_shape, place, predict
+from labbook.training.inference import DeviceDataset, RunningMetrics, evaluate, model_shape, predict, to_device
 from labbook.training.preprocessing import Preprocessing
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 4096])
 def test_placed_split_gives_images_and_labels_in_order(tiny_packed, monkeypatch, at_once):
     monkeypatch.setattr(inference, "PLACED_AT_ONCE", at_once)
-    inputs = place(tiny_packed.test, UNIT, CPU)
+    inputs = to_device(tiny_packed.test, UNIT, CPU)
     expected = torch.from_numpy(tiny_packed.test.images).float() / 255
     monkeypatch.setattr(inference, "BATCH", 7)
     images, labels = zip(*inputs.batches(), strict=True)
@@ -31,7 +31,7 @@ def test_placed_split_gives_images_and_labels_in_order(tiny_packed, monkeypatch,
 @pytest.mark.parametrize(("side", "at_most"), [(28, 1000), (32, 1000), (64, 250), (224, 20), (2048, 1)])
 def test_forward_passes_take_no_more_pixels_of_large_images(side, at_most):
     """So that the memory of an evaluation does not grow with the size of the images."""
-    inputs = Inputs(torch.zeros(1, 1, 1, 1).expand(1100, side, side, 3), torch.zeros(1100, dtype=torch.long), None)
+    inputs = DeviceDataset(torch.zeros(1, 1, 1, 1).expand(1100, side, side, 3), torch.zeros(1100, dtype=torch.long), None)
     images, _ = next(inputs.batches())
     assert images.shape == (at_most, 3, side, side)
 
@@ -40,7 +40,7 @@ def test_images_are_placed_without_a_second_copy_of_the_split(monkeypatch):
     split = Split(np.zeros((100, 1, 8, 8), np.uint8), np.zeros(100, np.int64))
     monkeypatch.setattr(inference, "PLACED_AT_ONCE", 9)
     seen = []
-    place(split, lambda images: seen.append(len(images)) or UNIT(images), CPU)
+    to_device(split, lambda images: seen.append(len(images)) or UNIT(images), CPU)
     assert seen == [1, *[9] * 11, 1]
 
 
@@ -51,13 +51,13 @@ def test_shape_of_a_models_inputs_follows_the_resize():
 
 @given(samples=st.integers(1, 45), size=st.integers(1, 50), at_once=st.integers(0, 12), started=st.floats(0, 1))
 def test_shuffled_batches_are_rows_of_the_order_wherever_they_start(tiny_packed, samples, size, at_once, started):
-    inputs = place(tiny_packed.test, UNIT, CPU)
+    inputs = to_device(tiny_packed.test, UNIT, CPU)
     order = torch.randperm(samples, generator=torch.Generator().manual_seed(samples))
     expected = torch.split(order, size)
     start = int(started * (len(expected) - 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "GATHER_BYTES", at_once * size * inputs.pixels[0].nbytes)
-        batches = list(inputs.shuffled(order, size, start))
+        batches = list(inputs.iter_batches(order, size, start))
     assert len(batches) == len(expected) - start
     for rows, (images, labels) in zip(expected[start:], batches, strict=True):
         assert torch.equal(images, inputs.pixels[rows].permute(0, 3, 1, 2))
@@ -68,7 +68,7 @@ def test_shuffled_batches_are_rows_of_the_order_wherever_they_start(tiny_packed,
 def test_metrics_are_those_of_evaluation_mode_in_any_batches_and_the_mode_is_restored(tiny_packed, monkeypatch, training):
     _, _, test = splits(tiny_packed)
     model = toy_model(tiny_packed, "cnn", dropout=0.5, batch_norm=True).train(training)
-    loss, accuracy = measure(model, functional.cross_entropy, test)
+    loss, accuracy = evaluate(model, functional.cross_entropy, test)
     assert model.training is training
     logits, again = predict(model, functional.cross_entropy, test)
     assert again == loss
@@ -79,7 +79,7 @@ def test_metrics_are_those_of_evaluation_mode_in_any_batches_and_the_mode_is_res
     expected = functional.cross_entropy(by_hand, test.labels).item()
     assert (loss, accuracy) == (pytest.approx(expected, rel=1e-6), float((by_hand.argmax(1) == test.labels).double().mean()))
     monkeypatch.setattr(inference, "BATCH", 7)
-    assert measure(model, functional.cross_entropy, test) == (pytest.approx(expected, rel=1e-6), accuracy)
+    assert evaluate(model, functional.cross_entropy, test) == (pytest.approx(expected, rel=1e-6), accuracy)
     torch.testing.assert_close(predict(model, functional.cross_entropy, test)[0], by_hand)
 
 
@@ -93,7 +93,7 @@ def test_tally_gives_the_mean_over_samples_and_the_fraction_of_hits(sizes, pixel
     numbers = st.floats(-5, 5, width=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "LOGITS_LIMIT", limit)
-        tally, losses, hits = Tally(), [], []
+        tally, losses, hits = RunningMetrics(), [], []
         for size in sizes:
             logits = data.draw(arrays.arrays(np.float32, (size, 4, *pixels), elements=numbers))
             labels = data.draw(arrays.arrays(np.int64, (size, *pixels), elements=st.integers(0, 3)))

@@ -16,13 +16,13 @@ from torch.nn import functional
 from labbook.config.parts import load
 from labbook.config.reading import read
 from labbook.config.train import Constraint, resolve
-from labbook.data.packed import Packed, read_packed
+from labbook.data.packed import PackedDataset, read_packed
 from labbook.errors import ParamsError
 from labbook.models import cnn, mlp, residual
 from labbook.training.components import weight_decay_of
 from labbook.training.constraints import check, count_parameters
 from labbook.training.engine import fit
-from labbook.training.inference import measure, place
+from labbook.training.inference import evaluate, to_device
 
 MNIST = (1, 28, 28)
 SHAPES = {"mnist": (MNIST, 10)}  # of the datasets that the repository's experiments are built for here
@@ -281,7 +281,7 @@ def test_residual_network_computes_its_formula(skip):
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 def test_dropout_of_everything_trains_and_learns_nothing(tiny_packed, kind):
     model = toy_model(tiny_packed, kind, dropout=1.0)
-    train = place(tiny_packed.train, UNIT, CPU)
+    train = to_device(tiny_packed.train, UNIT, CPU)
     hidden = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     rows = fit(model, train, None, None, toy_plan(epochs=2)).rows
     assert [row.train_accuracy for row in rows] == pytest.approx([1 / 3, 1 / 3], abs=0.15)
@@ -295,9 +295,9 @@ def test_dropout_of_everything_trains_and_learns_nothing(tiny_packed, kind):
 
 
 def test_dropout_of_everything_gives_about_chance_on_digits(mnist_file):
-    packed: Packed = read_packed(mnist_file)
+    packed: PackedDataset = read_packed(mnist_file)
     model = toy_model(packed, "cnn", channels=[8, 8], pools=2, batch_norm=True, dropout=1.0)
     plan = toy_plan("adam", epochs=1, batch_size=32)
-    fit(model, place(packed.train, UNIT, CPU), None, None, plan)
-    _, accuracy = measure(model, plan.loss, place(packed.test, UNIT, CPU))
+    fit(model, to_device(packed.train, UNIT, CPU), None, None, plan)
+    _, accuracy = evaluate(model, plan.loss, to_device(packed.test, UNIT, CPU))
     assert accuracy < 0.3

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from labbook.data.packed import Packed, Split, carve_validation, read_packed, write_packed
+from labbook.data.packed import PackedDataset, Split, read_packed, stratified_split, write_packed
 from labbook.errors import DataError
 
 MEND = r"Run `dvc repro prepare@toy` to make it again\.$"
@@ -28,17 +28,19 @@ def packs(draw):
 
     train, test = split(draw(st.integers(1, 6))), split(draw(st.integers(0, 3)))
     validation = np.array(sorted(draw(st.sets(st.integers(0, len(train) - 1)))), dtype=np.int64)
-    return Packed(draw(st.text(max_size=8)), draw(st.sampled_from(["embedded", "official"])), names, train, validation, test)
+    return PackedDataset(
+        draw(st.text(max_size=8)), draw(st.sampled_from(["embedded", "official"])), names, train, validation, test
+    )
 
 
-def toy() -> Packed:
+def toy() -> PackedDataset:
     generator = np.random.default_rng(0)
     train = Split(generator.integers(0, 256, (6, 1, 2, 3)).astype(np.uint8), np.arange(6, dtype=np.int64) % 2)
     test = Split(generator.integers(0, 256, (2, 1, 2, 3)).astype(np.uint8), np.arange(2, dtype=np.int64))
-    return Packed("toy", "embedded", ("a", "b"), train, np.array([1, 4], dtype=np.int64), test)
+    return PackedDataset("toy", "embedded", ("a", "b"), train, np.array([1, 4], dtype=np.int64), test)
 
 
-def content(packed: Packed) -> list[tuple[object, ...]]:
+def content(packed: PackedDataset) -> list[tuple[object, ...]]:
     split_arrays = (packed.train.images, packed.train.labels, packed.validation, packed.test.images, packed.test.labels)
     return [(array.dtype, array.shape, array.tobytes()) for array in split_arrays]
 
@@ -139,7 +141,7 @@ seeds = st.integers(0, 2**32 - 1)
 @given(labels=label_lists, fraction=fractions, seed=seeds)
 def test_validation_takes_the_same_fraction_of_every_class(labels, fraction, seed):
     assume(all(round(fraction * count) for count in np.unique(labels, return_counts=True)[1]))
-    drawn = carve_validation(labels, fraction, seed)
+    drawn = stratified_split(labels, fraction, seed)
     for label in np.unique(labels):
         assert np.count_nonzero(labels[drawn] == label) == round(fraction * np.count_nonzero(labels == label))
 
@@ -147,7 +149,7 @@ def test_validation_takes_the_same_fraction_of_every_class(labels, fraction, see
 @given(labels=label_lists, fraction=fractions, seed=seeds)
 def test_validation_is_sorted_and_holds_nothing_twice(labels, fraction, seed):
     assume(all(round(fraction * count) for count in np.unique(labels, return_counts=True)[1]))
-    drawn = carve_validation(labels, fraction, seed)
+    drawn = stratified_split(labels, fraction, seed)
     assert drawn.dtype == np.int64
     assert (np.diff(drawn) > 0).all()
     assert ((drawn >= 0) & (drawn < len(labels))).all()
@@ -158,12 +160,12 @@ def test_fraction_that_leaves_a_class_without_validation_is_refused(fraction, sa
     labels = np.array([0] * 100 + [3] * samples, dtype=np.int64)
     message = f"validation_fraction: {fraction} of the {samples} samples of class 3 leaves none"
     with pytest.raises(DataError, match=message):
-        carve_validation(labels, fraction, 0)
+        stratified_split(labels, fraction, 0)
 
 
 def test_validation_depends_on_its_seed_alone():
     labels = np.arange(200, dtype=np.int64) % 10
-    again = [carve_validation(labels, 0.2, seed) for seed in (3, 3, 4)]
+    again = [stratified_split(labels, 0.2, seed) for seed in (3, 3, 4)]
     assert np.array_equal(again[0], again[1])
     assert not np.array_equal(again[0], again[2])
 

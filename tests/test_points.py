@@ -5,7 +5,7 @@ import pytest
 from toolbox import digest_of
 
 from labbook.data.datasets import points, rings
-from labbook.data.packed import Packed, Split
+from labbook.data.packed import PackedDataset, Split
 from labbook.errors import DataError
 
 SHA256 = {
@@ -15,7 +15,7 @@ SHA256 = {
 DATASETS = pytest.mark.parametrize("dataset", [rings, points], ids=["rings", "points"])
 
 
-def prepared(dataset, folder, source="embedded") -> Packed:
+def prepared(dataset, folder, source="embedded") -> PackedDataset:
     dataset.fetch(source, folder)
     return dataset.prepare(folder, source, validation_fraction=0.1, seed=0)
 

@@ -14,7 +14,7 @@ from torch import nn
 from labbook.data.pretrained import resnet18
 from labbook.errors import DataError
 from labbook.models import resnet18 as model_file
-from labbook.training.start import Start
+from labbook.training.pretrained import PretrainedWeights
 
 
 def build(trainable: list[str] | None = None, classes: int = 10) -> nn.Module:
@@ -38,7 +38,7 @@ def test_published_weights_fill_all_but_the_head(published, tmp_path):
     weights = resnet18.read(tmp_path / "raw")
     model = build(["layer4"])
     head = model.state_dict()["fc.weight"].clone()
-    Start(tmp_path / "x", weights, "official", "").give_to(model)
+    PretrainedWeights(tmp_path / "x", weights, "official", "").load_into(model)
     loaded = model.state_dict()
     assert torch.equal(loaded["fc.weight"], head)
     for name in published:
@@ -50,7 +50,7 @@ def test_weights_of_another_network_are_refused(published, tmp_path):
     weights = resnet18.read(tmp_path / "raw")
     del weights["layer1.0.conv1.weight"]
     with pytest.raises(DataError, match=r"lacks layer1\.0\.conv1\.weight, and only a trainable head"):
-        Start(tmp_path / "x", weights, "official", "").give_to(build(["layer4"]))
+        PretrainedWeights(tmp_path / "x", weights, "official", "").load_into(build(["layer4"]))
 
 
 def test_altered_file_is_refused_before_it_is_read(published, tmp_path):
@@ -92,6 +92,6 @@ def test_altered_byte_never_ends_in_another_error(share, zipped, tmp_path_factor
 def test_only_what_is_trainable_changes(published, tmp_path):
     resnet18.fetch(tmp_path / "raw")
     model = build(["layer4"])
-    Start(tmp_path / "x", resnet18.read(tmp_path / "raw"), "official", "").give_to(model)
+    PretrainedWeights(tmp_path / "x", resnet18.read(tmp_path / "raw"), "official", "").load_into(model)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {name.partition(".")[0] for name in trained} == {"layer4", "fc"}

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from labbook.data.derived import scenes
 from labbook.data.derived.scenes import CLASSES, FIRST_DRAWN, PLOT, SIZE, derive
-from labbook.data.packed import Packed, Split, read_packed
+from labbook.data.packed import PackedDataset, Split, read_packed
 from labbook.errors import DataError
 
 PREPARED_SHA256 = "91aca5b5b6670a1b17d2c9459a580ceacd7306679ff4fa171ba209e2d53bc414"
 
 
-def toy_digits(source: str = "embedded") -> Packed:
+def toy_digits(source: str = "embedded") -> PackedDataset:
     """Bars instead of digits, longer for each class; those of the test set are flat, the others upright."""
 
     def draw(flat: bool) -> Split:
@@ -26,7 +26,7 @@ def toy_digits(source: str = "embedded") -> Packed:
             image[0, 12:16, 4 : 14 + label] = 255
         return Split(images if flat else images.transpose(0, 1, 3, 2), labels)
 
-    return Packed("mnist", source, tuple("0123456789"), draw(False), np.arange(2), draw(True))
+    return PackedDataset("mnist", source, tuple("0123456789"), draw(False), np.arange(2), draw(True))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def embedded(digits):
     return derive(digits, validation_fraction=0.1, seed=0)
 
 
-def sha256_of(packed: Packed) -> str:
+def sha256_of(packed: PackedDataset) -> str:
     sha256 = hashlib.sha256()
     for split in (packed.train, packed.test):
         sha256.update(split.images.tobytes() + split.labels.tobytes())

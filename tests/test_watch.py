@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from labbook.training.engine import fit
-from labbook.training.inference import place
+from labbook.training.inference import to_device
 from labbook.training.watch import dead_units, gradient_norms, watch
 
 
@@ -86,7 +86,7 @@ def test_model_is_left_as_it_was(tiny_packed, training):
 
 
 def test_model_is_left_as_it_was_after_an_error(tiny_packed):
-    wrong = place(tiny_packed.train, lambda images: UNIT(images)[:, :, :5], CPU)
+    wrong = to_device(tiny_packed.train, lambda images: UNIT(images)[:, :, :5], CPU)
     model = toy_model(tiny_packed)
     with pytest.raises(RuntimeError):
         dead_units(model, wrong)

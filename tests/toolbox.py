@@ -17,12 +17,12 @@ from labbook.config.images import Preprocess
 from labbook.config.parts import Part
 from labbook.config.train import TrainSettings
 from labbook.data.download import Remote
-from labbook.data.packed import Packed
+from labbook.data.packed import PackedDataset
 from labbook.models import cnn, mlp
 from labbook.training import torch_step
 from labbook.training.components import build_loss, build_optimizer, build_schedule
-from labbook.training.engine import Plan
-from labbook.training.inference import Inputs, place
+from labbook.training.engine import TrainConfig
+from labbook.training.inference import DeviceDataset, to_device
 from labbook.training.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def add_noise(images: Tensor, generator: torch.Generator) -> Tensor:
     return images + 0.1 * torch.randn(images.shape, generator=generator)
 
 
-def toy_model(packed: Packed, kind: str = "mlp", seed: int = 0, **keys: Any) -> nn.Module:
+def toy_model(packed: PackedDataset, kind: str = "mlp", seed: int = 0, **keys: Any) -> nn.Module:
     """Build a small network of the project's own families, the same for the same seed."""
     torch.manual_seed(seed)
     shape, classes = packed.image_shape, len(packed.classes)
@@ -54,7 +54,9 @@ def toy_optimizer(name: str, parameters: Any, **keys: Any) -> torch.optim.Optimi
     return build_optimizer(Part(**(OPTIMIZERS[name] | keys)), parameters, "optimizer")
 
 
-def toy_plan(optimizer: str = "sgd", lr: float | None = None, schedule: dict[str, Any] | None = None, **changes: Any) -> Plan:
+def toy_plan(
+    optimizer: str = "sgd", lr: float | None = None, schedule: dict[str, Any] | None = None, **changes: Any
+) -> TrainConfig:
     """Plan three epochs of SGD without any frills, except for `changes`."""
     values = {} if lr is None else {"lr": lr}
     part = Part(**schedule) if schedule else None
@@ -72,7 +74,7 @@ def toy_plan(optimizer: str = "sgd", lr: float | None = None, schedule: dict[str
         "select": "last",
         "seed": 0,
     }
-    return Plan(**(plan | changes))
+    return TrainConfig(**(plan | changes))
 
 
 def toy_settings(**changes: Any) -> TrainSettings:
@@ -88,10 +90,10 @@ def toy_settings(**changes: Any) -> TrainSettings:
     return TrainSettings.model_validate(settings | changes)
 
 
-def splits(packed: Packed) -> tuple[Inputs, Inputs, Inputs]:
+def splits(packed: PackedDataset) -> tuple[DeviceDataset, DeviceDataset, DeviceDataset]:
     """Place the training split, the validation split and the test set."""
     train, validation = packed.held_out()
-    return place(train, UNIT, CPU), place(validation, UNIT, CPU), place(packed.test, UNIT, CPU)
+    return to_device(train, UNIT, CPU), to_device(validation, UNIT, CPU), to_device(packed.test, UNIT, CPU)
 
 
 def never_asked(images: np.ndarray) -> np.ndarray:
@@ -157,7 +159,7 @@ def as_published(remote: Remote, content: bytes) -> Remote:
     return dataclasses.replace(remote, checksum=hashlib.new(remote.algorithm, content).hexdigest())
 
 
-def digest_of(packed: Packed) -> str:
+def digest_of(packed: PackedDataset) -> str:
     """Give the sha256 of images and labels."""
     sha256 = hashlib.sha256()
     for split in (packed.train, packed.test):
@@ -165,12 +167,12 @@ def digest_of(packed: Packed) -> str:
     return sha256.hexdigest()
 
 
-def count_different(packed: Packed) -> int:
+def count_different(packed: PackedDataset) -> int:
     """Count the images, those that are the same once."""
     return len({image.tobytes() for image in (*packed.train.images, *packed.test.images)})
 
 
-def right_by_mean_colour(packed: Packed) -> float:
+def right_by_mean_colour(packed: PackedDataset) -> float:
     """Give the accuracy of whoever says the class whose mean colour is the nearest."""
     train, test = (split.images.mean(axis=(2, 3)) for split in (packed.train, packed.test))
     means = np.stack([train[packed.train.labels == label].mean(axis=0) for label in range(len(packed.classes))])

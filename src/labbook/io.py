@@ -86,8 +86,8 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
     write_text(path, "\n".join(lines) + "\n")
 
 
-def read_bytes(path: Path, mend: str) -> bytes:
-    """Read a whole file; `mend` is the advice in the message if that fails.
+def read_bytes(path: Path, fix: str) -> bytes:
+    """Read a whole file; `fix` is the advice in the message if that fails.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -95,22 +95,22 @@ def read_bytes(path: Path, mend: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: not found. {mend}") from error
+        raise DataError(f"{path}: not found. {fix}") from error
     except OSError as error:
         raise DataError(explain(error, path)) from error
 
 
-def read_json(path: Path, keys: Iterable[str], mend: str) -> dict[str, Any]:
-    """Read a JSON object that has at least `keys`; `mend` is the advice in the message if that fails.
+def read_json(path: Path, keys: Iterable[str], fix: str) -> dict[str, Any]:
+    """Read a JSON object that has at least `keys`; `fix` is the advice in the message if that fails.
 
     Raises:
         DataError: the file is missing, is not JSON, or lacks a key.
     """
     try:
-        value = json.loads(read_bytes(path, mend))
+        value = json.loads(read_bytes(path, fix))
     except ValueError as error:
-        raise DataError(f"{path}: damaged, not JSON ({error}). {mend}") from error
+        raise DataError(f"{path}: damaged, not JSON ({error}). {fix}") from error
     missing = sorted(set(keys) - set(value)) if isinstance(value, dict) else sorted(keys)
     if missing:
-        raise DataError(f"{path}: damaged, it holds no {', '.join(missing)}. {mend}")
+        raise DataError(f"{path}: damaged, it holds no {', '.join(missing)}. {fix}")
     return value  # type: ignore[no-any-return]

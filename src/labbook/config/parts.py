@@ -3,8 +3,8 @@
 A new architecture, dataset or task is a new file, and only the experiments that name it depend on it. What each offers:
 
     models           Settings, build(settings, image_shape, classes): a Module that maps images (N, C, H, W) to logits
-    data/datasets    fetch(source, folder); prepare(folder, source, validation_fraction, seed): a `Packed`
-    data/derived     derive(packed, validation_fraction, seed): a `Packed` made from another one
+    data/datasets    fetch(source, folder); prepare(folder, source, validation_fraction, seed): a `PackedDataset`
+    data/derived     derive(packed, validation_fraction, seed): a `PackedDataset` made from another one
     data/pretrained  fetch(folder): the published file; read(folder): its weights by the names of our model's state;
                      without_head(state)
     evaluation/tasks evaluate(...): metrics of predictions on the test set

@@ -18,7 +18,7 @@ from labbook.config.parts import names
 from labbook.errors import DataError
 from labbook.io import replace
 
-__all__ = ["Packed", "Split", "carve_validation", "read_packed", "write_packed"]
+__all__ = ["PackedDataset", "Split", "read_packed", "stratified_split", "write_packed"]
 
 ARRAYS = ("train_images", "train_labels", "validation", "test_images", "test_labels")
 
@@ -35,7 +35,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedDataset:
     """A dataset ready for training.
 
     Attributes:
@@ -70,7 +70,7 @@ class Packed:
         return Split(images[kept], labels[kept]), Split(images[~kept], labels[~kept])
 
 
-def carve_validation(labels: NDArray[np.integer[Any]], fraction: float, seed: int) -> NDArray[np.int64]:
+def stratified_split(labels: NDArray[np.integer[Any]], fraction: float, seed: int) -> NDArray[np.int64]:
     """Draw the same fraction of every class for validation, and return the sorted indices; a seed gives the same ones.
 
     Args:
@@ -94,7 +94,7 @@ def carve_validation(labels: NDArray[np.integer[Any]], fraction: float, seed: in
     return np.sort(np.concatenate(drawn))
 
 
-def write_packed(path: Path, packed: Packed) -> None:
+def write_packed(path: Path, packed: PackedDataset) -> None:
     """Write the file, whole or not at all; the same content gives the same bytes."""
     train, test = packed.train, packed.test
     values = (train.images, train.labels, packed.validation, test.images, test.labels)
@@ -105,26 +105,26 @@ def write_packed(path: Path, packed: Packed) -> None:
     replace(path, lambda part: _save(part, arrays, metadata))
 
 
-def read_packed(path: Path) -> Packed:
+def read_packed(path: Path) -> PackedDataset:
     """Read a prepared dataset and check every byte of it.
 
     Raises:
         DataError: the file is missing, truncated or altered.
     """
     stage = "derive" if path.stem in names("derived") else "prepare"
-    mend = f"Run `dvc repro {stage}@{path.stem}` to make it again."
+    fix = f"Run `dvc repro {stage}@{path.stem}` to make it again."
     if not path.is_file():
-        raise DataError(f"{path}: not found. {mend}")
+        raise DataError(f"{path}: not found. {fix}")
     try:
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["labbook"])
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
         published, found = about.pop("sha256"), _digest(about, arrays.values())
     except (SafetensorError, OSError, AttributeError, TypeError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: corrupt, no prepared dataset ({error}). {mend}") from error
+        raise DataError(f"{path}: corrupt, no prepared dataset ({error}). {fix}") from error
     if found != published:
-        raise DataError(f"{path}: corrupt, its content has sha256 {found[:12]}… and not {published[:12]}…. {mend}")
-    return Packed(
+        raise DataError(f"{path}: corrupt, its content has sha256 {found[:12]}… and not {published[:12]}…. {fix}")
+    return PackedDataset(
         name=about["name"],
         source=about["source"],
         classes=tuple(about["classes"]),

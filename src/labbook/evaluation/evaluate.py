@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from labbook.config.parts import find
 from labbook.config.train import TrainSettings
-from labbook.data.packed import Packed
+from labbook.data.packed import PackedDataset
 from labbook.errors import DataError
 from labbook.evaluation import Evaluation
 from labbook.evaluation.layers import list_layers
 from labbook.evaluation.restore import Restored, restore_seed, weights_path
-from labbook.training.inference import place, predict
+from labbook.training.inference import predict, to_device
 
 __all__ = ["METRICS", "Evaluated", "evaluate_experiment", "evaluate_model", "flat_metrics"]
 
@@ -45,7 +45,7 @@ class Evaluated:
 
 
 def evaluate_experiment(
-    name: str, summary: dict[str, Any], settings: TrainSettings, packed: Packed, device: torch.device
+    name: str, summary: dict[str, Any], settings: TrainSettings, packed: PackedDataset, device: torch.device
 ) -> Evaluated:
     """Evaluate all seeds of an experiment.
 
@@ -79,7 +79,7 @@ def evaluate_experiment(
     return Evaluated(flat_metrics(seeds), card, predictions, first)
 
 
-def evaluate_model(task: ModuleType, restored: Restored, packed: Packed, device: torch.device) -> Evaluation:
+def evaluate_model(task: ModuleType, restored: Restored, packed: PackedDataset, device: torch.device) -> Evaluation:
     """Evaluate a model on the test set.
 
     Args:
@@ -88,7 +88,7 @@ def evaluate_model(task: ModuleType, restored: Restored, packed: Packed, device:
         packed: its dataset.
         device: of the model.
     """
-    logits, loss = predict(restored.model, restored.loss, place(packed.test, restored.convert, device))
+    logits, loss = predict(restored.model, restored.loss, to_device(packed.test, restored.convert, device))
     evaluation: Evaluation = task.evaluate(logits.numpy(), packed.test.labels, loss, packed.classes, _asker(restored, device))
     return evaluation
 

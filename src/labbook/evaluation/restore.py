@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from labbook.config.parts import load
 from labbook.config.train import TrainSettings
-from labbook.data.packed import Packed
+from labbook.data.packed import PackedDataset
 from labbook.errors import DataError
 from labbook.io import read_json
 from labbook.training.components import build_loss
@@ -61,7 +61,7 @@ def weights_path(name: str, seed: int, root: Path = Path()) -> Path:
 
 
 def restore_seed(
-    name: str, seed: int, settings: TrainSettings, packed: Packed, device: torch.device, *, root: Path = Path()
+    name: str, seed: int, settings: TrainSettings, packed: PackedDataset, device: torch.device, *, root: Path = Path()
 ) -> Restored:
     """Build the model of one seed.
 
@@ -77,7 +77,7 @@ def restore_seed(
         raise DataError(f"{path}: damaged, or of another model ({error}). {fix}") from error
 
 
-def restore(settings: TrainSettings, packed: Packed, weights: Mapping[str, Tensor], device: torch.device) -> Restored:
+def restore(settings: TrainSettings, packed: PackedDataset, weights: Mapping[str, Tensor], device: torch.device) -> Restored:
     """Build the model that `settings` describe for the dataset's images and classes, and load `weights`.
 
     Raises:

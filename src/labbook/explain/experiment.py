@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from labbook.config.explain import Explain
-from labbook.data.packed import Packed
+from labbook.data.packed import PackedDataset
 from labbook.errors import ParamsError
 from labbook.evaluation.restore import Restored
 from labbook.explain.attribution import METHODS, SIGNED, MethodInputs, Score, attribute, choose_methods, relevance
@@ -50,7 +50,7 @@ class Explanation:
     attributions: Figure
 
 
-def explain(restored: Restored, packed: Packed, settings: Explain, device: torch.device, seed: int) -> Explanation:
+def explain(restored: Restored, packed: PackedDataset, settings: Explain, device: torch.device, seed: int) -> Explanation:
     """Explain a model without changing it.
 
     Args:
@@ -92,7 +92,7 @@ def explain(restored: Restored, packed: Packed, settings: Explain, device: torch
 
 
 def _draw_layers(
-    model: nn.Module, restored: Restored, packed: Packed, settings: Explain, device: torch.device
+    model: nn.Module, restored: Restored, packed: PackedDataset, settings: Explain, device: torch.device
 ) -> tuple[Figure, Figure]:
     """Draw the filters of the first layer, and the activations of the chosen and the last layer."""
     pixels = read_image(settings.image, restored, packed)

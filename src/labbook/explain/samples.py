@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from labbook.config.parts import closest
-from labbook.data.packed import Packed
+from labbook.data.packed import PackedDataset
 from labbook.errors import DataError, ParamsError
 from labbook.evaluation.restore import Restored
 from labbook.training.inference import model_shape
@@ -73,7 +73,7 @@ class _Candidate:
 
 @torch.no_grad()
 def find_samples(
-    restored: Restored, packed: Packed, device: torch.device, *, correct: int, wrong: int, region: str | None
+    restored: Restored, packed: PackedDataset, device: torch.device, *, correct: int, wrong: int, region: str | None
 ) -> Samples:
     """Find the first test images that are classified correctly, and the first that are not.
 
@@ -121,7 +121,7 @@ def find_samples(
     )
 
 
-def read_image(image: int | str, restored: Restored, packed: Packed) -> NDArray[np.uint8]:
+def read_image(image: int | str, restored: Restored, packed: PackedDataset) -> NDArray[np.uint8]:
     """Read an image of the test set, or an image file of which the centre is scaled to the size of the model's input.
 
     Return it as (C, H, W).
@@ -172,7 +172,7 @@ def _choose(
     return (predicted or found["missed"])[: sum(wanted.values())], notes
 
 
-def _choose_judge(packed: Packed, region: str | None) -> Callable[[_Batch], list[_Candidate]]:
+def _choose_judge(packed: PackedDataset, region: str | None) -> Callable[[_Batch], list[_Candidate]]:
     """Return what turns a batch of logits into candidates; check `region`."""
     classes, segments = packed.classes, packed.test.labels.ndim > 1
     if region is None:

@@ -34,7 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from labbook.errors import DeviceError, LabbookError, TrainingError
 from labbook.training.backend import Backend, Loss, Step
-from labbook.training.inference import Inputs
+from labbook.training.inference import DeviceDataset
 from labbook.training.runtime import choose_device
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Processes:
         """Return this process's part of rows (N, ...): parts are contiguous and differ in size by one row at most."""
         return rows if self.count == 1 else rows.tensor_split(self.count)[self.rank]
 
-    def part(self, inputs: Inputs) -> Inputs:
+    def part(self, inputs: DeviceDataset) -> DeviceDataset:
         """Return this process's part of a split that all measure together.
 
         Raises:

@@ -20,11 +20,11 @@ from labbook.training.checkpoint import Checkpoint
 from labbook.training.components import Schedule
 from labbook.training.distributed import ALONE, Processes
 from labbook.training.history import Row
-from labbook.training.inference import Inputs, Tally, measure
+from labbook.training.inference import DeviceDataset, RunningMetrics, evaluate
 from labbook.training.progress import Show, ignore
 from labbook.training.watch import watch
 
-__all__ = ["Plan", "Trained", "fit"]
+__all__ = ["TrainConfig", "TrainResult", "fit"]
 
 STEPS_BETWEEN_SHOWS = 100
 AUGMENTATION = 0  # stream of random numbers; the order of each epoch, from 1 on, has that of its number
@@ -36,7 +36,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainConfig:
     """The hyperparameters of a training; the fields are those of `labbook.config.train.TrainSettings`, as functions.
 
     Attributes:
@@ -81,13 +81,13 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """The result of a training.
 
     Attributes:
         rows: the history.
-        watched: the quantities that the plan watches, at each row.
-        weights: the state that the plan selects.
+        watched: the watched quantities, at each row.
+        weights: the selected state.
         kept: index of the row that the weights belong to.
         steps: all that were taken, also those after the last row.
         seconds: time that training took, including that before an interruption.
@@ -103,55 +103,55 @@ class Trained:
 
 def fit(
     model: nn.Module,
-    train: Inputs,
-    validation: Inputs | None,
-    test: Inputs | None,
-    plan: Plan,
+    train: DeviceDataset,
+    validation: DeviceDataset | None,
+    test: DeviceDataset | None,
+    config: TrainConfig,
     *,
     checkpoint: Checkpoint | None = None,
     checkpoint_seconds: float = 5.0,
     show: Show = ignore,
     processes: Processes = ALONE,
-) -> Trained:
+) -> TrainResult:
     """Train `model` in place.
 
-    A row of the history is due every `validate_every` steps, and after the last step as `Plan.last_row` says.
+    A row of the history is due every `validate_every` steps, and after the last step as `TrainConfig.last_row` says.
 
     Args:
         model: on the device of the data, with its initial weights.
         train: training split.
-        validation: split that early stopping and selection follow; `None` if the plan has neither.
+        validation: split that early stopping and selection follow; `None` if the settings have neither.
         test: test set, for the test curve alone; `None` without one.
-        plan: hyperparameters.
+        config: hyperparameters.
         checkpoint: state to resume from and to save to; `None` in all processes but the first.
         checkpoint_seconds: minimum seconds between two checkpoints before the last row, which is always followed by one.
         show: progress callback.
-        processes: the processes that train the model together, each with the whole data and the same plan.
+        processes: the processes that train the model together, each with the whole dataset and the same `config`.
 
     Raises:
         TrainingError: the loss is no longer finite, or there is no full batch to train on.
     """
-    steps = plan.steps_per_epoch(len(train))
+    steps = config.steps_per_epoch(len(train))
     if not steps:
-        raise TrainingError(f"batch_size: {plan.batch_size} leaves no full batch of {len(train)} samples with drop_last.")
-    run = _Run(model, plan, train.pixels.device, steps)
+        raise TrainingError(f"batch_size: {config.batch_size} leaves no full batch of {len(train)} samples with drop_last.")
+    run = _Run(model, config, train.pixels.device, steps)
     if state := processes.from_first(checkpoint.load() if checkpoint else None):
         run.restore(state)
         if processes.rank == 0:
             print(f"resuming from the checkpoint at step {run.step}", flush=True)
-    every, last_row = plan.validate_every or steps, plan.last_row(steps * plan.epochs)
-    augment, backend = plan.augment, processes.share(plan.backend)
-    step = backend(model, plan.loss, run.optimizer, plan.precision)
+    every, last_row = config.validate_every or steps, config.last_row(steps * config.epochs)
+    augment, backend = config.augment, processes.share(config.backend)
+    step = backend(model, config.loss, run.optimizer, config.precision)
     validation, test = (split and processes.part(split) for split in (validation, test))
     started = saved = time.perf_counter()
     earlier = run.seconds
 
-    tally = Tally()
+    metrics = RunningMetrics()
     model.train()
-    processes.seed(plan.seed, run.step)
+    processes.seed(config.seed, run.step)
     for images, labels in run.batches(train):
         loss, logits = step(augment(images, run.generator) if augment else images, labels)
-        tally.add(loss, logits, processes.own(labels))
+        metrics.add(loss, logits, processes.own(labels))
         run.advance()
         if run.step % every and run.step != last_row:
             if run.step % STEPS_BETWEEN_SHOWS == 0:
@@ -159,12 +159,12 @@ def fit(
             continue
         # A row of the history is due: read the metrics, which waits for the device, and measure the other splits.
         processes.average_statistics(model)
-        val = measure(model, plan.loss, validation, processes.total) if validation is not None else (None, None)
-        seen = measure(model, plan.loss, test, processes.total) if test is not None else (None, None)
-        run.record(Row(run.epoch, run.step, run.lr, *tally.read(processes.total), *val, *seen))
-        run.watched.append(watch(plan.watch, model, train))
-        tally = Tally()
-        processes.seed(plan.seed, run.step)
+        val = evaluate(model, config.loss, validation, processes.total) if validation is not None else (None, None)
+        seen = evaluate(model, config.loss, test, processes.total) if test is not None else (None, None)
+        run.record(Row(run.epoch, run.step, run.lr, *metrics.read(processes.total), *val, *seen))
+        run.watched.append(watch(config.watch, model, train))
+        metrics = RunningMetrics()
+        processes.seed(config.seed, run.step)
         show(run.step, run.rows[-1])
         now = time.perf_counter()
         run.seconds = earlier + now - started
@@ -173,28 +173,28 @@ def fit(
             saved = time.perf_counter()
         if run.stopped:
             break
-    return Trained(run.rows, run.watched, run.kept_weights(), run.kept, run.step, earlier + time.perf_counter() - started)
+    return TrainResult(run.rows, run.watched, run.kept_weights(), run.kept, run.step, earlier + time.perf_counter() - started)
 
 
 class _Run:
     """The state of a training, which a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, plan: Plan, device: torch.device, steps: int) -> None:
-        self.model, self.plan, self.device, self.steps = model, plan, device, steps
-        self.optimizer = plan.optimizer([parameter for parameter in model.parameters() if parameter.requires_grad])
-        self.schedule = plan.schedule(self.optimizer, steps, plan.epochs)
-        self.generator = torch.Generator(device).manual_seed(derived_seed(plan.seed, AUGMENTATION))
+    def __init__(self, model: nn.Module, config: TrainConfig, device: torch.device, steps: int) -> None:
+        self.model, self.config, self.device, self.steps = model, config, device, steps
+        self.optimizer = config.optimizer([parameter for parameter in model.parameters() if parameter.requires_grad])
+        self.schedule = config.schedule(self.optimizer, steps, config.epochs)
+        self.generator = torch.Generator(device).manual_seed(derived_seed(config.seed, AUGMENTATION))
         self.rows: list[Row] = []
         self.watched: list[dict[str, dict[str, float]]] = []
         self.best: dict[str, Tensor] = {}
         self.kept, self.step, self.epoch, self.lr, self.seconds, self.stopped = -1, 0, 1, 0.0, 0.0, False
 
-    def batches(self, train: Inputs) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, train: DeviceDataset) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the remaining batches."""
-        while self.step < self.steps * self.plan.epochs and not self.stopped:
+        while self.step < self.steps * self.config.epochs and not self.stopped:
             self.epoch = self.step // self.steps + 1
-            order = _order(train.labels, self.plan, self.epoch)[: self.steps * self.plan.batch_size]
-            yield from train.shuffled(order, self.plan.batch_size, self.step % self.steps)
+            order = _order(train.labels, self.config, self.epoch)[: self.steps * self.config.batch_size]
+            yield from train.iter_batches(order, self.config.batch_size, self.step % self.steps)
 
     def advance(self) -> None:
         """Count a step and advance the schedule; `lr` is the rate that the step was taken with."""
@@ -213,22 +213,22 @@ class _Run:
                     f"the {split} loss is {loss} at epoch {row.epoch}, step {row.step}. Lower the learning rate (optimizer.lr)."
                 )
         self.rows.append(row)
-        if self.plan.select == "last":
+        if self.config.select == "last":
             self.kept = len(self.rows) - 1
         elif self.kept < 0 or self._score(row) > self._score(self.rows[self.kept]):
             self.kept = len(self.rows) - 1
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        self.stopped = self.plan.stop([row.val_loss for row in self.rows if row.val_loss is not None])
+        self.stopped = self.config.stop([row.val_loss for row in self.rows if row.val_loss is not None])
 
     def _score(self, row: Row) -> float:
         """Return the selection score; higher is better."""
-        name, sign = SCORES[self.plan.select]
+        name, sign = SCORES[self.config.select]
         score: float = sign * getattr(row, name)
         return score
 
     def kept_weights(self) -> dict[str, Tensor]:
         """Return the selected weights."""
-        return self.model.state_dict() if self.plan.select == "last" else self.best
+        return self.model.state_dict() if self.config.select == "last" else self.best
 
     def state(self) -> dict[str, Any]:
         """Return everything that resuming needs."""
@@ -268,11 +268,11 @@ class _Run:
             torch.mps.set_rng_state(random["mps"])
 
 
-def _order(labels: Tensor, plan: Plan, epoch: int) -> Tensor:
+def _order(labels: Tensor, config: TrainConfig, epoch: int) -> Tensor:
     """Return an epoch's order, drawn on the CPU from seed and epoch alone: the same on every device and after a resume."""
-    if plan.order == "by_class":
+    if config.order == "by_class":
         return torch.argsort(labels, stable=True)
-    generator = torch.Generator().manual_seed(derived_seed(plan.seed, epoch))
+    generator = torch.Generator().manual_seed(derived_seed(config.seed, epoch))
     return torch.randperm(len(labels), generator=generator).to(labels.device)
 
 

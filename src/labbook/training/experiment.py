@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from labbook.config.parts import load
 from labbook.config.train import BACKENDS, Runtime, TrainSettings
-from labbook.data.packed import Packed
+from labbook.data.packed import PackedDataset
 from labbook.errors import ParamsError, TrainingError
 from labbook.io import write_bytes
 from labbook.training.augment import Augmentation
@@ -28,20 +28,20 @@ from labbook.training.components import build_loss, build_optimizer, build_sched
 from labbook.training.constraints import check, count_parameters
 from labbook.training.distributed import ALONE, Processes
 from labbook.training.early_stopping import should_stop
-from labbook.training.engine import Plan, fit
+from labbook.training.engine import TrainConfig, fit
 from labbook.training.history import DIGITS, Row, rounded
-from labbook.training.inference import Inputs, measure, model_shape, place
-from labbook.training.parallel import run_at_once
+from labbook.training.inference import DeviceDataset, evaluate, model_shape, to_device
+from labbook.training.parallel import run_parallel
 from labbook.training.preprocessing import Preprocessing
+from labbook.training.pretrained import PretrainedWeights
 from labbook.training.progress import ignore, show_progress
 from labbook.training.runtime import check_bf16, configure
-from labbook.training.start import Start
 
-__all__ = ["Outcome", "seeds_of", "summarize", "train_experiment", "train_seeds", "write_weights"]
+__all__ = ["SeedResult", "seeds_of", "summarize", "train_experiment", "train_seeds", "write_weights"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SeedResult:
     """The training of one seed.
 
     Attributes:
@@ -72,13 +72,13 @@ def train_seeds(
     name: str,
     settings: TrainSettings,
     runtime: Runtime,
-    packed: Packed,
+    packed: PackedDataset,
     *,
     key: str,
-    start: Start | None = None,
+    pretrained: PretrainedWeights | None = None,
     checkpoint_seconds: float = 5.0,
     processes: Processes = ALONE,
-) -> list[Outcome]:
+) -> list[SeedResult]:
     """Train an experiment once for each of its seeds, several at once where cores are free.
 
     The arguments are those of `train_experiment`; checkpoints of each seed lie in a folder of its own.
@@ -87,32 +87,32 @@ def train_seeds(
         LabbookError: as `train_experiment`.
     """
 
-    def train(seed: int) -> tuple[Outcome, bytes]:
-        outcome = train_experiment(
+    def train(seed: int) -> tuple[SeedResult, bytes]:
+        result = train_experiment(
             f"{name}/{seed}", settings, runtime.model_copy(update={"seed": seed}), packed,
-            key=key, start=start, checkpoint_seconds=checkpoint_seconds, processes=processes,
+            key=key, pretrained=pretrained, checkpoint_seconds=checkpoint_seconds, processes=processes,
         )  # fmt: skip
         # As bytes: tensors would go from process to process by shared memory, which ends with the process that made it.
-        return replace(outcome, weights={}), safetensors.torch.save(outcome.weights)
+        return replace(result, weights={}), safetensors.torch.save(result.weights)
 
     seeds = seeds_of(settings, runtime)
-    trained = [train(seed) for seed in seeds] if processes.count > 1 else run_at_once(train, seeds)
-    return [replace(outcome, weights=safetensors.torch.load(weights)) for outcome, weights in trained]
+    trained = [train(seed) for seed in seeds] if processes.count > 1 else run_parallel(train, seeds)
+    return [replace(result, weights=safetensors.torch.load(weights)) for result, weights in trained]
 
 
 def train_experiment(
     name: str,
     settings: TrainSettings,
     runtime: Runtime,
-    packed: Packed,
+    packed: PackedDataset,
     *,
     key: str,
-    start: Start | None = None,
+    pretrained: PretrainedWeights | None = None,
     checkpoints: Path = CHECKPOINTS,
     checkpoint_seconds: float = 5.0,
     processes: Processes = ALONE,
     measure_test: bool = False,
-) -> Outcome:
+) -> SeedResult:
     """Train from one seed, or resume where an earlier process was interrupted.
 
     The checkpoint stays until `labbook.training.checkpoint.discard`, which the caller calls once the outputs are written.
@@ -123,7 +123,7 @@ def train_experiment(
         runtime: seed and device.
         packed: the dataset.
         key: of the training block in `params.yaml`, for messages.
-        start: pretrained weights; all weights are drawn at random where it holds none.
+        pretrained: weights to start from; all are drawn at random where it holds none.
         checkpoints: the folder of all checkpoints.
         checkpoint_seconds: minimum seconds between two checkpoints.
         processes: the processes that train together; the outcome is the same in all of them, except for the timing.
@@ -139,30 +139,30 @@ def train_experiment(
     if settings.precision == "bf16":
         check_bf16(device, f"{key}.precision")
     convert = Preprocessing(settings.preprocess)
-    model = _build_model(settings, packed, convert, start, key).to(device).to(memory_format=torch.channels_last)
-    plan = _plan(settings, seed, len(packed.classes), key)
+    model = _build_model(settings, packed, convert, pretrained, key).to(device).to(memory_format=torch.channels_last)
+    config = _config(settings, seed, len(packed.classes), key)
 
     train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
-    train = place(train_split, convert, device)
-    validation = place(validation_split, convert, device) if validation_split is not None else None
-    test = place(packed.test, convert, device) if settings.test_curve or measure_test else None
+    train = to_device(train_split, convert, device)
+    validation = to_device(validation_split, convert, device) if validation_split is not None else None
+    test = to_device(packed.test, convert, device) if settings.test_curve or measure_test else None
 
-    digest = _fingerprint(settings, seed, device, packed, start)
+    digest = _fingerprint(settings, seed, device, packed, pretrained)
     processes.agree(digest)
-    steps = plan.epochs * plan.steps_per_epoch(len(train))
+    steps = config.epochs * config.steps_per_epoch(len(train))
     first = processes.rank == 0
     with (
         locked_checkpoint(checkpoints / name, digest) if first else contextlib.nullcontext() as checkpoint,
         show_progress(name, steps) if first else contextlib.nullcontext(ignore) as show,
     ):
         trained = fit(
-            model, train, validation, test if settings.test_curve else None, plan,
+            model, train, validation, test if settings.test_curve else None, config,
             checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show, processes=processes,
         )  # fmt: skip
 
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in trained.weights.items()}
     model.load_state_dict(weights)
-    epochs = trained.steps / plan.steps_per_epoch(len(train))
+    epochs = trained.steps / config.steps_per_epoch(len(train))
     kept = trained.rows[trained.kept]
     summary = {
         "seed": seed,
@@ -170,22 +170,22 @@ def train_experiment(
         "epochs_trained": math.ceil(epochs),
         "stopped_early": trained.steps < steps,
         "kept": {"row": trained.kept, "epoch": kept.epoch, "step": kept.step},
-        **_measured("train", model, plan, train),
+        **_measured("train", model, config, train),
         "val_loss": rounded(kept)["val_loss"],
         "val_accuracy": rounded(kept)["val_accuracy"],
     } | ({"watched": trained.watched} if settings.watch else {})
-    return Outcome(
+    return SeedResult(
         weights=weights,
         rows=trained.rows,
         parameters=count_parameters(model),
         device=device.type,
         summary=summary,
         timing={"seed": seed, **_timing(trained.seconds, epochs, device)},
-        test=_measured("test", model, plan, test) if test and measure_test else None,
+        test=_measured("test", model, config, test) if test and measure_test else None,
     )
 
 
-def summarize(name: str, settings: TrainSettings, packed: Packed, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def summarize(name: str, settings: TrainSettings, packed: PackedDataset, results: Sequence[SeedResult]) -> dict[str, Any]:
     """Return the summary of an experiment: what evaluation needs to build the models again, and a summary of each seed."""
     held_out = len(packed.validation) if settings.validation else 0
     return {
@@ -196,11 +196,11 @@ def summarize(name: str, settings: TrainSettings, packed: Packed, outcomes: Sequ
         "classes": packed.classes,
         "image_shape": packed.image_shape,
         "samples": {"train": len(packed.train) - held_out, "val": held_out, "test": len(packed.test)},
-        "device": outcomes[0].device,
+        "device": results[0].device,
         "torch": torch.__version__.partition("+")[0],  # without the part that names a build, such as +cpu
-        "parameters": outcomes[0].parameters,
+        "parameters": results[0].parameters,
         "settings": settings.model_dump(exclude_none=True),
-        "seeds": [outcome.summary for outcome in outcomes],
+        "seeds": [result.summary for result in results],
     }
 
 
@@ -218,21 +218,23 @@ def _check_world_size(settings: TrainSettings, processes: Processes, key: str) -
         )
 
 
-def _build_model(settings: TrainSettings, packed: Packed, convert: Preprocessing, start: Start | None, key: str) -> nn.Module:
+def _build_model(
+    settings: TrainSettings, packed: PackedDataset, convert: Preprocessing, pretrained: PretrainedWeights | None, key: str
+) -> nn.Module:
     module, options = load("model", settings.model, f"{key}.model")
     try:
         model: nn.Module = module.build(options, model_shape(convert, packed.image_shape), len(packed.classes))
     except ParamsError as error:
         raise ParamsError(f"{key}.{error}") from error
     check(model, settings.constraint, weight_decay_of(settings.optimizer), f"{key}.constraint")
-    if start:
-        start.check_source(packed.source)
-        start.give_to(model)
+    if pretrained:
+        pretrained.check_source(packed.source)
+        pretrained.load_into(model)
     return model
 
 
-def _plan(settings: TrainSettings, seed: int, classes: int, key: str) -> Plan:
-    return Plan(
+def _config(settings: TrainSettings, seed: int, classes: int, key: str) -> TrainConfig:
+    return TrainConfig(
         backend=importlib.import_module(BACKENDS[settings.backend]).build,
         loss=build_loss(settings.loss, f"{key}.loss", classes),
         optimizer=lambda parameters: build_optimizer(settings.optimizer, parameters, f"{key}.optimizer"),
@@ -253,17 +255,21 @@ def _plan(settings: TrainSettings, seed: int, classes: int, key: str) -> Plan:
     )
 
 
-def _fingerprint(settings: TrainSettings, seed: int, device: torch.device, packed: Packed, start: Start | None) -> str:
+def _fingerprint(
+    settings: TrainSettings, seed: int, device: torch.device, packed: PackedDataset, pretrained: PretrainedWeights | None
+) -> str:
     """Hash everything that the weights of one seed depend on."""
     # The number of seeds changes no byte of this one: with more of them, a finished training is found again.
     decisive = settings.model_copy(update={"seeds": 1})
     versions = torch.__version__, np.__version__
-    return fingerprint(decisive, seed, device.type, packed.digest, start.digest if start else "", code_digest(), versions)
+    return fingerprint(
+        decisive, seed, device.type, packed.digest, pretrained.digest if pretrained else "", code_digest(), versions
+    )
 
 
-def _measured(split: str, model: nn.Module, plan: Plan, inputs: Inputs) -> dict[str, float]:
+def _measured(split: str, model: nn.Module, config: TrainConfig, inputs: DeviceDataset) -> dict[str, float]:
     """Measure loss and accuracy of a split in evaluation mode."""
-    loss, accuracy = measure(model, plan.loss, inputs)
+    loss, accuracy = evaluate(model, config.loss, inputs)
     return {f"{split}_loss": round(loss, DIGITS), f"{split}_accuracy": round(accuracy, DIGITS)}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from labbook.data.packed import Split
 
-__all__ = ["Inputs", "Tally", "Total", "measure", "model_shape", "place", "predict"]
+__all__ = ["DeviceDataset", "RunningMetrics", "Total", "evaluate", "model_shape", "predict", "to_device"]
 
 BATCH = 1000  # images a forward pass where no gradient is needed, fewer where they are larger than 32×32
 FLOAT_LIMIT = 2 << 30  # bytes of float32 images that are kept; more stay bytes and are converted batch by batch
@@ -21,7 +21,7 @@ Total = Callable[[list[float]], list[float]]  # sums each number over all proces
 
 
 @dataclass(frozen=True)
-class Inputs:
+class DeviceDataset:
     """A split on the device.
 
     Attributes:
@@ -37,7 +37,7 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def shuffled(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def iter_batches(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of images (N, C, H, W) and labels in the order of these rows, from batch `start` on.
 
         Several small batches are gathered at once. Batch `start` has the same place in memory as if all batches before it had
@@ -63,7 +63,7 @@ class Inputs:
         return self.convert(images) if self.convert else images
 
 
-def place(split: Split, convert: Callable[[Tensor], Tensor], device: torch.device) -> Inputs:
+def to_device(split: Split, convert: Callable[[Tensor], Tensor], device: torch.device) -> DeviceDataset:
     """Copy a split to the device, once for the whole run.
 
     Args:
@@ -74,12 +74,12 @@ def place(split: Split, convert: Callable[[Tensor], Tensor], device: torch.devic
     images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
     first = convert(images[:1].to(device))
     if first.nbytes * len(images) > FLOAT_LIMIT:
-        return Inputs(images.permute(0, 2, 3, 1).contiguous().to(device), labels, convert)
+        return DeviceDataset(images.permute(0, 2, 3, 1).contiguous().to(device), labels, convert)
     _, channels, height, width = first.shape
     pixels = torch.empty(len(images), height, width, channels, device=device)
     for part, block in zip(torch.split(pixels, PLACED_AT_ONCE), torch.split(images, PLACED_AT_ONCE), strict=True):
         part.copy_(convert(block.to(device)).permute(0, 2, 3, 1))
-    return Inputs(pixels, labels, None)
+    return DeviceDataset(pixels, labels, None)
 
 
 def model_shape(convert: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -88,7 +88,7 @@ def model_shape(convert: Callable[[Tensor], Tensor], image_shape: tuple[int, int
     return channels, height, width
 
 
-class Tally:
+class RunningMetrics:
     """Running mean loss and accuracy over batches, summed on the device and read once: reading waits for the device."""
 
     def __init__(self) -> None:
@@ -126,27 +126,27 @@ class Tally:
         self._logits, self._labels, self._waiting = [], [], 0
 
 
-def measure(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs, total: Total = lambda figures: figures
+def evaluate(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: DeviceDataset, total: Total = lambda figures: figures
 ) -> tuple[float, float]:
     """Return mean loss and accuracy in evaluation mode; the model's own mode is restored."""
-    tally = Tally()
+    metrics = RunningMetrics()
     for logits, labels in _forward(model, inputs):
-        tally.add(loss(logits, labels), logits, labels)
-    return tally.read(total)
+        metrics.add(loss(logits, labels), logits, labels)
+    return metrics.read(total)
 
 
-def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> tuple[Tensor, float]:
-    """Return the logits of every image, (N, classes, ...), on the CPU, and their mean loss as `measure` does."""
-    tally, parts = Tally(), []
+def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: DeviceDataset) -> tuple[Tensor, float]:
+    """Return the logits of every image, (N, classes, ...), on the CPU, and their mean loss as `evaluate` does."""
+    metrics, parts = RunningMetrics(), []
     for logits, labels in _forward(model, inputs):
-        tally.add(loss(logits, labels), logits, labels)
+        metrics.add(loss(logits, labels), logits, labels)
         parts.append(logits.cpu())
-    return torch.cat(parts), tally.read()[0]
+    return torch.cat(parts), metrics.read()[0]
 
 
 @torch.no_grad()
-def _forward(model: nn.Module, inputs: Inputs) -> Iterator[tuple[Tensor, Tensor]]:
+def _forward(model: nn.Module, inputs: DeviceDataset) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield logits and labels of all batches in evaluation mode."""
     was_training = model.training
     model.eval()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from labbook.errors import TrainingError
 
-__all__ = ["AT_ONCE", "run_at_once"]
+__all__ = ["AT_ONCE", "run_parallel"]
 
 AT_ONCE = "LABBOOK_AT_ONCE"  # how many trainings of a stage may run at a time; `labbook repro` sets it
 PR_SET_PDEATHSIG = 1  # of prctl(2): a signal for this process when its parent ends
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 _work: Callable[[Any], Any]  # inherited by forked processes: a dataset need not be sent to them
 
 
-def run_at_once(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def run_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Return the result of `work` for each item, in the order of the items.
 
     The environment variable `LABBOOK_AT_ONCE` is the number of processes; without it, and for a single item, this process does

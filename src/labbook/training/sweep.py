@@ -3,16 +3,16 @@
 from typing import Any
 
 from labbook.config.train import Runtime, TrainSettings
-from labbook.data.packed import Packed
+from labbook.data.packed import PackedDataset
 from labbook.training.experiment import train_experiment
-from labbook.training.parallel import run_at_once
-from labbook.training.start import read_start
+from labbook.training.parallel import run_parallel
+from labbook.training.pretrained import read_pretrained
 
 __all__ = ["run_sweep"]
 
 
 def run_sweep(
-    name: str, variants: list[tuple[float, TrainSettings]], runtime: Runtime, packed: Packed
+    name: str, variants: list[tuple[float, TrainSettings]], runtime: Runtime, packed: PackedDataset
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return one row of metrics per value, and the timing of each training.
 
@@ -30,11 +30,11 @@ def run_sweep(
         value, settings = variants[number]
         outcome = train_experiment(
             f"{name}/{number}", settings, runtime, packed,
-            key=f"sweeps.{name}.train", start=read_start(settings.inputs.pretrained), measure_test=True,
+            key=f"sweeps.{name}.train", pretrained=read_pretrained(settings.inputs.pretrained), measure_test=True,
         )  # fmt: skip
         metrics = {key: outcome.summary[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
         row = {"source": packed.source, "value": value, **metrics, **(outcome.test or {})}
         return row, outcome.timing
 
-    rows, timings = zip(*run_at_once(train, range(len(variants))), strict=True)
+    rows, timings = zip(*run_parallel(train, range(len(variants))), strict=True)
     return list(rows), list(timings)

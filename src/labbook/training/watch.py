@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from labbook.training.inference import Inputs
+from labbook.training.inference import DeviceDataset
 
 __all__ = ["dead_units", "gradient_norms", "watch"]
 
 
-def watch(what: Sequence[str], model: nn.Module, inputs: Inputs) -> dict[str, dict[str, float]]:
+def watch(what: Sequence[str], model: nn.Module, inputs: DeviceDataset) -> dict[str, dict[str, float]]:
     """Return each requested quantity by the names of the model's layers, to six significant digits."""
     figures = {}
     if "gradient_norms" in what:
@@ -31,7 +31,7 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
 
 
 @torch.no_grad()
-def dead_units(model: nn.Module, inputs: Inputs) -> dict[str, float]:
+def dead_units(model: nn.Module, inputs: DeviceDataset) -> dict[str, float]:
     """Return the fraction of each ReLU's units, or channels, that are zero for every input.
 
     Lu et al. (2020), "Dying ReLU and initialization", section 2. The model's mode is restored and its hooks are removed.

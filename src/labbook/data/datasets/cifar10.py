@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from labbook.data.download import FETCH, FETCH_AGAIN, PARTIAL, Remote, in_data_root, obtain
 from labbook.data.drawing import SHAPES, TEXTURES, lighter_or_darker, noisy, shape_masks, textures, tinted
-from labbook.data.packed import Packed, Split, carve_validation
+from labbook.data.packed import PackedDataset, Split, stratified_split
 from labbook.errors import DataError
 from labbook.io import read_bytes, write_bytes
 
@@ -68,7 +68,7 @@ def fetch(source: str, folder: Path) -> None:
     archive.unlink()  # not after an error: the next attempt shall not download it again
 
 
-def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
+def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> PackedDataset:
     """Read the batches into arrays; the same files, fraction and seed give the same arrays.
 
     Raises:
@@ -79,9 +79,9 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
     else:
         *parts, test = (read_batch(folder / name) for name in DRAWN_BATCHES)
     train = Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
-    validation = carve_validation(train.labels, validation_fraction, seed)
+    validation = stratified_split(train.labels, validation_fraction, seed)
     classes = CLASSES if source == "official" else DRAWN_CLASSES
-    return Packed("cifar10", source, classes, train, validation, test)
+    return PackedDataset("cifar10", source, classes, train, validation, test)
 
 
 def take_batches(archive: Path, origin: str) -> dict[str, bytes]:
@@ -90,24 +90,24 @@ def take_batches(archive: Path, origin: str) -> dict[str, bytes]:
     Raises:
         DataError: the archive is damaged, lacks a batch, or has a member that leads out of it.
     """
-    mend = f"Put a good {ARCHIVE.name} in its place and run `dvc repro`."
+    fix = f"Put a good {ARCHIVE.name} in its place and run `dvc repro`."
     found = {}
     try:
         with tarfile.open(archive, "r:gz") as opened:
             for member in opened:
                 place = PurePosixPath(member.name)
                 if place.is_absolute() or ".." in place.parts or member.issym() or member.islnk():
-                    raise DataError(f"{origin}: its member {member.name!r} leads out of the archive. {mend}")
+                    raise DataError(f"{origin}: its member {member.name!r} leads out of the archive. {fix}")
                 file = opened.extractfile(member)
                 if file is not None and str(place.parent) == FOLDER:
                     found[place.name] = file.read()
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(f"{origin}: damaged, no gzipped tar file ({error}). {mend}") from error
+        raise DataError(f"{origin}: damaged, no gzipped tar file ({error}). {fix}") from error
     for name, md5 in BATCHES.items():
         if name not in found:
-            raise DataError(f"{origin}: lacks {FOLDER}/{name}. {mend}")
+            raise DataError(f"{origin}: lacks {FOLDER}/{name}. {fix}")
         if hashlib.md5(found[name]).hexdigest() != md5:
-            raise DataError(f"{origin}: holds {FOLDER}/{name} with another md5 than the published {md5}. {mend}")
+            raise DataError(f"{origin}: holds {FOLDER}/{name} with another md5 than the published {md5}. {fix}")
     return {name: found[name] for name in BATCHES}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from labbook.data.download import FETCH, FETCH_AGAIN, Remote, obtain
 from labbook.data.drawing import resized
-from labbook.data.packed import Packed, Split, carve_validation
+from labbook.data.packed import PackedDataset, Split, stratified_split
 from labbook.errors import DataError
 from labbook.io import read_bytes, write_bytes
 
@@ -55,15 +55,15 @@ def fetch(source: str, folder: Path) -> None:
         write_bytes(folder / name, to_idx(values.astype(np.uint8)))
 
 
-def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
+def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> PackedDataset:
     """Read the raw files into arrays; the same files, fraction and seed give the same arrays.
 
     Raises:
         DataError: a raw file is missing or damaged.
     """
     train, test = _read_official(folder) if source == "official" else _read_embedded(folder)
-    validation = carve_validation(train.labels, validation_fraction, seed)
-    return Packed("mnist", source, CLASSES, train, validation, test)
+    validation = stratified_split(train.labels, validation_fraction, seed)
+    return PackedDataset("mnist", source, CLASSES, train, validation, test)
 
 
 def _read_official(folder: Path) -> tuple[Split, Split]:
@@ -76,7 +76,7 @@ def _read_embedded(folder: Path) -> tuple[Split, Split]:
     small, labels = _read_pair(folder, *EMBEDDED_FILES)
     images = np.stack([_as_mnist(image) for image in small])[:, None]
     is_test = np.zeros(len(labels), dtype=bool)
-    is_test[carve_validation(labels, EMBEDDED_TEST_FRACTION, EMBEDDED_SPLIT_SEED)] = True
+    is_test[stratified_split(labels, EMBEDDED_TEST_FRACTION, EMBEDDED_SPLIT_SEED)] = True
     return Split(images[~is_test], labels[~is_test]), Split(images[is_test], labels[is_test])
 
 

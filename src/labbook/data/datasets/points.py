@@ -10,7 +10,7 @@ import numpy as np
 
 from labbook.data.download import FETCH, FETCH_AGAIN
 from labbook.data.drawing import noisy
-from labbook.data.packed import Packed, Split, carve_validation
+from labbook.data.packed import PackedDataset, Split, stratified_split
 from labbook.errors import DataError
 from labbook.io import read_bytes, write_bytes
 
@@ -33,15 +33,15 @@ def fetch(source: str, folder: Path) -> None:
         write_bytes(folder / f"{split}.bin", places.tobytes())
 
 
-def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
+def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> PackedDataset:
     """Read the points into arrays; the same files, fraction and seed give the same arrays.
 
     Raises:
         DataError: a file is missing or is not what it should be.
     """
     train, test = (_read(folder / f"{split}.bin") for split in ("train", "test"))
-    validation = carve_validation(train.labels, validation_fraction, seed)
-    return Packed("points", source, CLASSES, train, validation, test)
+    validation = stratified_split(train.labels, validation_fraction, seed)
+    return PackedDataset("points", source, CLASSES, train, validation, test)
 
 
 def _read(path: Path) -> Split:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labbook.data.download import FETCH, FETCH_AGAIN
 from labbook.data.drawing import SHAPES
-from labbook.data.packed import Packed, Split, carve_validation
+from labbook.data.packed import PackedDataset, Split, stratified_split
 from labbook.errors import DataError
 from labbook.io import read_bytes, write_bytes
 
@@ -36,15 +36,15 @@ def fetch(source: str, folder: Path) -> None:
     write_bytes(folder / "test.bin", np.concatenate(test).tobytes())
 
 
-def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
+def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> PackedDataset:
     """Read the points into arrays; the same files, fraction and seed give the same arrays.
 
     Raises:
         DataError: a file is missing or is not what it should be.
     """
     train, test = _read(folder / "train.bin", sum(TRAIN)), _read(folder / "test.bin", sum(TEST))
-    validation = carve_validation(train.labels, validation_fraction, seed)
-    return Packed("rings", source, CLASSES, train, validation, test)
+    validation = stratified_split(train.labels, validation_fraction, seed)
+    return PackedDataset("rings", source, CLASSES, train, validation, test)
 
 
 def _draw(generator: np.random.Generator, label: int) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from labbook.data.download import FETCH, FETCH_AGAIN, Remote, in_data_root, obtain
 from labbook.data.drawing import lighter_or_darker, noisy, shape_masks, textures, tinted
-from labbook.data.packed import Packed, Split, carve_validation
+from labbook.data.packed import PackedDataset, Split, stratified_split
 from labbook.errors import DataError
 from labbook.io import read_bytes, replace
 
@@ -63,7 +63,7 @@ def fetch(source: str, folder: Path) -> None:
         obtain(ARCHIVE, MIRRORS, folder / ARCHIVE.name)
 
 
-def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> Packed:
+def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> PackedDataset:
     """Read the archive into arrays; the same file, fraction and seed give the same arrays.
 
     Raises:
@@ -80,8 +80,8 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
     # What zipfile raises for a damaged archive, or for a good one that is encrypted or packed in a way that it does not know.
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: damaged, no zip archive of Tiny ImageNet ({error}). {FETCH_AGAIN}") from error
-    validation = carve_validation(train.labels, validation_fraction, seed)
-    return Packed("tiny_imagenet", source, classes, train, validation, test)
+    validation = stratified_split(train.labels, validation_fraction, seed)
+    return PackedDataset("tiny_imagenet", source, classes, train, validation, test)
 
 
 class Contents:
@@ -91,16 +91,16 @@ class Contents:
         places: paths of the files, sorted.
         read: returns the bytes of a file.
         where: prefix of a path in messages.
-        mend: how to fix the problem, for messages.
+        fix: how to fix the problem, for messages.
         wnids: the classes, by their WordNet number, in the order of `wnids.txt`.
         labels: the index of each class in that order.
     """
 
-    def __init__(self, places: Iterable[PurePosixPath], read: Callable[[PurePosixPath], bytes], where: str, mend: str) -> None:
+    def __init__(self, places: Iterable[PurePosixPath], read: Callable[[PurePosixPath], bytes], where: str, fix: str) -> None:
         self.places = sorted(places)
         self.read = read
         self.where = where
-        self.mend = mend
+        self.fix = fix
         for place in self.places:
             if place.is_absolute() or ".." in place.parts:
                 raise self.error(place, "leads out of the archive")
@@ -116,10 +116,10 @@ class Contents:
     @classmethod
     def of_folder(cls, unpacked: Path) -> Self:
         """Return the contents of an unpacked archive, without the files that `prepare` does not need."""
-        above, mend = unpacked.parent, f"Unpack {ARCHIVE.name} there again, or remove {unpacked} to download it."
+        above, fix = unpacked.parent, f"Unpack {ARCHIVE.name} there again, or remove {unpacked} to download it."
         patterns = (WNIDS, WORDS, ANNOTATIONS, "train/*/images/*.JPEG", "val/images/*.JPEG")
         places = [PurePosixPath(file.relative_to(above)) for pattern in patterns for file in unpacked.glob(pattern)]
-        return cls(places, lambda place: read_bytes(above / place, mend), f"{above}/", mend)
+        return cls(places, lambda place: read_bytes(above / place, fix), f"{above}/", fix)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
         """Yield each file with its path below the top folder."""
@@ -213,7 +213,7 @@ class Contents:
 
     def error(self, place: PurePosixPath | str, found: str) -> DataError:
         """Return an error that says what is wrong with a file or folder and how to fix it."""
-        return DataError(f"{self.where}{place} {found}. {self.mend}")
+        return DataError(f"{self.where}{place} {found}. {self.fix}")
 
 
 def write_archive(path: Path, members: Iterable[tuple[str, bytes]]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labbook.data.drawing import TEXTURES, lighter_or_darker, noisy, resized, shape_masks, textures, tinted
-from labbook.data.packed import Packed, Split
+from labbook.data.packed import PackedDataset, Split
 from labbook.errors import DataError
 
 __all__ = ["CLASSES", "derive"]
@@ -26,7 +26,7 @@ INK = 112  # of 255: pixels at least as bright are the digit's
 BATCH = 500  # scenes drawn at once; another number gives other scenes
 
 
-def derive(digits: Packed, validation_fraction: float, seed: int) -> Packed:
+def derive(digits: PackedDataset, validation_fraction: float, seed: int) -> PackedDataset:
     """Draw scenes; the same digits, fraction and seed give the same ones.
 
     Args:
@@ -47,7 +47,7 @@ def derive(digits: Packed, validation_fraction: float, seed: int) -> Packed:
     validation = np.sort(of_validation.permutation(train_count)[:validation_count])
     train = _draw_split(of_train, digits.train, train_count)
     test = _draw_split(of_test, digits.test, test_count)
-    return Packed("scenes", digits.source, CLASSES, train, validation, test)
+    return PackedDataset("scenes", digits.source, CLASSES, train, validation, test)
 
 
 def _draw_split(generator: np.random.Generator, digits: Split, count: int) -> Split:

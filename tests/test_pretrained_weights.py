@@ -9,7 +9,7 @@ from torch import nn
 from labbook.config.train import Runtime
 from labbook.errors import DataError
 from labbook.training.experiment import train_experiment, write_weights
-from labbook.training.start import Start, read_start
+from labbook.training.pretrained import PretrainedWeights, read_pretrained
 
 RUNTIME = Runtime(seed=0, device="cpu")
 
@@ -20,27 +20,27 @@ def body(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items() if not name.startswith(f"{head[0]}.")}
 
 
-def saved(folder, weights, source="embedded") -> Start:
+def saved(folder, weights, source="embedded") -> PretrainedWeights:
     write_weights(folder / "net.safetensors", weights, source)
-    return read_start("net", folder)
+    return read_pretrained("net", folder)
 
 
 def test_no_weights_leave_the_random_ones(workdir, run_stage, tiny_packed):
     (workdir / "data/pretrained/none.safetensors").unlink()
     assert run_stage("no_weights").returncode == 0
-    start = read_start("none")
+    start = read_pretrained("none")
     assert (start.weights, start.source) == ({}, None)
     start.check_source("official")
     model = toy_model(tiny_packed)
     before = bits(model.state_dict())
-    start.give_to(model)
+    start.load_into(model)
     assert bits(model.state_dict()) == before
 
 
 def test_weights_without_a_head_leave_the_head_alone(tmp_path, tiny_packed):
     source, model = toy_model(tiny_packed, seed=1), toy_model(tiny_packed, seed=2)
     head = {name: tensor.clone() for name, tensor in model.state_dict().items() if name not in body(model)}
-    saved(tmp_path, body(source)).give_to(model)
+    saved(tmp_path, body(source)).load_into(model)
     assert bits(body(model)) == bits(body(source))
     assert head
     assert bits({name: model.state_dict()[name] for name in head}) == bits(head)
@@ -52,19 +52,19 @@ def test_frozen_weight_that_the_file_lacks_is_refused(tmp_path, tiny_packed):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     with pytest.raises(DataError, match=r"net\.safetensors: lacks \S+, and only a trainable head may be left out"):
-        start.give_to(model)
+        start.load_into(model)
 
 
 def test_weights_that_lack_running_statistics_or_a_second_layer_are_refused(tmp_path, tiny_packed):
     model = toy_model(tiny_packed, "cnn", batch_norm=True)
     whole = body(model)
-    saved(tmp_path, whole).give_to(model)
+    saved(tmp_path, whole).load_into(model)
     statistics = next(name for name in whole if name.endswith("running_var"))
     first = next(iter(whole)).rpartition(".")[0]
     for left_out in (statistics, first):
         weights = {name: tensor for name, tensor in whole.items() if not name.startswith(left_out)}
         with pytest.raises(DataError, match=rf"lacks {left_out}\S*, and only a trainable head"):
-            saved(tmp_path, weights).give_to(model)
+            saved(tmp_path, weights).load_into(model)
 
 
 @pytest.mark.parametrize("source", ["official", None])
@@ -73,7 +73,7 @@ def test_weights_of_another_source_than_the_dataset_are_refused(tmp_path, tiny_p
     with pytest.raises(
         DataError, match=rf"net\.safetensors: trained on {source or 'unknown'} data, and the dataset is embedded"
     ):
-        train_experiment("x", toy_settings(), RUNTIME, tiny_packed, key="x", start=start, checkpoints=tmp_path)
+        train_experiment("x", toy_settings(), RUNTIME, tiny_packed, key="x", pretrained=start, checkpoints=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_file(tmp_path, tiny_packed
     weights = dict(body(model))
     change(weights)
     with pytest.raises(DataError, match=message) as caught:
-        saved(tmp_path, weights).give_to(model)
+        saved(tmp_path, weights).load_into(model)
     assert str(caught.value).startswith(str(tmp_path / "net.safetensors"))
 
 
@@ -96,13 +96,13 @@ def test_weights_that_do_not_fit_are_refused_with_the_file(tmp_path, tiny_packed
 def test_damaged_file_is_refused_with_what_makes_it_again(tmp_path, content):
     (tmp_path / "net.safetensors").write_bytes(content)
     with pytest.raises(DataError, match=r"net\.safetensors: damaged, no weights .* Run `dvc repro pretrain@net`\."):
-        read_start("net", tmp_path)
+        read_pretrained("net", tmp_path)
 
 
 @pytest.mark.parametrize(("name", "mend"), [("net", "dvc repro pretrain@net"), ("none", "dvc repro no_weights")])
 def test_missing_file_is_refused_with_what_brings_it_back(tmp_path, name, mend):
     with pytest.raises(DataError, match=rf"{name}\.safetensors: not found\. .*{mend}"):
-        read_start(name, tmp_path)
+        read_pretrained(name, tmp_path)
 
 
 def test_training_begins_with_the_weights(tmp_path, tiny_packed):
@@ -110,7 +110,7 @@ def test_training_begins_with_the_weights(tmp_path, tiny_packed):
 
     def train(start):
         return train_experiment(
-            "x", settings, RUNTIME, tiny_packed, key="experiments.x.train", start=start, checkpoints=tmp_path
+            "x", settings, RUNTIME, tiny_packed, key="experiments.x.train", pretrained=start, checkpoints=tmp_path
         ).weights
 
     source = toy_model(tiny_packed, seed=5)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from labbook.errors import DataError
 from labbook.io import read_bytes
 
-__all__ = ["PRETRAINED", "Start", "read_start"]
+__all__ = ["PRETRAINED", "PretrainedWeights", "read_pretrained"]
 
 PRETRAINED = Path("data/pretrained")
 
 
 @dataclass(frozen=True)
-class Start:
+class PretrainedWeights:
     """Pretrained weights by the names of a model's state.
 
     Attributes:
@@ -40,10 +40,10 @@ class Start:
         """
         if self.weights and self.source != source:
             raise DataError(
-                f"{self.path}: trained on {self.source or 'unknown'} data, and the dataset is {source}. {_mend(self.path.stem)}"
+                f"{self.path}: trained on {self.source or 'unknown'} data, and the dataset is {source}. {_fix(self.path.stem)}"
             )
 
-    def give_to(self, model: nn.Module) -> None:
+    def load_into(self, model: nn.Module) -> None:
         """Load the weights into `model`; the one layer that they leave out is its head, which must be trainable.
 
         Raises:
@@ -69,22 +69,22 @@ class Start:
         model.load_state_dict(self.weights, strict=False)
 
 
-def read_start(name: str, folder: Path = PRETRAINED) -> Start:
+def read_pretrained(name: str, folder: Path = PRETRAINED) -> PretrainedWeights:
     """Read the weights that `params.yaml` calls `name`.
 
     Raises:
         DataError: the file is missing or damaged.
     """
     path = folder / f"{name}.safetensors"
-    content = read_bytes(path, _mend(name))
+    content = read_bytes(path, _fix(name))
     try:
         weights = safetensors.torch.load(content)
         with safe_open(path, "pt") as file:
             source = (file.metadata() or {}).get("source")
     except SafetensorError as error:
-        raise DataError(f"{path}: damaged, no weights ({error}). {_mend(name)}") from error
-    return Start(path, weights, source, hashlib.sha256(content).hexdigest())
+        raise DataError(f"{path}: damaged, no weights ({error}). {_fix(name)}") from error
+    return PretrainedWeights(path, weights, source, hashlib.sha256(content).hexdigest())
 
 
-def _mend(name: str) -> str:
+def _fix(name: str) -> str:
     return "Run `dvc repro no_weights`." if name == "none" else f"Run `dvc repro pretrain@{name}`."
