@@ -21,7 +21,7 @@ from labbook.config.train import Runtime
 from labbook.data.packed import read_packed, write_packed
 from labbook.errors import DeviceError, TrainingError
 from labbook.models import mlp
-from labbook.training import checkpoint as checkpoint_module
+from labbook.training import engine
 from labbook.training import experiment as experiment_module
 from labbook.training.checkpoint import CHECKPOINTS, Checkpoint, code_digest, discard, fingerprint, locked_checkpoint
 from labbook.training.engine import fit
@@ -51,6 +51,19 @@ def interrupt_at(moment: int):
     return show
 
 
+class KilledAfter(Checkpoint):
+    """A checkpoint that is written once, after a step, and kills its training."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        super().__init__(path)
+        self.step = step
+
+    def save(self, state):
+        if state["step"] == self.step:
+            super().save(state)
+            raise Interrupted
+
+
 WARM_UP = {
     "name": "SequentialLR",
     "interval": "step",
@@ -71,25 +84,26 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_training_interrupted_at_any_row_ends_with_the_same_bits(tiny_packed, tmp_path, capsys, case):
+def test_training_killed_after_any_step_ends_with_the_same_bits(tiny_packed, tmp_path, capsys, case):
     """Validation labels are mixed up, so that the best weights are early ones, which later checkpoints must carry."""
     kind, plan, keys = CASES[case]
     train, validation, test = splits(tiny_packed)
     validation = dataclasses.replace(validation, labels=validation.labels.roll(1))
 
-    def run(file: Path, seed: int = 0, **more):
+    def run(checkpoint: Checkpoint | None, seed: int = 0):
         model = toy_model(tiny_packed, kind, seed=seed, **keys)
-        return fit(model, train, validation, test, plan, checkpoint=Checkpoint(file), checkpoint_seconds=0, **more)
+        return fit(model, train, validation, test, plan, checkpoint=checkpoint, checkpoint_seconds=0)
 
-    undisturbed = run(tmp_path / "undisturbed.pt")
+    undisturbed = run(None)
     assert (plan.select == "last") == (undisturbed.kept == len(undisturbed.rows) - 1)
-    for row in range(1, len(undisturbed.rows)):
-        file = tmp_path / f"{row}.pt"
+    assert undisturbed.steps > len(undisturbed.rows), "some of the steps are inside a row"
+    for step in range(1, undisturbed.steps):
+        file = tmp_path / f"{step}.pt"
         with pytest.raises(Interrupted):
-            run(file, show=interrupt_at(row))
+            run(KilledAfter(file, step))
         capsys.readouterr()
-        resumed = run(file, seed=9)  # nothing comes from the model that is built anew
-        assert f"{RESUMED}{undisturbed.rows[row - 1].step}\n" in capsys.readouterr().out
+        resumed = run(Checkpoint(file), seed=9)  # nothing comes from the model that is built anew
+        assert f"{RESUMED}{step}\n" in capsys.readouterr().out
         assert bits(resumed.weights) == bits(undisturbed.weights)
         assert (resumed.rows, resumed.watched) == (undisturbed.rows, undisturbed.watched)
         assert (resumed.kept, resumed.steps) == (undisturbed.kept, undisturbed.steps)
@@ -142,17 +156,26 @@ def test_checkpoints_change_no_result_however_often_they_are_written(tiny_packed
         plan = toy_plan("adam", augment=add_noise)
         runs.append(fit(model, train, validation, None, plan, checkpoint=checkpoint, checkpoint_seconds=seconds))
     assert bits(runs[0].weights) == bits(runs[1].weights) == bits(runs[2].weights)
+    assert runs[0].rows == runs[1].rows == runs[2].rows
 
 
-@pytest.mark.parametrize(("seconds", "steps"), [(0, [5, 10, 15]), (1000, [15])])
+@pytest.mark.parametrize(("seconds", "steps"), [(0, [*range(1, 16)]), (4, [4, 8, 12, 15]), (1000, [15])])
 def test_checkpoint_is_written_after_so_many_seconds_and_at_the_end(tiny_packed, tmp_path, monkeypatch, seconds, steps):
-    saved = []
+    """Whether a row of the history is due or not; a step takes a second here."""
+    saved, steps_taken = [], []
+
+    def augment(images, generator):
+        steps_taken.append(1)
+        return images
+
+    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: len(steps_taken)))
     monkeypatch.setattr(Checkpoint, "save", lambda self, state: saved.append(state["step"]))
     train, _, _ = splits(tiny_packed)
-    fit(
-        toy_model(tiny_packed), train, None, None, toy_plan(), checkpoint=Checkpoint(tmp_path / "x"), checkpoint_seconds=seconds
-    )
+    checkpoint = Checkpoint(tmp_path / "x")
+    plan = toy_plan(augment=augment)
+    trained = fit(toy_model(tiny_packed), train, None, None, plan, checkpoint=checkpoint, checkpoint_seconds=seconds)
     assert saved == steps
+    assert trained.seconds == 15
 
 
 def test_seconds_before_every_interruption_are_counted(tiny_packed, tmp_path):
@@ -298,12 +321,14 @@ def test_code_digest_follows_what_loaded_modules_do_and_not_how_they_look(tmp_pa
     assert code_digest() != digests["does"], "another module counts once it is loaded"
 
 
-def test_modules_of_the_fingerprint_itself_do_not_count():
-    assert checkpoint_module._is_counted("labbook.training.engine")
-    assert not any(
-        map(checkpoint_module._is_counted, ("labbook.fingerprint", "labbook.fingerprint.meaning", "labbooks", "torch"))
-    )
-    assert code_digest() == code_digest()
+@pytest.mark.parametrize("name", ["labbook.training.progress", "labbook.fingerprint"])
+def test_code_digest_leaves_out_what_cannot_change_a_result(tmp_path, monkeypatch, name):
+    before = code_digest()
+    (tmp_path / "other.py").write_text("x = 1", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(__file__=str(tmp_path / "other.py")))
+    assert code_digest() == before
+    monkeypatch.setitem(sys.modules, f"{name}s", SimpleNamespace(__file__=str(tmp_path / "other.py")))
+    assert code_digest() != before
 
 
 @pytest.fixture
@@ -343,7 +368,7 @@ def has_bf16() -> bool:
 
 
 def interrupted(run, monkeypatch) -> Path:
-    """Interrupt an experiment as it reaches its last row; return the checkpoint that it leaves."""
+    """Interrupt an experiment as it reaches its last row, at step 15; return the checkpoint of the step before."""
     with monkeypatch.context() as patch:
         patch.setattr(experiment_module, "show_progress", lambda name, steps: contextlib.nullcontext(interrupt_at(2)))
         with pytest.raises(Interrupted):
@@ -372,7 +397,7 @@ def test_experiment_resumes_from_its_own_checkpoint(experiment, monkeypatch, cap
     discard(CHECKPOINTS / "x")
     interrupted(run, monkeypatch)
     resumed = run()
-    assert f"{RESUMED}10" in capsys.readouterr().out
+    assert f"{RESUMED}14" in capsys.readouterr().out
     assert bits(resumed.weights) == bits(undisturbed.weights)
     assert (resumed.rows, resumed.summary) == (undisturbed.rows, undisturbed.summary)
 
@@ -403,7 +428,7 @@ def test_checkpoint_of_anything_else_is_not_used(experiment, monkeypatch, tiny_p
     """Fingerprints are compared; what they stand for is trained in the tests above."""
     found = []
     monkeypatch.setattr(experiment_module, "locked_checkpoint", lambda folder, digest: found.append(digest) or stop())
-    monkeypatch.setattr(experiment_module, "place", lambda split, convert, device: split)
+    monkeypatch.setattr(experiment_module, "to_device", lambda split, convert, device: split)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *arguments, **keys: self)
     changed = CHANGED[change]
     for keys in ({}, {}, changed):
@@ -457,12 +482,12 @@ def long_experiment(prepared, edit_params):
 
 def kill_when(reached) -> str:
     """Train in a process, kill it without warning when `reached()`, and return what it printed."""
-    process = Fork("stages/train.py", NAME, "--checkpoint-seconds", "0")
+    process = Fork("stages/train.py", NAME, "--checkpoint-seconds", "0.03")
     deadline = time.monotonic() + 100
-    while process.is_at_work() and not reached() and time.monotonic() < deadline:
+    while process.is_running() and not reached() and time.monotonic() < deadline:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
-    ended = process.end()
+    ended = process.wait()
     assert "Traceback" not in ended.stderr
     return ended.stdout
 
@@ -497,7 +522,7 @@ def test_stage_killed_at_several_moments_ends_with_the_same_bytes(long_experimen
     assert said.count(RESUMED) == 2
     assert next(first.glob("*.pt")).read_bytes() == finished, "the first seed was not trained again"
 
-    last = Fork("stages/train.py", NAME).end()
+    last = Fork("stages/train.py", NAME).wait()
     assert (last.returncode, last.stderr) == (0, "")
     assert last.stdout.count(RESUMED) == 2
     assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
@@ -508,7 +533,7 @@ def test_seeds_side_by_side_end_with_their_stage_and_resume(long_experiment, run
     undisturbed = undisturbed_results(run_stage)
     monkeypatch.setenv("LABBOOK_AT_ONCE", "2")
     kill_when(lambda: all(any((CHECKPOINTS / NAME / str(seed)).glob("*.pt")) for seed in SEEDS))
-    last = Fork("stages/train.py", NAME).end()  # no process of the first goes on, or it would hold the checkpoints
+    last = Fork("stages/train.py", NAME).wait()  # no process of the first goes on, or it would hold the checkpoints
     assert (last.returncode, last.stderr) == (0, "")
     assert last.stdout.count(RESUMED) == 2
     assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
@@ -516,7 +541,7 @@ def test_seeds_side_by_side_end_with_their_stage_and_resume(long_experiment, run
 
 def test_second_process_on_the_same_experiment_ends_with_one_message(long_experiment):
     with locked_checkpoint(CHECKPOINTS / NAME / "0", "of this process"):
-        second = Fork("stages/train.py", NAME).end()
+        second = Fork("stages/train.py", NAME).wait()
     assert second.returncode == 1
     where = CHECKPOINTS / NAME / "0"
     assert second.stderr == f"error: {where}: another process is training this experiment. Wait for it to end, or stop it.\n"

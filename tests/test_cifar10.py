@@ -1,8 +1,5 @@
-import codecs
-import contextlib
 import hashlib
 import io
-import os
 import pickle
 import tarfile
 
@@ -13,7 +10,7 @@ from hypothesis import strategies as st
 from toolbox import as_published, count_different, digest_of, right_by_mean_colour
 
 from labbook.data.datasets import cifar10
-from labbook.data.datasets.cifar10 import BATCHES, CLASSES, DRAWN_BATCHES, DRAWN_CLASSES, FOLDER, read_batch, to_batch
+from labbook.data.datasets.cifar10 import BATCHES, CLASSES, DRAWN_BATCHES, DRAWN_CLASSES, FOLDER, read_batch
 from labbook.errors import DataError, DownloadError, LabbookError
 
 MEND = r"Remove it and run `dvc repro`\.$"
@@ -47,84 +44,42 @@ def test_classes_are_in_the_order_of_the_published_labels():
     )  # fmt: skip
 
 
-@given(count=st.integers(1, 20), seed=st.integers(0, 9), writer=st.sampled_from([to_batch, python_2_batch]))
-def test_batch_gives_its_images_and_labels(count, seed, writer, tmp_path_factory):
+@given(count=st.integers(1, 20), seed=st.integers(0, 9))
+def test_batch_gives_its_images_and_labels(count, seed, tmp_path_factory):
     file = tmp_path_factory.mktemp("batch") / "data_batch_1"
     images, labels = draw(count, seed)
-    file.write_bytes(writer(images, labels))
-    found = read_batch(file)
+    batch = python_2_batch(images, labels)
+    file.write_bytes(batch)
+    found = read_batch(file, hashlib.md5(batch).hexdigest())
     assert (found.images.dtype, found.labels.dtype) == (np.uint8, np.int64)
     assert np.array_equal(found.images, images)
     assert np.array_equal(found.labels, labels)
 
 
-@given(cut=st.integers(0, 40_000))
-def test_truncated_batch_is_refused(cut, tmp_path_factory):
-    file = tmp_path_factory.mktemp("batch") / "data_batch_1"
-    whole = to_batch(*draw(10))
-    file.write_bytes(whole[: min(cut, len(whole) - 1)])
-    with pytest.raises(DataError, match=rf"data_batch_1: damaged, .*{MEND}"):
-        read_batch(file)
-
-
-@given(place=st.integers(0, 10**6), value=st.integers(0, 255))
-def test_altered_byte_never_ends_in_another_error(place, value, tmp_path_factory):
-    file = tmp_path_factory.mktemp("batch") / "data_batch_1"
-    whole = bytearray(python_2_batch(*draw(2)))
-    whole[(place % 400) - 200] = value  # the first and the last 200 bytes; between them lie the pixels
-    file.write_bytes(whole)
-    with contextlib.suppress(DataError):
-        assert read_batch(file).images.shape[1:] == (3, 32, 32)
-
-
 class Harmful:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
     def __reduce__(self):
-        return self.call
+        return eval, ("open('harmed', 'w')",)
 
 
-@pytest.mark.parametrize(
-    ("harmful", "asked"),
-    [
-        (Harmful(os.system, "touch harmed"), "posix.system"),
-        (Harmful(eval, "open('harmed', 'w')"), "eval"),
-        (Harmful(codecs.decode, b"", "zlib"), "_codecs.decode"),
-        (Harmful(codecs.encode, "", "utf-8"), "encoding 'utf-8'"),
-        (Harmful(np.dtype, "O"), "type 'O'"),
-    ],
-)
-def test_batch_that_asks_for_more_than_arrays_is_refused(tmp_path, monkeypatch, harmful, asked):
+def test_pickle_that_is_not_the_published_one_is_not_loaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": harmful, b"labels": []}, protocol=2))
-    with pytest.raises(DataError, match=rf"data_batch_1: damaged, .*{asked}.*{MEND}"):
-        read_batch(tmp_path / "data_batch_1")
+    harmful = pickle.dumps(Harmful())
+    (tmp_path / "data_batch_1").write_bytes(harmful)
+    with pytest.raises(DataError, match=rf"data_batch_1: has md5 \w+, published is {BATCHES['data_batch_1']}: .*{MEND}"):
+        cifar10.prepare(tmp_path, "official", 0.1, 0)
     assert not (tmp_path / "harmed").exists()
+    pickle.loads(harmful).close()
+    assert (tmp_path / "harmed").exists()
 
 
-@pytest.mark.parametrize(
-    ("batch", "reason"),
-    [
-        ([1, 2], "damaged"),
-        ({b"labels": [1]}, "damaged"),
-        ({b"data": np.zeros((1, 3072), np.uint8)}, "damaged"),
-        ({b"data": [[0] * 3072], b"labels": [1]}, "damaged"),
-        ({b"data": np.zeros((1, 3072)), b"labels": [1]}, "values of type 'f8'"),
-        ({b"data": np.zeros((1, 3071), np.uint8), b"labels": [1]}, r"its data are no bytes of shape \(N, 3072\)"),
-        ({b"data": np.zeros((1, 3, 32, 32), np.uint8), b"labels": [1]}, r"its data are no bytes of shape \(N, 3072\)"),
-        ({b"data": np.zeros((1, 3072), np.uint8), b"labels": [1, 2]}, r"its labels are not 1 integers in \[0, 9\]"),
-        ({b"data": np.zeros((1, 3072), np.uint8), b"labels": [10]}, r"its labels are not 1 integers in \[0, 9\]"),
-        ({b"data": np.zeros((1, 3072), np.uint8), b"labels": [-1]}, r"its labels are not 1 integers in \[0, 9\]"),
-        ({b"data": np.zeros((1, 3072), np.uint8), b"labels": [1.0]}, r"its labels are not 1 integers in \[0, 9\]"),
-        ({b"data": np.zeros((1, 3072), np.uint8), b"labels": [10**30]}, r"its labels are not 1 integers in \[0, 9\]"),
-        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [[1], [1, 2]]}, "damaged"),
-    ],
-)
-def test_batch_of_another_form_is_refused(tmp_path, batch, reason):
-    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(batch, protocol=2))
-    with pytest.raises(DataError, match=rf"data_batch_1: .*{reason}.*{MEND}"):
-        read_batch(tmp_path / "data_batch_1")
+@pytest.mark.parametrize("keep", [0, 7, 100, 10_000])
+def test_truncated_drawn_batch_is_refused(drawn, tmp_path, keep):
+    for file in drawn.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    damaged = tmp_path / "drawn_batch_3.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:keep])
+    with pytest.raises(DataError, match=rf"drawn_batch_3\.safetensors: damaged, .*{MEND}"):
+        cifar10.prepare(tmp_path, "embedded", 0.1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +130,8 @@ def test_seed_moves_the_validation_split_and_nothing_else(drawn, embedded):
 
 def test_missing_batch_is_named_with_what_fetches_it(tmp_path):
     cifar10.fetch("embedded", tmp_path)
-    (tmp_path / "drawn_batch_3").unlink()
-    with pytest.raises(DataError, match=r"drawn_batch_3: not found\. Run `dvc repro`, which fetches the data"):
+    (tmp_path / "drawn_batch_3.safetensors").unlink()
+    with pytest.raises(DataError, match=r"drawn_batch_3\.safetensors: not found\. Run `dvc repro`, which fetches the data"):
         cifar10.prepare(tmp_path, "embedded", 0.1, 0)
 
 
@@ -276,7 +231,7 @@ def test_batch_that_is_not_the_published_one_is_not_prepared_as_official(batches
 def test_files_of_one_source_are_not_prepared_as_the_other(batches, place, drawn, tmp_path):
     place(to_archive(batches))
     cifar10.fetch("official", tmp_path / "raw")
-    with pytest.raises(DataError, match=r"drawn_batch_1: not found\. Run `dvc repro`, which fetches the data"):
+    with pytest.raises(DataError, match=r"drawn_batch_1\.safetensors: not found\. Run `dvc repro`, which fetches the data"):
         cifar10.prepare(tmp_path / "raw", "embedded", 0.1, 0)
     with pytest.raises(DataError, match=r"data_batch_1: not found\. Run `dvc repro`, which fetches the data"):
         cifar10.prepare(drawn, "official", 0.1, 0)
@@ -318,7 +273,7 @@ def test_downloaded_archive_is_kept_until_its_batches_are_written(batches, serve
 
 def test_archive_that_no_mirror_has_is_named(batches, serve, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "MIRRORS", [serve(cifar10.ARCHIVE.name, status=404).address])
-    with pytest.raises(DownloadError, match=r"cifar-10-python\.tar\.gz: no mirror gave the file"):
+    with pytest.raises(DownloadError, match=r"cifar-10-python\.tar\.gz: no mirror served the file"):
         cifar10.fetch("official", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
@@ -329,14 +284,11 @@ def test_archive_with_another_checksum_is_refused(batches, root, tmp_path):
         cifar10.fetch("official", tmp_path / "raw")
 
 
-AGAIN = r"Put a good cifar-10-python\.tar\.gz in its place and run `dvc repro`\.$"
-
-
-@pytest.mark.parametrize("share", [0, 0.3, 0.9])
-def test_truncated_archive_is_refused(batches, place, tmp_path, share):
-    archive = to_archive(batches)
-    place(archive[: int(share * len(archive))])
-    with pytest.raises(DataError, match=rf"root/cifar-10-python\.tar\.gz: damaged, no gzipped tar file .*{AGAIN}"):
+def test_truncated_archive_is_refused(batches, place, root, tmp_path):
+    place(to_archive(batches))
+    archive = root / cifar10.ARCHIVE.name
+    archive.write_bytes(archive.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz: has md5 .*Replace the file"):
         cifar10.fetch("official", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
@@ -347,33 +299,12 @@ def test_truncated_archive_is_refused(batches, place, tmp_path, share):
         tarfile.TarInfo("/etc/data_batch_1"),
         tarfile.TarInfo("../data_batch_1"),
         tarfile.TarInfo(f"{FOLDER}/../../data_batch_1"),
-        link(f"{FOLDER}/data_batch_1", tarfile.SYMTYPE, "/etc/passwd"),
-        link(f"{FOLDER}/data_batch_1", tarfile.LNKTYPE, "../test_batch"),
+        link(f"{FOLDER}/more", tarfile.SYMTYPE, "data_batch_1"),
     ],
     ids=lambda member: f"{member.name}{member.linkname}",
 )
-def test_archive_with_a_member_that_leads_out_is_refused(batches, place, tmp_path, member):
+def test_nothing_but_the_batches_comes_out_of_an_archive(batches, place, tmp_path, member):
     place(to_archive(batches, member))
-    with pytest.raises(DataError, match=rf"root/cifar-10-python\.tar\.gz: its member '{member.name}' leads out .*{AGAIN}"):
-        cifar10.fetch("official", tmp_path / "raw")
-    assert not (tmp_path / "raw").exists()
-
-
-def test_archive_without_a_batch_is_refused(batches, place, tmp_path):
-    place(to_archive({name: batch for name, batch in batches.items() if name != "data_batch_4"}))
-    with pytest.raises(DataError, match=rf"lacks {FOLDER}/data_batch_4\. {AGAIN}"):
-        cifar10.fetch("official", tmp_path / "raw")
-    assert not (tmp_path / "raw").exists()
-
-
-def test_archive_with_batches_elsewhere_is_refused(batches, place, tmp_path):
-    place(to_archive(batches, folder="other"))
-    with pytest.raises(DataError, match=f"lacks {FOLDER}/data_batch_1"):
-        cifar10.fetch("official", tmp_path / "raw")
-
-
-def test_archive_with_an_altered_batch_is_refused(batches, place, tmp_path):
-    place(to_archive(batches | {"data_batch_2": b"altered"}))
-    with pytest.raises(DataError, match=rf"holds {FOLDER}/data_batch_2 with another md5 than the published .*{AGAIN}"):
-        cifar10.fetch("official", tmp_path / "raw")
-    assert not (tmp_path / "raw").exists()
+    cifar10.fetch("official", tmp_path / "raw")
+    assert_fetched(batches, tmp_path / "raw")
+    assert not (tmp_path / "data_batch_1").exists()

@@ -14,9 +14,8 @@ from torch import nn, optim
 from torch.nn import functional
 
 import labbook
-from labbook.config import own
-from labbook.config.own import own_module, own_names
-from labbook.config.parts import Part
+from labbook.config import components
+from labbook.config.components import Component, module_name, names
 from labbook.errors import ParamsError
 from labbook.training.components import (
     build_loss,
@@ -55,7 +54,7 @@ SCHEDULES = (
 
 
 def part(name, **keys):
-    return Part(name=name, **keys)
+    return Component(name=name, **keys)
 
 
 def parameter(*values):
@@ -243,6 +242,18 @@ def test_parameters_may_be_an_iterator():
     assert [id(one) for one in optimizer.param_groups[0]["params"]] == [id(layer.weight), id(layer.bias)]
 
 
+def test_weight_decay_applies_to_weights_biases_and_batch_norm():
+    """With gradients of zero, a step of SGD scales every parameter by 1 − lr · weight_decay."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    build_optimizer(part("SGD", lr=0.5, weight_decay=0.2), model.parameters(), "optimizer").step()
+    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    for parameter in model.parameters():
+        torch.testing.assert_close(parameter, torch.full_like(parameter, 0.9))
+
+
 def test_weight_decay_is_that_of_the_part_or_of_torch():
     assert weight_decay_of(part("SGD", lr=0.1, weight_decay=0.003)) == 0.003
     assert weight_decay_of(part("SGD", lr=0.1)) == 0
@@ -393,7 +404,7 @@ def test_a_resumed_schedule_continues_exactly(keys, optimizer_name):
     [
         ("optimizer", {"name": "sgd"}, ".name: no optimizer is called 'sgd'; did you mean 'SGD'? There are: ASGD, "),
         ("optimizer", {"name": "adamw"}, ".name: no optimizer is called 'adamw'; did you mean 'AdamW'?"),
-        ("optimizer", {"name": "Lion"}, "One's own is a new file in src/labbook/optimizers."),
+        ("optimizer", {"name": "Lion"}, "A new one is a file in src/labbook/optimizers/."),
         ("optimizer", {"name": "Optimizer"}, ".name: no optimizer is called 'Optimizer'"),
         ("optimizer", {"name": "LBFGS", "lr": 1}, ".name: LBFGS cannot be used here: its step takes a closure"),
         (
@@ -563,7 +574,7 @@ def test_what_torch_says_of_the_model_comes_with_the_key():
         build_optimizer(part("Muon", lr=0.1), nn.Linear(2, 2).parameters(), "optimizer")
 
 
-# One's own classes
+# Custom classes
 
 OWN = {
     "losses/brier.py": """
@@ -608,8 +619,8 @@ OWN = {
 
 @pytest.fixture
 def own_file(tmp_path, monkeypatch):
-    """Return a function that writes a file of one's own into a package folder for this test."""
-    monkeypatch.setattr(own, "PACKAGE", tmp_path)
+    """Return a function that writes the file of a custom class into a package folder for this test."""
+    monkeypatch.setattr(components, "PACKAGE", tmp_path)
     monkeypatch.setattr(labbook, "__path__", [*labbook.__path__, str(tmp_path)])
     before = set(sys.modules)
 
@@ -622,21 +633,16 @@ def own_file(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if name.startswith(("labbook.losses", "labbook.optimizers", "labbook.schedules")):
             del sys.modules[name]
-    for folder in own.OWN_FOLDERS.values():
+    for folder in ("losses", "optimizers", "schedules"):
         vars(labbook).pop(folder, None)
 
 
 def test_own_classes_are_found_by_the_names_of_their_files(own_file):
-    assert own_module("optimizer", "sign") is None
+    assert names("optimizer") == []
     for path, text in OWN.items():
         own_file(path, text)
-    assert own_module("loss", "brier") == "labbook.losses.brier"
-    assert own_module("optimizer", "sign") == "labbook.optimizers.sign"
-    assert own_module("schedule", "harmonic") == "labbook.schedules.harmonic"
-    assert own_names("optimizer") == ["sign"]
-    assert own_module("loss", "sign") is None
-    assert own_module("optimizer", "SGD") is None
-    assert own_module("optimizer", "../optimizers/sign") is None
+    assert [names(family) for family in ("loss", "optimizer", "schedule")] == [["brier"], ["sign"], ["harmonic"]]
+    assert module_name("optimizer", "sign") == "labbook.optimizers.sign"
 
 
 def test_own_classes_are_used_as_torchs_are(own_file):
@@ -714,6 +720,6 @@ def test_own_loss_with_parameters_is_refused(own_file):
 
 
 def test_settings_need_no_torch():
-    code = "import sys; from labbook.config import early_stopping, images, own; print('torch' in sys.modules)"
+    code = "import sys; import labbook.config.chosen, labbook.config.show; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

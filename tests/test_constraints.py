@@ -23,6 +23,25 @@ def convolutional() -> nn.Sequential:
     return nn.Sequential(first, nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
 
 
+def crowded() -> nn.Sequential:
+    """Two convolutions with both dropouts after the second, and one more dropout behind a Linear."""
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3),
+        nn.ReLU(),
+        nn.Conv2d(2, 2, 3),
+        nn.Dropout(),
+        nn.Dropout(),
+        nn.Flatten(),
+        nn.Linear(2, 2),
+        nn.Dropout(),
+    )
+
+
+def late() -> nn.Sequential:
+    """A convolution and a Linear, and dropout behind the Linear alone."""
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2), nn.Dropout())
+
+
 KEPT = [
     (small, {}, 0.0),
     (small, {"parameters": 29}, 0.0),
@@ -49,9 +68,16 @@ BROKEN = [
         convolutional,
         {"layers_at_every_conv": ["BatchNorm2d", "Dropout"]},
         0.0,
-        "requires one Dropout for each Conv2d, the model has 1 for 2",
+        "requires Dropout after each Conv2d, the model has it after 1 of 2",
     ),
-    (small, {"layers_at_every_conv": ["Dropout"]}, 0.0, "requires one Dropout for each Conv2d, the model has 0 for 0"),
+    (
+        crowded,
+        {"layers_at_every_conv": ["Dropout"]},
+        0.0,
+        "requires Dropout after each Conv2d, the model has it after 1 of 2",
+    ),
+    (late, {"layers_at_every_conv": ["Dropout"]}, 0.0, "requires Dropout after each Conv2d, the model has it after 0 of 1"),
+    (small, {"layers_at_every_conv": ["Dropout"]}, 0.0, "requires Dropout after each Conv2d, the model has it after 0 of 0"),
 ]
 
 

@@ -25,8 +25,10 @@ from labbook.models import resnet18, unet
 from labbook.training import distributed as ours
 from labbook.training.checkpoint import CHECKPOINTS, Checkpoint
 from labbook.training.distributed import ALONE, ERROR_FILE, Processes, joined
-from labbook.training.engine import derived_seed, fit
+from labbook.training.engine import fit
 from labbook.training.experiment import train_experiment, train_seeds
+from labbook.training.launch import _cause
+from labbook.training.streams import derived_seed
 
 WATCH = ("gradient_norms", "dead_units")
 # 72 samples to train on: parts of 18 differ by one, and of the last 3 of 23 the last of four processes has none.
@@ -81,8 +83,13 @@ def train(packed, kind, plan, processes):
 
 
 def train_random(packed, kind, plan, processes, folder):
-    """Train what is not as by one process: undisturbed, and interrupted at the second row and gone on with."""
+    """Train what is not as by one process: undisturbed, and interrupted at the second row and gone on with from before it.
+
+    A checkpoint is written every third step, and the second row is due at the eighth: it resumes inside that row, where the
+    processes have other running statistics and metrics.
+    """
     file = Checkpoint(folder / f"{kind}-{processes.count}.pt")
+    ours.STEPS_BETWEEN_DECISIONS = 3
 
     def run(**keys):
         model, inputs = build(packed, kind)
@@ -96,6 +103,7 @@ def train_random(packed, kind, plan, processes, folder):
     undisturbed, checkpoint = run(), None if processes.rank else file
     with contextlib.suppress(Interrupted):
         run(checkpoint=checkpoint, checkpoint_seconds=0, show=interrupt)
+    assert processes.rank or file.load()["step"] == 6
     return undisturbed, run(checkpoint=checkpoint)
 
 
@@ -293,7 +301,7 @@ def failure(folder, exitcode, message=None):
 )
 def test_cause_is_told_and_not_what_follows_from_it(tmp_path, first, second, expected):
     failures = {rank: failure(tmp_path, *how) for rank, how in enumerate((first, second))}
-    assert ours._cause(failures, 2).startswith(expected)
+    assert _cause(failures, 2).startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -338,15 +346,15 @@ def test_split_of_fewer_samples_than_processes_is_refused(tiny_packed):
 
 
 def test_each_process_draws_dropout_of_its_own():
-    def drawn(rank, step):
-        Processes(rank, 2).seed(0, step)
+    def drawn(rank, seed):
+        Processes(rank, 2).seed(seed)
         return torch.rand(4).tolist()
 
     def of_stream(stream):
         torch.manual_seed(derived_seed(0, stream))
         return torch.rand(4).tolist()
 
-    draws = [drawn(rank, step) for rank in (0, 1) for step in (0, 5)]
+    draws = [drawn(rank, seed) for rank in (0, 1) for seed in (0, 5)]
     assert all(draws.count(draw) == 1 for draw in draws)
     assert drawn(1, 5) == draws[3]
     assert not any(of_stream(stream) in draws for stream in range(3)), "nor are these the orders' or the augmentation's numbers"
@@ -448,7 +456,7 @@ def workers() -> dict[str, int]:
 def wait_for_a_checkpoint(launcher) -> None:
     """Wait until the training is under way."""
     started, deadline = time.time_ns(), time.monotonic() + 100
-    while launcher.is_at_work() and time.monotonic() < deadline:
+    while launcher.is_running() and time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
             if any(file.stat().st_mtime_ns > started for file in (CHECKPOINTS / NAME).glob("*/*.pt")):
                 return
@@ -474,7 +482,7 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     wait_for_a_checkpoint(launcher)
     assert sorted(workers()) == ["0", "1"]
     launcher.send_signal(signal.SIGTERM)
-    ended = launcher.end()
+    ended = launcher.wait()
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
     assert not workers()
 
@@ -485,30 +493,30 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
     os.kill(stuck, signal.SIGSTOP)
     wait_for_the_end_of_all_but("1")
     os.kill(stuck, signal.SIGCONT)  # else torchrun, which has asked it to end, waits for 30 seconds and kills it
-    ended = launcher.end()
+    ended = launcher.wait()
     assert ended.returncode == 1
     assert ended.stdout.startswith(RESUMED)
     assert ended.stderr == (
         "error: a process has not answered for 0:00:05: it is stuck, or its machine is gone. "
-        "Run the same command again to go on from the last checkpoint.\n"
+        "Run the same command again to resume from the last checkpoint.\n"
     )
     assert not workers()
 
     launcher = started()
     wait_for_a_checkpoint(launcher)
     os.kill(workers()["1"], signal.SIGKILL)
-    ended = launcher.end()
+    ended = launcher.wait()
     assert ended.returncode == 1
     assert ended.stdout.startswith(RESUMED)
     assert ended.stderr == (
         "error: process 1 of 2 ended by SIGKILL, and the others were stopped. "
-        "Run the same command again to go on from the last checkpoint.\n"
+        "Run the same command again to resume from the last checkpoint.\n"
     )
     assert not workers()
     assert not any(Path(file).exists() for file in RESULTS)
 
     launcher = started()
-    ended = launcher.end()
+    ended = launcher.wait()
     assert ended.returncode == 0
     assert RESUMED in ended.stdout
     assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed

@@ -20,8 +20,9 @@ from labbook.data.packed import Split
 from labbook.errors import TrainingError
 from labbook.training import engine, inference
 from labbook.training.early_stopping import should_stop
-from labbook.training.engine import derived_seed, fit
+from labbook.training.engine import fit
 from labbook.training.inference import DeviceDataset, evaluate, to_device
+from labbook.training.streams import derived_seed
 
 STEPS = 5  # an epoch of the toy data: 72 samples in batches of 16
 
@@ -192,14 +193,6 @@ def test_orders_of_neighbouring_seeds_and_epochs_are_all_different(tiny_packed):
     assert len(set(drawn)) == 16
 
 
-def test_streams_of_random_numbers_are_independent():
-    found = {derived_seed(seed, stream) for seed in range(50) for stream in range(50)}
-    assert len(found) == 2500
-    assert all(2**32 <= one < 2**64 for one in found), "none is a plain seed, which weights are drawn from"
-    # The same on every machine and in every version: NumPy promises its SeedSequence to be stable.
-    assert derived_seed(0, 1) == int(np.random.SeedSequence((0, 1)).generate_state(1, np.uint64)[0])
-
-
 def test_order_by_class_shows_all_of_a_class_before_the_next(tiny_packed):
     train, _, _ = splits(tiny_packed)
     plan = toy_plan(order="by_class", epochs=2)
@@ -354,7 +347,7 @@ def test_selected_weights_are_those_of_the_best_row(tiny_packed, select, kind):
 def test_selection_follows_the_metric_that_it_names(tiny_packed, monkeypatch, select, expected):
     """Of equal rows the first is selected."""
     measured = iter([(0.5, 0.6), (0.4, 0.5), (0.9, 0.7), (0.3, 0.65), (0.3, 0.7)])
-    monkeypatch.setattr(engine, "measure", lambda *arguments: next(measured))
+    monkeypatch.setattr(engine, "evaluate", lambda *arguments: next(measured))
     train, validation, _ = splits(tiny_packed)
     assert fit(toy_model(tiny_packed), train, validation, None, toy_plan(epochs=5, select=select)).kept == expected
 

@@ -22,7 +22,7 @@ from labbook.training import runtime
 from labbook.training.experiment import SeedResult, seeds_of, summarize, train_experiment, train_seeds, write_weights
 from labbook.training.inference import evaluate, to_device
 from labbook.training.sweep import run_sweep
-from labbook.training.timing import write_timing
+from labbook.training.timing import timing_of, write_timing
 
 RUNTIME = Runtime(seed=0, device="cpu")
 RESULTS = ("models/trained/mnist_mlp_100", "plots/history/mnist_mlp_100.tsv")
@@ -252,7 +252,7 @@ def interrupt_after(calls: int, function):
 def test_seeds_that_were_interrupted_go_on_in_the_second_and_the_first_is_not_trained_again(
     tiny_packed, tmp_path, monkeypatch, capsys
 ):
-    """By default a checkpoint is written every five seconds, and always at the end of a training."""
+    """By default a checkpoint is written every ten seconds, and always at the end of a training."""
     monkeypatch.chdir(tmp_path)
     settings = toy_settings(seeds=2, select="best_val_loss")
     undisturbed = train_seeds("x", settings, RUNTIME, tiny_packed, key="x")
@@ -335,6 +335,21 @@ def test_timing_file_holds_what_differs_between_runs(prepared, run_stage):
     assert timing["source"] == "embedded"
     assert timing["seconds"] == pytest.approx(sum(timing["seconds_per_training"]))
     assert timing["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+@pytest.mark.parametrize(("epochs", "each"), [(2.0, 7.0), (1.4, 10.0)])
+def test_seconds_per_epoch_count_an_epoch_that_was_left_early_by_its_part(epochs, each):
+    timing = timing_of(14.0, epochs, "A GPU")
+    assert (timing["seconds"], timing["seconds_per_epoch"], timing["processor"]) == (14.0, each, "A GPU")
+
+
+def test_seconds_per_epoch_are_those_of_the_steps_that_were_taken(tiny_packed, tmp_path, monkeypatch):
+    """Two rows of two steps, then stopped: four of the five steps of an epoch."""
+    monkeypatch.setattr(experiment_module, "timing_of", lambda seconds, epochs, gpu: {"epochs": epochs})
+    changes = {"validate_every": 2, "early_stopping": {"patience": 1}, "optimizer": {"name": "SGD", "lr": 9.0}}
+    outcome = train_toy(tiny_packed, tmp_path, **changes)
+    assert outcome.summary["steps"] == 4
+    assert outcome.timing["epochs"] == 4 / 5
 
 
 def test_timing_of_several_trainings_is_their_sum_on_the_last_machine(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from labbook.training.preprocessing import Preprocessing
 
 @pytest.mark.parametrize("at_once", [1, 7, 4096])
 def test_placed_split_gives_images_and_labels_in_order(tiny_packed, monkeypatch, at_once):
-    monkeypatch.setattr(inference, "PLACED_AT_ONCE", at_once)
+    monkeypatch.setattr(inference, "CONVERTED_AT_ONCE", at_once)
     inputs = to_device(tiny_packed.test, UNIT, CPU)
     expected = torch.from_numpy(tiny_packed.test.images).float() / 255
     monkeypatch.setattr(inference, "BATCH", 7)
@@ -38,7 +38,7 @@ def test_forward_passes_take_no_more_pixels_of_large_images(side, at_most):
 
 def test_images_are_placed_without_a_second_copy_of_the_split(monkeypatch):
     split = Split(np.zeros((100, 1, 8, 8), np.uint8), np.zeros(100, np.int64))
-    monkeypatch.setattr(inference, "PLACED_AT_ONCE", 9)
+    monkeypatch.setattr(inference, "CONVERTED_AT_ONCE", 9)
     seen = []
     to_device(split, lambda images: seen.append(len(images)) or UNIT(images), CPU)
     assert seen == [1, *[9] * 11, 1]
@@ -81,6 +81,62 @@ def test_metrics_are_those_of_evaluation_mode_in_any_batches_and_the_mode_is_res
     monkeypatch.setattr(inference, "BATCH", 7)
     assert evaluate(model, functional.cross_entropy, test) == (pytest.approx(expected, rel=1e-6), accuracy)
     torch.testing.assert_close(predict(model, functional.cross_entropy, test)[0], by_hand)
+
+
+class Unreadable(Exception):
+    """An error of whoever uses the logits."""
+
+
+@pytest.mark.parametrize("measure", [evaluate, predict])
+def test_mode_is_restored_after_an_error(tiny_packed, measure):
+    _, _, test = splits(tiny_packed)
+    model = toy_model(tiny_packed).train()
+
+    def loss(logits, labels):
+        raise Unreadable
+
+    with pytest.raises(Unreadable) as raised:  # which keeps the frames of the error alive
+        measure(model, loss, test)
+    assert model.training
+    assert torch.is_grad_enabled()
+    assert raised.value
+
+
+def test_logits_of_an_evaluation_need_no_gradient(tiny_packed):
+    _, _, test = splits(tiny_packed)
+    needed = []
+
+    def loss(logits, labels):
+        needed.append(logits.requires_grad)
+        return functional.cross_entropy(logits, labels)
+
+    evaluate(toy_model(tiny_packed), loss, test)
+    assert needed == [False]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8),
+    saved_after=st.integers(0, 8),
+    limit=st.sampled_from([0, 10, 1 << 24]),
+)
+def test_metrics_that_were_saved_in_between_have_the_same_bits(sizes, saved_after, limit):
+    generator = torch.Generator().manual_seed(len(sizes))
+    batches = [
+        (torch.rand((), generator=generator), torch.rand(size, 4, generator=generator), torch.arange(size) % 4)
+        for size in sizes
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "LOGITS_LIMIT", limit)
+        whole, first, second = RunningMetrics(), RunningMetrics(), RunningMetrics()
+        for batch in batches:
+            whole.add(*batch)
+        for batch in batches[:saved_after]:
+            first.add(*batch)
+        second.load_state(first.state(), CPU)
+        for metrics in (first, second):
+            for batch in batches[saved_after:]:
+                metrics.add(*batch)
+        assert first.read() == second.read() == whole.read()
 
 
 @given(

@@ -13,7 +13,7 @@ from toolbox import CPU, UNIT, toy_model, toy_plan
 from torch import nn
 from torch.nn import functional
 
-from labbook.config.parts import load
+from labbook.config.components import load
 from labbook.config.reading import read
 from labbook.config.train import Constraint, resolve
 from labbook.data.packed import PackedDataset, read_packed
@@ -181,18 +181,18 @@ def test_residual_has_its_layers_in_order_and_gives_one_logit_a_class(shape, cha
 
 def test_cnn_refuses_more_pools_than_the_image_can_take():
     build_cnn((1, 8, 9), channels=[2, 2, 2], pools=3)
-    with pytest.raises(ParamsError, match=r"model\.pools: 3 pools leave nothing of an image of 7×9 pixels"):
+    with pytest.raises(ParamsError, match=r"model\.pools: 3 pools reduce an image of 7×9 pixels to nothing"):
         build_cnn((1, 7, 9), channels=[2, 2, 2], pools=3)
 
 
 def test_cnn_refuses_more_pools_than_convolutions():
-    with pytest.raises(ParamsError, match=r"model\.pools: 2 pools for 1 convolutions"):
+    with pytest.raises(ParamsError, match=r"model\.pools: 2 pools, but 1 blocks\. Use at most one pool per block"):
         build_cnn(channels=[4], pools=2)
 
 
 def test_residual_refuses_more_widths_than_the_image_can_take():
     build_residual((1, 4, 5), channels=[2, 2, 2], blocks=1)
-    with pytest.raises(ParamsError, match=r"model\.channels: 3 widths pool an image of 3×5 pixels down to nothing"):
+    with pytest.raises(ParamsError, match=r"model\.channels: 3 widths reduce an image of 3×5 pixels to nothing"):
         build_residual((1, 3, 5), channels=[2, 2, 2], blocks=1)
 
 

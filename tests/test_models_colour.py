@@ -13,7 +13,7 @@ from toolbox import bits
 from torch import nn
 from torch.nn import functional
 
-from labbook.config.parts import Part, load
+from labbook.config.components import Component, load
 from labbook.config.reading import read
 from labbook.config.train import resolve
 from labbook.errors import ParamsError
@@ -447,7 +447,7 @@ def test_resnet18_loads_weights_but_its_head_by_torchvisions_names():
 
 @pytest.mark.parametrize(
     ("trainable", "learning"),
-    [(["layer4"], ("layer4", "fc")), (["fc"], ("fc",)), (["bn1", "layer3"], ("bn1", "layer3", "fc")),
+    [(["layer4"], ("layer4", "fc")), (["fc"], ("fc",)), ([], ("fc",)), (["bn1", "layer3"], ("bn1", "layer3", "fc")),
      (["fc", "layer4"], ("layer4", "fc"))],
 )  # fmt: skip
 def test_frozen_parts_of_resnet18_do_not_change_in_training(trainable, learning):
@@ -474,26 +474,29 @@ def test_frozen_parts_of_resnet18_compute_the_same_in_training_as_in_evaluation(
     assert not any(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("trainable", [None, []])
-def test_all_of_resnet18_learns_where_nothing_is_named(trainable):
-    model = build({"name": "resnet18", "trainable": trainable})
+@pytest.mark.parametrize("keys", [{}, {"trainable": None}])
+def test_all_of_resnet18_learns_where_nothing_is_said(keys):
+    model = build({"name": "resnet18"} | keys)
     assert count_parameters(model) == sum(parameter.numel() for parameter in model.parameters()) == 11_181_642
     assert all(module.training for module in model.train().modules())
 
 
 @pytest.mark.parametrize(
     ("keys", "shape", "message"),
-    [(CIFAR_CNN | {"kernel": 4}, CIFAR, "model.kernel: 4 is even; only an odd kernel can keep the size by its padding."),
-     (CIFAR_CNN, (3, 7, 32), "model.pools: 3 pools leave nothing of an image of 7×32 pixels."),
-     (CIFAR_CNN | {"pools": 4}, CIFAR, "model.pools: 4 pools for 3 convolutions or blocks of them; one each is the most."),
-     ({"name": "vgg", "layers": WIDE}, (3, 32, 31), "model.layers: the pools leave nothing of an image of 32×31 pixels."),
+    [(CIFAR_CNN | {"kernel": 4}, CIFAR,
+      "model.kernel: 4 is even. Use an odd kernel, whose padding can preserve the image size."),
+     (CIFAR_CNN, (3, 7, 32), "model.pools: 3 pools reduce an image of 7×32 pixels to nothing. Use fewer pools."),
+     (CIFAR_CNN | {"pools": 4}, CIFAR, "model.pools: 4 pools, but 3 blocks. Use at most one pool per block."),
+     ({"name": "vgg", "layers": WIDE}, (3, 32, 31),
+      "model.layers: the pools reduce an image of 32×31 pixels to nothing. Use fewer."),
      ({"name": "vgg", "layers": [4, "pool"], "adaptive": 4}, (3, 16, 20),
       "model.adaptive: maps of 8×10 do not divide evenly into 4×4."),
      ({"name": "vgg", "layers": [4, "pool"], "adaptive": 4}, (3, 4, 4),
       "model.adaptive: maps of 2×2 do not divide evenly into 4×4."),
-     ({"name": "deep_residual"}, (3, 29, 40), "model.channels: 3 widths pool an image of 29×40 pixels down to nothing."),
+     ({"name": "deep_residual"}, (3, 29, 40),
+      "model.channels: 3 widths reduce an image of 29×40 pixels to nothing. Use fewer."),
      ({"name": "unet"}, (3, 32, 40),
-      "model.channels: 4 widths need images whose sides are multiples of 16, these are 32×40.")],
+      "model.channels: 4 widths need images whose height and width are multiples of 16, not 32×40.")],
 )  # fmt: skip
 def test_what_cannot_be_built_is_refused(keys, shape, message):
     with pytest.raises(ParamsError) as error:
@@ -521,10 +524,10 @@ def test_smallest_images_of_the_deep_residual_network_are_taken():
 )  # fmt: skip
 def test_wrong_settings_are_named(keys, message):
     with pytest.raises(ParamsError) as error:
-        load("model", Part(**keys), "model")
+        load("model", Component(**keys), "model")
     assert str(error.value).startswith(message)
 
 
 def test_settings_take_what_yaml_gives():
-    _, read = load("model", Part(name="vgg", layers=WIDE, width=1, bias=False), "model")
+    _, read = load("model", Component(name="vgg", layers=WIDE, width=1, bias=False), "model")
     assert read.layers == WIDE

@@ -11,7 +11,7 @@ from toolbox import bits, splits, toy_model, toy_plan, toy_settings
 from torch import nn
 
 from labbook.config.train import Runtime
-from labbook.errors import ScratchError
+from labbook.errors import NumpyBackendError
 from labbook.numpy_nn import step
 from labbook.training import torch_step
 from labbook.training.checkpoint import Checkpoint
@@ -90,7 +90,7 @@ def test_option_of_the_optimizer_that_is_not_supported_is_refused(tiny_packed, o
     keys = {"momentum": 0.9, option: 0.5 if option == "dampening" else True}
     model = toy_model(tiny_packed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, **keys)
-    with pytest.raises(ScratchError, match=f"^backend: numpy does not support {option} of the optimizer SGD"):
+    with pytest.raises(NumpyBackendError, match=f"^backend: numpy does not support {option} of the optimizer SGD"):
         NUMPY(model, nn.functional.cross_entropy, optimizer, "float32")
 
 
@@ -145,7 +145,7 @@ def test_experiment_is_trained_on_the_cpu_to_the_same_bytes_every_time(tiny_pack
     ],
 )
 def test_layer_that_is_not_supported_is_named(model, message):
-    with pytest.raises(ScratchError, match=f"^backend: numpy {message}"):
+    with pytest.raises(NumpyBackendError, match=f"^backend: numpy {message}"):
         step.twin_of(model)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from labbook.errors import ScratchError
+from labbook.errors import NumpyBackendError
 from labbook.numpy_nn.activations import ELU, ReLU, Tanh
 from labbook.numpy_nn.conv import Conv2d
 from labbook.numpy_nn.gradcheck import Case, against_differences, against_pytorch
@@ -373,21 +373,21 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_wrong_use_is_refused_with_the_shapes(case):
     use, message = REFUSED[case]
-    with pytest.raises(ScratchError) as refused:
+    with pytest.raises(NumpyBackendError) as refused:
         use()
     assert message in str(refused.value)
 
 
 def test_no_way_leads_back_through_a_pass_that_failed():
     network, criterion = Sequential(linear(), linear()), CrossEntropyLoss()
-    with pytest.raises(ScratchError, match="inputs of shape"):
+    with pytest.raises(NumpyBackendError, match="inputs of shape"):
         network.forward(random(5, 6))
     after_forward(network.layers[0], 5, 6)
     criterion.forward(random(2, 3), np.array([0, 1]))
-    with pytest.raises(ScratchError, match="expected 0 to 2"):
+    with pytest.raises(NumpyBackendError, match="expected 0 to 2"):
         criterion.forward(random(2, 3), np.array([0, 3]))
     for too_early in (lambda: network.backward(random(5, 4)), criterion.backward):
-        with pytest.raises(ScratchError, match="backward before forward"):
+        with pytest.raises(NumpyBackendError, match="backward before forward"):
             too_early()
 
 
@@ -404,7 +404,7 @@ def test_a_wrong_state_is_refused_as_a_whole(change, message):
     network = Sequential(linear())
     before, state = network.state(), {name: array + 1 for name, array in network.state().items()}
     change(state)
-    with pytest.raises(ScratchError) as refused:
+    with pytest.raises(NumpyBackendError) as refused:
         network.load_state(state)
     assert message in str(refused.value)
     assert all(np.array_equal(network.state()[name], array) for name, array in before.items())

@@ -3,14 +3,14 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from labbook.data.packed import PackedDataset, Split, read_packed, stratified_split, write_packed
 from labbook.errors import DataError
 
-MEND = r"Run `dvc repro prepare@toy` to make it again\.$"
+MEND = r"Run `dvc repro prepare@toy` to create it again\.$"
 ABOUT = ("name", "source", "classes")
 
 
@@ -110,7 +110,7 @@ def test_array_of_another_shape_or_type_with_the_same_bytes_is_found(tmp_path):
 def test_file_of_another_format_is_refused(tmp_path, data):
     file = tmp_path / "toy.safetensors"
     file.write_bytes(data)
-    with pytest.raises(DataError, match=rf"no prepared dataset .*{MEND}"):
+    with pytest.raises(DataError, match=rf"not a prepared dataset .*{MEND}"):
         read_packed(file)
 
 
@@ -119,7 +119,7 @@ def test_safetensors_file_without_our_metadata_is_refused(tmp_path):
 
     file = tmp_path / "toy.safetensors"
     save_file({"train_images": np.zeros(3)}, file)
-    with pytest.raises(DataError, match=rf"no prepared dataset .*{MEND}"):
+    with pytest.raises(DataError, match=rf"not a prepared dataset .*{MEND}"):
         read_packed(file)
 
 
@@ -129,26 +129,54 @@ def test_missing_file_is_named_with_what_makes_it(tmp_path):
 
 
 def test_missing_derived_file_is_named_with_what_makes_it(tmp_path):
-    with pytest.raises(DataError, match=r"scenes\.safetensors: not found\. Run `dvc repro derive@scenes` to make it again"):
+    with pytest.raises(DataError, match=r"scenes\.safetensors: not found\. Run `dvc repro derive@scenes` to create it again"):
         read_packed(tmp_path / "scenes.safetensors")
 
 
-label_lists = st.lists(st.integers(0, 3), min_size=8, max_size=80).map(lambda labels: np.array(labels, dtype=np.int64))
-fractions = st.floats(0.01, 0.5)
+@st.composite
+def label_lists(draw):
+    """Labels of up to four classes in any order, with four samples of each or more."""
+    members = draw(st.lists(st.integers(4, 30), min_size=1, max_size=4))
+    return np.random.default_rng(draw(seeds)).permutation(np.arange(len(members)).repeat(members))
+
+
+fractions = st.floats(0.25, 0.5)
 seeds = st.integers(0, 2**32 - 1)
 
 
-@given(labels=label_lists, fraction=fractions, seed=seeds)
-def test_validation_takes_the_same_fraction_of_every_class(labels, fraction, seed):
-    assume(all(round(fraction * count) for count in np.unique(labels, return_counts=True)[1]))
+@given(labels=label_lists(), fraction=fractions, seed=seeds)
+def test_validation_takes_the_same_fraction_of_every_class_and_of_all(labels, fraction, seed):
+    """Each class has its quota, rounded up or down, and all together have that of the whole set, rounded."""
+    quotas = fraction * np.bincount(labels)
     drawn = stratified_split(labels, fraction, seed)
-    for label in np.unique(labels):
-        assert np.count_nonzero(labels[drawn] == label) == round(fraction * np.count_nonzero(labels == label))
+    assert len(drawn) == round(fraction * len(labels))
+    assert (abs(np.bincount(labels[drawn], minlength=len(quotas)) - quotas) < 1).all()
 
 
-@given(labels=label_lists, fraction=fractions, seed=seeds)
+def test_validation_of_mnist_has_6000_of_its_60000_images():
+    """The number of training images of each digit is published; a tenth of each, rounded, is 5,999."""
+    images = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    labels = np.arange(10).repeat(images)
+    drawn = labels[stratified_split(labels, 0.1, 0)]
+    assert np.bincount(drawn).tolist() == [592, 674, 596, 613, 584, 542, 592, 627, 585, 595]
+
+
+@pytest.mark.parametrize(
+    ("members", "fraction", "expected"),
+    [
+        ((14, 14, 14), 0.1, [2, 1, 1]),  # 1.4 each, 4.2 in all; the first of equals has one more
+        ((13, 16, 18), 0.1, [1, 2, 2]),  # 1.3, 1.6 and 1.8, 4.7 in all
+        ((25, 25), 0.1, [3, 2]),  # 2.5 each, 5 in all
+        ((16, 16, 16), 0.1, [2, 2, 1]),  # 1.6 each, 4.8 in all, and not 2 each
+    ],
+)
+def test_largest_remainder_has_one_sample_more(members, fraction, expected):
+    labels = np.arange(len(members)).repeat(members)
+    assert np.bincount(labels[stratified_split(labels, fraction, 7)]).tolist() == expected
+
+
+@given(labels=label_lists(), fraction=fractions, seed=seeds)
 def test_validation_is_sorted_and_holds_nothing_twice(labels, fraction, seed):
-    assume(all(round(fraction * count) for count in np.unique(labels, return_counts=True)[1]))
     drawn = stratified_split(labels, fraction, seed)
     assert drawn.dtype == np.int64
     assert (np.diff(drawn) > 0).all()
@@ -158,7 +186,7 @@ def test_validation_is_sorted_and_holds_nothing_twice(labels, fraction, seed):
 @pytest.mark.parametrize(("fraction", "samples"), [(0.1, 4), (0.01, 49), (0.5, 1)])
 def test_fraction_that_leaves_a_class_without_validation_is_refused(fraction, samples):
     labels = np.array([0] * 100 + [3] * samples, dtype=np.int64)
-    message = f"validation_fraction: {fraction} of the {samples} samples of class 3 leaves none"
+    message = f"validation_fraction: {fraction} selects none of the {samples} samples of class 3"
     with pytest.raises(DataError, match=message):
         stratified_split(labels, fraction, 0)
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def start(script: str, count: object = 2) -> subprocess.Popen[str]:
     environment = os.environ | {"LABBOOK_AT_ONCE": str(count), "PYTHONPATH": str(ROOT / "src")}
-    imports = "import os, time\nfrom labbook.training.parallel import run_at_once\n"
+    imports = "import os, time\nfrom labbook.training.parallel import run_parallel\n"
     command = [sys.executable, "-c", imports + textwrap.dedent(script)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -32,8 +32,8 @@ def test_results_stand_in_the_order_of_the_items(count):
     ended = run(
         """
         base = 10  # nothing has to be sent to the processes
-        print(*run_at_once(lambda item: time.sleep(0.05 * (3 - item)) or base + item, range(3)))
-        print(len(set(run_at_once(lambda item: time.sleep(0.1) or os.getpid(), range(3)))))
+        print(*run_parallel(lambda item: time.sleep(0.05 * (3 - item)) or base + item, range(3)))
+        print(len(set(run_parallel(lambda item: time.sleep(0.1) or os.getpid(), range(3)))))
         """,
         count,
     )
@@ -49,7 +49,7 @@ def test_two_are_at_work_at_a_time(tmp_path):
             while not os.path.exists("{tmp_path}/" + {{"a": "b", "b": "a"}}[item]):
                 time.sleep(0.01)
             return item
-        print(*run_at_once(meet, ["a", "b"]))
+        print(*run_parallel(meet, ["a", "b"]))
         """
     )
     assert ended.stdout == "a b\n", ended.stderr
@@ -66,7 +66,7 @@ def test_one_that_fails_ends_the_others_at_once(items):
             time.sleep(50)
         started = time.monotonic()
         try:
-            run_at_once(work, {items})
+            run_parallel(work, {items})
         except TrainingError as error:
             print(error, time.monotonic() - started < 20)
         """
@@ -78,7 +78,7 @@ def test_one_that_is_killed_is_reported():
     ended = run(
         """
         from labbook.stage import run
-        run(lambda: run_at_once(lambda item: os.kill(os.getpid(), 9) if item else time.sleep(50), [1, 0]))
+        run(lambda: run_parallel(lambda item: os.kill(os.getpid(), 9) if item else time.sleep(50), [1, 0]))
         """
     )
     assert ended.returncode == 1
@@ -87,7 +87,7 @@ def test_one_that_is_killed_is_reported():
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "two", "1.5"])
 def test_number_of_processes_that_is_none_is_refused(value):
-    ended = run("from labbook.stage import run\nrun(lambda: run_at_once(print, [1, 2]))", value)
+    ended = run("from labbook.stage import run\nrun(lambda: run_parallel(print, [1, 2]))", value)
     assert ended.returncode == 1
     assert ended.stderr == (
         f"error: LABBOOK_AT_ONCE: invalid value {value!r}. Set it to a number of processes, such as 2, or unset it.\n"
@@ -100,7 +100,7 @@ SLEEPERS = """
             os.write(1, f"{os.getpid()}\\n".encode())  # in one piece, as two of them write
             time.sleep(50)
         from labbook.stage import run
-        run(lambda: run_at_once(work, [1, 2]))
+        run(lambda: run_parallel(work, [1, 2]))
 """
 
 
@@ -138,7 +138,7 @@ def test_forked_processes_start_threads_of_their_own():
         def work(item):
             torch.set_num_threads(2)
             return float((torch.ones(500, 500) @ torch.ones(500, 500)).sum())
-        print(run_at_once(work, [1, 2]))
+        print(run_parallel(work, [1, 2]))
         """
     )
     assert ended.stdout == "[125000000.0, 125000000.0]\n", ended.stderr

@@ -68,7 +68,7 @@ def saved(value: object, zipped: bool = True) -> bytes:
     return file.getvalue()
 
 
-DAMAGED = r"resnet18-f37072fd\.pth: damaged, no weights that .*\. Remove it and run `dvc repro`\.$"
+DAMAGED = r"resnet18-f37072fd\.pth: damaged, torch\.load cannot read it\. Remove it and run `dvc repro`\.$"
 NO_WEIGHTS = [[torch.ones(1)], torch.ones(1), {"conv1.weight": 1}, {1: torch.ones(1)}, {"layer1": {"weight": torch.ones(1)}}]
 
 

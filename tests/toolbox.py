@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labbook.config.components import Component
 from labbook.config.images import Preprocess
-from labbook.config.parts import Part
 from labbook.config.train import TrainSettings
 from labbook.data.download import Remote
 from labbook.data.packed import PackedDataset
@@ -51,7 +51,7 @@ def toy_model(packed: PackedDataset, kind: str = "mlp", seed: int = 0, **keys: A
 
 
 def toy_optimizer(name: str, parameters: Any, **keys: Any) -> torch.optim.Optimizer:
-    return build_optimizer(Part(**(OPTIMIZERS[name] | keys)), parameters, "optimizer")
+    return build_optimizer(Component(**(OPTIMIZERS[name] | keys)), parameters, "optimizer")
 
 
 def toy_plan(
@@ -59,10 +59,10 @@ def toy_plan(
 ) -> TrainConfig:
     """Plan three epochs of SGD without any frills, except for `changes`."""
     values = {} if lr is None else {"lr": lr}
-    part = Part(**schedule) if schedule else None
+    part = Component(**schedule) if schedule else None
     plan: dict[str, Any] = {
         "backend": torch_step.build,
-        "loss": build_loss(Part(name="CrossEntropyLoss"), "loss"),
+        "loss": build_loss(Component(name="CrossEntropyLoss"), "loss"),
         "optimizer": lambda parameters: toy_optimizer(optimizer, parameters, **values),
         "schedule": lambda optimizer, steps, epochs: build_schedule(part, optimizer, steps, epochs, "schedule"),
         "augment": None,

@@ -53,7 +53,7 @@ def obtain(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path =
 
     Raises:
         DataError: the data root cannot be read, or holds the file with another checksum.
-        DownloadError: no mirror gave the file; says what each one answered.
+        DownloadError: no mirror served the file; lists the answer of each.
     """
     local = in_data_root(f"{remote.folder}/{remote.name}")
     if local is None:
@@ -101,7 +101,7 @@ def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Pat
     for mirror in mirrors:
         address = f"{mirror.rstrip('/')}/{remote.name}"
         print(f"{remote.name}: from {address}", flush=True)
-        # A damaged beginning must not spoil the good mirror after it: one more try from the first byte.
+        # A damaged beginning must not spoil a good mirror: try once more from the first byte.
         for _attempt in range(2 if unfinished.is_file() else 1):
             try:
                 pooch.retrieve(
@@ -121,13 +121,13 @@ def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Pat
                 size = unfinished.stat().st_size
                 unfinished.unlink()
                 published = f"the published {remote.algorithm} {remote.checksum}"
-                answers.append(f"{address}: {size} bytes came, but not with {published}")
+                answers.append(f"{address}: received {size} bytes, which do not have {published}")
             except OSError as error:
                 raise DownloadError(explain(error, target)) from error
     raise DownloadError(
-        f"{remote.name}: no mirror gave the file.\n  "
+        f"{remote.name}: no mirror served the file.\n  "
         + "\n  ".join(answers)
-        + f"\nCheck the connection and run again (what came is kept), or put the file at "
+        + f"\nCheck the connection and run again (received bytes are kept), or put the file at "
         f"{remote.folder}/{remote.name} below a folder that {DATA_ROOT} names."
     )
 
@@ -139,13 +139,13 @@ class Resuming:
         self.unfinished = unfinished
 
     def __call__(self, url: str, output_file: str | IO[Any], _pooch: object) -> None:
-        """Download `url` to `output_file`, a path, by way of the unfinished file."""
+        """Download `url` to `output_file`, a path, via the unfinished file."""
         self.unfinished.parent.mkdir(parents=True, exist_ok=True)
         have = self.unfinished.stat().st_size if self.unfinished.is_file() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                have = -1  # all of it is here already; the checksum decides
+                have = -1  # the file is complete already; the checksum decides
             else:
                 response.raise_for_status()
                 resumed = response.status_code == requests.codes.partial_content

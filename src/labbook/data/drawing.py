@@ -1,6 +1,6 @@
-"""Drawing of stand-in images: scaling, shapes, textures, tints and noise.
+"""Draw stand-in images: shapes, textures, tints and noise.
 
-It is all integer arithmetic on draws of NumPy's PCG64, so a seed gives the same bytes on every machine.
+All of it is integer arithmetic on draws of NumPy's PCG64, so a seed gives the same bytes on every machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ Integers = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Inside = Callable[[Integers, Integers, Integers], NDArray[np.bool_]]
 
-UNIT = 8  # places and radii are counted in eighths of a pixel
-# A turn by the angle of a Pythagorean triple (cosine, sine, 1) × the last is exact. Up to 16°: a square stays a square.
+UNIT = 8  # positions and radii are in eighths of a pixel
+# Rotations, exact in integers: Pythagorean triples of cosine, sine and hypotenuse. At most 16°, so squares stay squares.
 TILTS = np.array([(1, 0, 1), (40, 9, 41), (40, -9, 41), (24, 7, 25), (24, -7, 25)])
 
 # Which points (x, y) belong to a shape of radius r around (0, 0); y points down.
@@ -46,7 +46,7 @@ BLOTCHES = 4  # along each side of the image
 
 @dataclass(frozen=True)
 class Weave:
-    """The ingredients of textures for N images.
+    """The random parameters of the textures of N images.
 
     Attributes:
         x: (N, H, W), columns counted from a random one.
@@ -64,14 +64,14 @@ class Weave:
 
 
 def resized(image: Bytes, height: int, width: int) -> Bytes:
-    """Scale an image, (H, W) or (H, W, 3). Pillow resizes bytes in integers: exact."""
+    """Resize an image, (H, W) or (H, W, 3), in exact integer arithmetic."""
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def shape_masks(generator: np.random.Generator, names: Sequence[str], size: int, radii: tuple[int, int]) -> NDArray[np.bool_]:
-    """Draw one shape per image, at a random place, size and turn: (N, size, size), true inside the shape.
+    """Draw one shape per image, with random position, size and rotation: (N, size, size), true inside the shape.
 
     Args:
         generator: of the draws.
@@ -102,7 +102,7 @@ def shape_masks(generator: np.random.Generator, names: Sequence[str], size: int,
 
 
 def textures(generator: np.random.Generator, names: Sequence[str], size: int) -> Bytes:
-    """Draw one texture per image, at a random place, scale and direction: (N, size, size), levels in [0, 255].
+    """Draw one texture per image, with random offset, scale and direction: (N, size, size), levels in [0, 255].
 
     Args:
         generator: of the draws.
@@ -133,7 +133,7 @@ def lighter_or_darker(generator: np.random.Generator, colours: Integers, least: 
 
 
 def tinted(levels: Bytes, low: Integers, high: Integers) -> Bytes:
-    """Colour levels (N, H, W) from `low` at 0 to `high` at 255, both (N, 3): images (N, 3, H, W)."""
+    """Map levels (N, H, W) to colours, from `low` at 0 to `high` at 255, both (N, 3); return images (N, 3, H, W)."""
     start, end = low[:, :, None, None], high[:, :, None, None]
     return (start + (end - start) * levels[:, None].astype(np.int64) // 255).astype(np.uint8)
 
@@ -156,7 +156,7 @@ def _spread(along: Integers) -> Integers:
 
 
 def _dots(weave: "Weave") -> NDArray[np.bool_]:
-    """Find the points in a dot, one in the middle of each cell that is two periods wide and high."""
+    """Return which points are in a dot; each cell of two periods by two has one in its middle."""
     cell = 2 * weave.period
     x, y = (2 * (place % cell) - cell + 1 for place in (weave.x, weave.y))  # from the middle, in half pixels
     return x**2 + y**2 <= 2 * weave.period**2

@@ -14,7 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from labbook.config.parts import names
+from labbook.config.components import names
 from labbook.errors import DataError
 from labbook.io import replace
 
@@ -71,27 +71,38 @@ class PackedDataset:
 
 
 def stratified_split(labels: NDArray[np.integer[Any]], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Draw the same fraction of every class for validation, and return the sorted indices; a seed gives the same ones.
+    """Draw a validation split with the same fraction of every class, and return its sorted indices.
+
+    Its size is the fraction of all samples, rounded, and distributed over the classes by the method of the largest remainder. A
+    seed gives the same indices every time.
 
     Args:
         labels: (N,) class numbers.
-        fraction: of each class, rounded to the nearest count.
+        fraction: of the samples.
         seed: of NumPy's PCG64.
 
     Raises:
         DataError: the fraction is so small that a class would have no sample in the validation split.
     """
     generator = np.random.default_rng(seed)
+    classes, members = np.unique(labels, return_counts=True)
     drawn = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = round(fraction * len(members))
+    for label, size, count in zip(classes, members, _quotas(members, fraction), strict=True):
         if not count:
             raise DataError(
-                f"validation_fraction: {fraction} of the {len(members)} samples of class {label} leaves none. Make it larger."
+                f"validation_fraction: {fraction} selects none of the {size} samples of class {label}. Increase it."
             )
-        drawn.append(generator.permutation(members)[:count])
+        drawn.append(generator.permutation(np.flatnonzero(labels == label))[:count])
     return np.sort(np.concatenate(drawn))
+
+
+def _quotas(members: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """Return how many samples of each class to draw, given how many each class has."""
+    quotas = fraction * members
+    counts: NDArray[np.int64] = np.floor(quotas).astype(np.int64)
+    missing = round(fraction * int(members.sum())) - int(counts.sum())
+    counts[np.argsort(counts - quotas, kind="stable")[:missing]] += 1
+    return counts
 
 
 def write_packed(path: Path, packed: PackedDataset) -> None:
@@ -112,7 +123,7 @@ def read_packed(path: Path) -> PackedDataset:
         DataError: the file is missing, truncated or altered.
     """
     stage = "derive" if path.stem in names("derived") else "prepare"
-    fix = f"Run `dvc repro {stage}@{path.stem}` to make it again."
+    fix = f"Run `dvc repro {stage}@{path.stem}` to create it again."
     if not path.is_file():
         raise DataError(f"{path}: not found. {fix}")
     try:
@@ -121,7 +132,7 @@ def read_packed(path: Path) -> PackedDataset:
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
         published, found = about.pop("sha256"), _digest(about, arrays.values())
     except (SafetensorError, OSError, AttributeError, TypeError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: corrupt, no prepared dataset ({error}). {fix}") from error
+        raise DataError(f"{path}: corrupt, not a prepared dataset ({error}). {fix}") from error
     if found != published:
         raise DataError(f"{path}: corrupt, its content has sha256 {found[:12]}… and not {published[:12]}…. {fix}")
     return PackedDataset(

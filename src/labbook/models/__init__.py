@@ -10,7 +10,7 @@ __all__ = ["conv_norm_relu", "scaled"]
 
 
 def conv_norm_relu(into: int, channels: int, kernel: int = 3, padding: int = 1) -> list[nn.Module]:
-    """Return a convolution with so many output channels, batch norm and ReLU."""
+    """Return a convolution, batch norm and ReLU."""
     return [nn.Conv2d(into, channels, kernel, padding=padding), nn.BatchNorm2d(channels), nn.ReLU()]
 
 

@@ -1,7 +1,7 @@
 """Small convolutional networks: blocks of convolution, activation and pooling, then Linear layers (assignments A, B and D).
 
-A block is conv, batch norm if asked for, activation, these three again where it has several convolutions, max pool 2×2,
-dropout if asked for; `pool_first` swaps pool and activation, which for an increasing activation computes the same function.
+A block repeats convolution, optional batch norm and activation `convs_per_block` times; optional 2×2 max pooling and dropout
+follow. `pool_first` puts pooling before the last activation; for an increasing activation this computes the same function.
 """
 
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from labbook.config.parts import PartSettings
+from labbook.config.components import ComponentSettings
 from labbook.errors import ParamsError
 
 __all__ = ["Settings", "build"]
@@ -17,22 +17,22 @@ __all__ = ["Settings", "build"]
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU}
 
 
-class Settings(PartSettings):
+class Settings(ComponentSettings):
     """Keys of a `model` block named `cnn`."""
 
     name: Literal["cnn"]
-    channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(min_length=1, description="of each block's output")
-    pools: int = Field(ge=0, description="the first so many blocks end in a pool")
-    kernel: int = Field(3, gt=0, le=255, description="of every convolution, odd; the padding keeps the size")
-    convs_per_block: int = Field(1, gt=0, description="each with its activation")
-    hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field([], description="units of the layers before the last")
+    channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(min_length=1, description="output channels of each block")
+    pools: int = Field(ge=0, description="number of blocks that end in a 2×2 max pool, from the first on")
+    kernel: int = Field(3, gt=0, le=255, description="size of every kernel, odd; padding preserves the image size")
+    convs_per_block: int = Field(1, gt=0, description="convolutions per block, each followed by an activation")
+    hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field([], description="units of each hidden Linear")
     activation: Literal["relu", "tanh", "elu"] = "relu"
     pool_first: bool = Field(False, description="pool before the activation")
     batch_norm: bool = Field(False, description="after each convolution")
-    batch_norm_head: bool = Field(False, description="after each Linear, the last one too")
-    dropout: float | None = Field(None, ge=0, le=1, description="in every block; 0 keeps the layer, which then does nothing")
+    batch_norm_head: bool = Field(False, description="after each Linear, including the last")
+    dropout: float | None = Field(None, ge=0, le=1, description="probability, in every block; 0 keeps the layer without effect")
     init: Literal["default", "kaiming_uniform"] = Field(
-        "default", description="kaiming_uniform has the gain of ReLU; PyTorch's default is Kaiming-uniform too, with a = √5"
+        "default", description="kaiming_uniform uses the gain of ReLU; PyTorch's default is Kaiming-uniform with a = √5"
     )
 
 
@@ -40,7 +40,7 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     """Build the network for images (N, C, H, W); convolutions have stride 1 and keep the size.
 
     Raises:
-        ParamsError: the images are too small for so many pools, there are fewer blocks, or the kernel is even.
+        ParamsError: the images are too small for the pools, there are more pools than blocks, or the kernel is even.
     """
     width, rows, columns = image_shape
     _check(settings, rows, columns)
@@ -58,14 +58,17 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
 
 def _check(settings: Settings, rows: int, columns: int) -> None:
     if settings.kernel % 2 == 0:
-        raise ParamsError(f"model.kernel: {settings.kernel} is even; only an odd kernel can keep the size by its padding.")
+        raise ParamsError(
+            f"model.kernel: {settings.kernel} is even. Use an odd kernel, whose padding can preserve the image size."
+        )
     if settings.pools > len(settings.channels):
         raise ParamsError(
-            f"model.pools: {settings.pools} pools for {len(settings.channels)} convolutions or blocks of them; "
-            f"one each is the most."
+            f"model.pools: {settings.pools} pools, but {len(settings.channels)} blocks. Use at most one pool per block."
         )
     if min(rows, columns) >> settings.pools == 0:
-        raise ParamsError(f"model.pools: {settings.pools} pools leave nothing of an image of {rows}×{columns} pixels.")
+        raise ParamsError(
+            f"model.pools: {settings.pools} pools reduce an image of {rows}×{columns} pixels to nothing. Use fewer pools."
+        )
 
 
 def _block(settings: Settings, width: int, channels: int, *, pooled: bool) -> list[nn.Module]:
@@ -96,7 +99,7 @@ def _head(settings: Settings, features: int, classes: int) -> list[nn.Module]:
 
 
 def _draw_kaiming_uniform(model: nn.Module) -> None:
-    """Draw weights anew; biases become zero, for which the bound is derived (He et al., 2015, "Delving deep", section 2.2)."""
+    """Redraw all weights and set biases to zero, as the bound assumes (He et al., 2015, "Delving deep", section 2.2)."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")

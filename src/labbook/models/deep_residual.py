@@ -1,8 +1,8 @@
-"""A deep residual network with few norms (assignment C), after He et al. (2016, "Deep residual learning").
+"""A deep residual network with few batch norms (assignment C), after He et al. (2016, "Deep residual learning").
 
-For each width: a convolution, batch norm, ReLU, `blocks` blocks, a max pool 2×2. Then a convolution without padding,
-batch norm, ReLU, a max pool 2×2, and Linear layers with ReLU between them. A block is x + conv(ReLU(conv(x))). The
-assignment prints the layers without their order: this one is ours.
+For each width: a convolution, batch norm, ReLU, `blocks` blocks, a 2×2 max pool. Then a convolution without padding,
+batch norm, ReLU, a 2×2 max pool, and Linear layers with ReLU between them. A block is x + conv(ReLU(conv(x))). The
+assignment does not print the order of the layers; this order is ours.
 """
 
 from typing import Annotated, Literal
@@ -10,24 +10,24 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.config.parts import PartSettings
+from labbook.config.components import ComponentSettings
 from labbook.errors import ParamsError
 from labbook.models import conv_norm_relu, scaled
 
 __all__ = ["Block", "Settings", "build"]
 
 
-class Settings(PartSettings):
+class Settings(ComponentSettings):
     """Keys of a `model` block named `deep_residual`; the defaults are the assignment's network."""
 
     name: Literal["deep_residual"]
     channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field([10, 100, 256], min_length=1)
-    blocks: int = Field(4, gt=0, description="blocks of each width")
+    blocks: int = Field(4, gt=0, description="residual blocks per width")
     last: int = Field(512, gt=0, le=65_536, description="channels of the convolution without padding")
     hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(
-        [512, 500, 500, 100, 100, 100], description="units of the layers before the last"
+        [512, 500, 500, 100, 100, 100], description="units of each hidden Linear"
     )
-    width: float = Field(1.0, gt=0, le=16, description="all channels and hidden units are scaled by it")
+    width: float = Field(1.0, gt=0, le=16, description="factor for all channels and hidden units")
 
 
 class Block(nn.Module):
@@ -40,7 +40,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Add the block's change to its input."""
+        """Return the inputs plus the output of the convolutions."""
         change: Tensor = self.conv2(self.relu(self.conv1(inputs)))
         return inputs + change
 
@@ -49,13 +49,14 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     """Build the network for images (N, C, H, W).
 
     Raises:
-        ParamsError: the images are too small for so many widths.
+        ParamsError: the images are too small for the number of widths.
     """
     width, *size = image_shape
     rows, columns = (_side(side, len(settings.channels)) for side in size)
     if rows < 1 or columns < 1:
         raise ParamsError(
-            f"model.channels: {len(settings.channels)} widths pool an image of {size[0]}×{size[1]} pixels down to nothing."
+            f"model.channels: {len(settings.channels)} widths reduce an image of {size[0]}×{size[1]} pixels to nothing. "
+            "Use fewer."
         )
     layers: list[nn.Module] = []
     for index, asked in enumerate(settings.channels):

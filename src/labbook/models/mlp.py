@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: Flatten, then Linear, activation and perhaps Dropout for each hidden layer (assignments A and B)."""
+"""Multi-layer perceptrons: Flatten, then Linear, activation and optional Dropout for each hidden layer (A and B)."""
 
 import math
 from typing import Annotated, Literal
@@ -6,25 +6,25 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from labbook.config.parts import PartSettings
+from labbook.config.components import ComponentSettings
 
 __all__ = ["Settings", "build"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
 
-class Settings(PartSettings):
+class Settings(ComponentSettings):
     """Keys of a `model` block named `mlp`."""
 
     name: Literal["mlp"]
     hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(description="units of each hidden layer")
     activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    dropout: float = Field(0.0, ge=0, le=1, description="after each hidden activation; 0 leaves the layers out")
+    dropout: float = Field(0.0, ge=0, le=1, description="probability, after each hidden activation; 0 omits the layers")
     init: Literal["default", "normal", "zeros"] = Field(
         "default",
-        description="of the weights: PyTorch's own, normal with init_std, or all zero; biases are zero but by default",
+        description="initial weights: PyTorch's default, normal with init_std, or zeros; the last two set biases to zero",
     )
-    init_std: float | None = Field(None, gt=0, description="of init: normal alone")
+    init_std: float | None = Field(None, gt=0, description="standard deviation, only with init: normal")
 
     @model_validator(mode="after")
     def _normal_has_its_std(self) -> "Settings":

@@ -1,6 +1,6 @@
-"""Pre-activation residual networks (He et al., 2016, "Identity mappings"), and the same without skips (assignment B).
+"""Pre-activation residual networks (He et al., 2016, "Identity mappings"), also without skip connections (assignment B).
 
-For each width: a convolution, `blocks` blocks, a max pool 2×2 (but after the last width); then ReLU and one Linear.
+For each width: a convolution, `blocks` blocks, a 2×2 max pool (except after the last width); then ReLU and one Linear.
 A block is x + conv(ReLU(x)), with batch norm x + conv(ReLU(BN(x))), and without the skip conv(ReLU(x)).
 """
 
@@ -9,19 +9,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.config.parts import PartSettings
+from labbook.config.components import ComponentSettings
 from labbook.errors import ParamsError
 
 __all__ = ["Block", "Settings", "build"]
 
 
-class Settings(PartSettings):
+class Settings(ComponentSettings):
     """Keys of a `model` block named `residual`."""
 
     name: Literal["residual"]
     channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(min_length=1)
-    blocks: int = Field(gt=0, description="blocks of each width")
-    skip: bool = Field(True, description="false takes the skip connections out")
+    blocks: int = Field(gt=0, description="residual blocks per width")
+    skip: bool = Field(True, description="false removes the skip connections")
     batch_norm: bool = False
 
 
@@ -36,7 +36,7 @@ class Block(nn.Module):
         self.skip = skip
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Add the block's change to its input, or replace the input by it."""
+        """Return the inputs plus the output of the convolution, or the output alone without the skip connection."""
         change: Tensor = self.conv(self.relu(self.norm(inputs)))
         return inputs + change if self.skip else change
 
@@ -45,12 +45,12 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     """Build the network for images (N, C, H, W).
 
     Raises:
-        ParamsError: the images are too small for so many widths.
+        ParamsError: the images are too small for the number of widths.
     """
     width, rows, columns = image_shape
     if min(rows, columns) >> len(settings.channels) - 1 == 0:
         raise ParamsError(
-            f"model.channels: {len(settings.channels)} widths pool an image of {rows}×{columns} pixels down to nothing."
+            f"model.channels: {len(settings.channels)} widths reduce an image of {rows}×{columns} pixels to nothing. Use fewer."
         )
     layers: list[nn.Module] = []
     for index, channels in enumerate(settings.channels):

@@ -1,7 +1,7 @@
-"""ResNet-18 (He et al., 2016, "Deep residual learning"), some of it frozen where asked for (assignment D).
+"""ResNet-18 (He et al., 2016, "Deep residual learning"), optionally with frozen layers (assignment D).
 
 The names of the weights, their initialisation and the outputs are those of `torchvision.models.resnet18`, so that
-ImageNet weights load. Unlike there, each ReLU is an instance of its own, and the average is deterministic on CUDA.
+ImageNet weights load. Unlike there, each ReLU is a separate instance, and the average is deterministic on CUDA.
 """
 
 from typing import Literal, Self
@@ -9,17 +9,17 @@ from typing import Literal, Self
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.config.parts import PartSettings
+from labbook.config.components import ComponentSettings
 
 __all__ = ["Block", "ResNet18", "Settings", "build"]
 
 
-class Settings(PartSettings):
+class Settings(ComponentSettings):
     """Keys of a `model` block named `resnet18`."""
 
     name: Literal["resnet18"]
     trainable: list[Literal["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"]] | None = Field(
-        None, description="what learns besides fc, which always does; everything where nothing is named"
+        None, description="parts to train besides fc, which is always trained: [] for fc alone; all of them when left out"
     )
 
 
@@ -40,7 +40,7 @@ class Block(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Add the block's change to its input, or to what a convolution 1×1 makes of it where the shapes differ."""
+        """Return the output of the convolutions plus the inputs, or plus a 1×1 convolution of them where the shapes differ."""
         change = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(inputs)))))
         skipped = self.downsample(inputs) if self.downsample else inputs
         outputs: Tensor = self.relu2(change + skipped)
@@ -60,8 +60,8 @@ class ResNet18(nn.Module):
 
     Args:
         channels: of the images.
-        classes: how many.
-        frozen: attributes, such as `layer1`, that neither learn nor adapt their running statistics.
+        classes: number of classes.
+        frozen: attributes, such as `layer1`, that are not trained and keep their running statistics.
     """
 
     def __init__(self, channels: int, classes: int, frozen: tuple[str, ...]) -> None:
@@ -84,7 +84,7 @@ class ResNet18(nn.Module):
             self.get_submodule(name).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all but what is frozen: batch norms there keep to their running statistics."""
+        """Set the mode of all parts that are not frozen; frozen batch norms always use their running statistics."""
         super().train(mode)
         for name in self.frozen:
             self.get_submodule(name).eval()  # by name: training on several GPUs puts other batch norms there
@@ -101,5 +101,5 @@ class ResNet18(nn.Module):
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Build the network for images (N, C, H, W) of any size."""
     parts = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
-    frozen = tuple(part for part in parts if settings.trainable and part not in settings.trainable)
+    frozen = tuple(part for part in parts if settings.trainable is not None and part not in settings.trainable)
     return ResNet18(image_shape[0], classes, frozen)

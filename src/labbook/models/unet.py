@@ -1,8 +1,8 @@
-"""U-Net (Ronneberger et al., 2015), small: a class for every pixel (assignment E).
+"""A small U-Net (Ronneberger et al., 2015), which predicts a class for every pixel (assignment E).
 
-Down: conv, batch norm, ReLU and a max pool 2×2 for each width. Up: conv, batch norm, ReLU and a transposed convolution
-2×2 for each width, the last one to the logits. The assignment prints no skip connections but says U-Net, so by default
-each up-sampling sequence but the first also reads the map of its size from the way down.
+Contracting path: convolution, batch norm, ReLU and a 2×2 max pool for each width. Expanding path: convolution, batch norm, ReLU
+and a 2×2 transposed convolution for each width, the last one to the logits. The assignment names a U-Net but prints no skip
+connections; by default, each stage of the expanding path except the first also reads the contracting path's maps of its size.
 """
 
 from typing import Annotated, Literal
@@ -11,32 +11,32 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from labbook.config.parts import PartSettings
+from labbook.config.components import ComponentSettings
 from labbook.errors import ParamsError
 from labbook.models import conv_norm_relu, scaled
 
 __all__ = ["Settings", "UNet", "build"]
 
 
-class Settings(PartSettings):
+class Settings(ComponentSettings):
     """Keys of a `model` block named `unet`; the defaults are the assignment's network."""
 
     name: Literal["unet"]
     channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(
-        [64, 128, 256, 512], min_length=1, description="of each convolution on the way down"
+        [64, 128, 256, 512], min_length=1, description="output channels of each convolution in the contracting path"
     )
-    skips: bool = Field(True, description="false takes the skip connections out")
-    width: float = Field(1.0, gt=0, le=16, description="all channels are scaled by it")
+    skips: bool = Field(True, description="false removes the skip connections")
+    width: float = Field(1.0, gt=0, le=16, description="factor for all channels")
 
 
 class UNet(nn.Module):
-    """Images (N, C, H, W) → logits (N, classes, H, W); H and W are multiples of 2 to the number of widths.
+    """Images (N, C, H, W) → logits (N, classes, H, W); H and W are multiples of 2 to the power of the number of widths.
 
     Args:
         into: channels of the images.
-        channels: of each convolution on the way down; the way up has the same, in reverse.
-        classes: how many.
-        skips: whether maps from the way down are concatenated to those of their size on the way up.
+        channels: of each convolution in the contracting path; the expanding path has the same, in reverse.
+        classes: number of classes.
+        skips: whether maps of the contracting path are concatenated to those of their size in the expanding path.
     """
 
     def __init__(self, into: int, channels: list[int], classes: int, *, skips: bool) -> None:
@@ -71,14 +71,14 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     """Build the network for images (N, C, H, W).
 
     Raises:
-        ParamsError: the sides of the images cannot be halved so often.
+        ParamsError: height or width of the images cannot be halved that often.
     """
     width, rows, columns = image_shape
     factor = 2 ** len(settings.channels)
     if rows % factor or columns % factor:
         raise ParamsError(
-            f"model.channels: {len(settings.channels)} widths need images whose sides are multiples of {factor}, "
-            f"these are {rows}×{columns}."
+            f"model.channels: {len(settings.channels)} widths need images whose height and width are multiples of {factor}, "
+            f"not {rows}×{columns}."
         )
     channels = [scaled(asked, settings.width) for asked in settings.channels]
     return UNet(width, channels, classes, skips=settings.skips)

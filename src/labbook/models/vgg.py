@@ -1,6 +1,6 @@
-"""Networks given as a list of layers, as VGG's are (Simonyan and Zisserman, 2015), with batch norm (assignment C).
+"""Networks defined by a list of layers, like VGG (Simonyan and Zisserman, 2015), with batch norm (assignment C).
 
-A number is a convolution 3×3 to so many channels, batch norm and ReLU; `pool` is a max pool 2×2, `pool4` one of 4×4.
+A number is a 3×3 convolution with that many output channels, batch norm and ReLU; `pool` is a 2×2 max pool, `pool4` a 4×4 one.
 After the last layer come Flatten and one Linear.
 """
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from torch import nn
 
-from labbook.config.parts import PartSettings
+from labbook.config.components import ComponentSettings
 from labbook.errors import ParamsError
 from labbook.models import conv_norm_relu, scaled
 
@@ -24,14 +24,14 @@ def _layer(value: Any) -> Any:
     raise ValueError("a layer is a number of channels, at most 65,536, or pool or pool4")
 
 
-class Settings(PartSettings):
+class Settings(ComponentSettings):
     """Keys of a `model` block named `vgg`."""
 
     name: Literal["vgg"]
     layers: list[Annotated[int | str, BeforeValidator(_layer)]] = Field(min_length=1, description="channels, pool or pool4")
-    adaptive: int | None = Field(None, gt=0, description="end in a max pool to so many rows and columns, for any image size")
-    bias: bool = Field(True, description="of the Linear")
-    width: float = Field(1.0, gt=0, le=16, description="all channels are scaled by it")
+    adaptive: int | None = Field(None, gt=0, description="final max pool to this many rows and columns, for any image size")
+    bias: bool = Field(True, description="of the last Linear")
+    width: float = Field(1.0, gt=0, le=16, description="factor for all channels")
 
 
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -52,7 +52,7 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
             width = channels
     if not rows or not columns:
         _, *size = image_shape
-        raise ParamsError(f"model.layers: the pools leave nothing of an image of {size[0]}×{size[1]} pixels.")
+        raise ParamsError(f"model.layers: the pools reduce an image of {size[0]}×{size[1]} pixels to nothing. Use fewer.")
     if settings.adaptive:
         layers.append(_pool_to(settings.adaptive, rows, columns))
         rows = columns = settings.adaptive

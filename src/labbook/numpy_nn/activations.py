@@ -1,4 +1,4 @@
-"""Activations, each value by itself: inputs and outputs have the same shape, whichever it is."""
+"""Elementwise activations: outputs have the shape of the inputs."""
 
 import numpy as np
 

@@ -14,7 +14,7 @@ __all__ = ["Conv2d"]
 
 
 class Conv2d(Layer):
-    """Cross-correlation with learnt kernels: y = W · window + b at every place where the kernel fits.
+    """Cross-correlation with learnt kernels: y = W · window + b at every position where the kernel fits.
 
     Inputs (N, in, H, W), outputs (N, out, H', W') with H' = ⌊(H + 2 padding − kernel) / stride⌋ + 1, weight
     (out, in, kernel, kernel), bias (out,).
@@ -48,14 +48,14 @@ class Conv2d(Layer):
         view = windows(padded, self.kernel_size, self.stride)
         samples, height, width = len(inputs), *view.shape[-2:]
         self._padded_shape = padded.shape
-        self._columns = view.reshape(samples, -1, height * width)  # (N, in · kernel², H' · W'), the one copy
+        self._columns = view.reshape(samples, -1, height * width)  # (N, in · kernel², H' · W'), the only copy
         outputs: Array = self._rows() @ self._columns
         if "bias" in self.parameters:
             outputs += self.parameters["bias"][:, None]
         return outputs.reshape(samples, -1, height, width)
 
     def _gradients(self, upstream: Array) -> dict[str, Array]:
-        """∂W = Σ ∂y columnsᵀ over the samples, ∂b = Σ ∂y over samples and places."""
+        """∂W = Σ ∂y columnsᵀ over the samples, ∂b = Σ ∂y over samples and positions."""
         flat = upstream.reshape(*upstream.shape[:2], -1)
         weight = (flat @ self._columns.transpose(0, 2, 1)).sum(axis=0)
         gradients: dict[str, Array] = {"weight": weight.reshape(self.parameters["weight"].shape)}

@@ -117,9 +117,9 @@ def check_all() -> dict[str, Any]:
         GradientError: names the first comparison that fails.
     """
     layers = {layer: {name: check(name, case) for name, case in cases.items()} for layer, cases in CASES.items()}
-    checked = [figures for cases in layers.values() for figures in cases.values()]
-    largest = {kind: max(max(figures[kind].values()) for figures in checked) for kind in checked[0]}
-    comparisons = sum(len(errors) for figures in checked for errors in figures.values())
+    checked = [errors for cases in layers.values() for errors in cases.values()]
+    largest = {kind: max(max(errors[kind].values()) for errors in checked) for kind in checked[0]}
+    comparisons = sum(len(compared) for errors in checked for compared in errors.values())
     return {"passed": True, "comparisons": comparisons, "largest": largest, "layers": layers}
 
 
@@ -130,7 +130,7 @@ def check(name: str, case: Case) -> dict[str, dict[str, float]]:
         relative errors, rounded to two digits, by comparison and by what is compared.
 
     Raises:
-        GradientError: names layer, case, what was compared, and the figures.
+        GradientError: names layer, case, comparison and error.
     """
     return {
         "pytorch_float32": against_pytorch(name, case, "float32"),
@@ -140,14 +140,14 @@ def check(name: str, case: Case) -> dict[str, dict[str, float]]:
 
 
 def against_pytorch(name: str, case: Case, dtype: str) -> dict[str, float]:
-    """Compare all that a case gives with what PyTorch's layer gives; errors and figures as `check`."""
+    """Compare all results of a case with those of PyTorch's layer; return and raise as `check` does."""
     drawn = _draw(case, dtype)
     where = f"{case.layer.__name__}, case {name}, {dtype}, against PyTorch"
     return _compare(where, _run(case, drawn), _run_twin(case, drawn), TOLERANCE[dtype])
 
 
 def against_differences(name: str, case: Case) -> dict[str, float]:
-    """Compare the gradients of a case with central differences in float64; errors and figures as `check`."""
+    """Compare the gradients of a case with central differences in float64; return and raise as `check` does."""
     drawn = _draw(case, "float64")
     where = f"{case.layer.__name__}, case {name}, float64, against central differences"
     return _compare(where, _run(case, drawn), _differences(case, drawn), TOLERANCE["float64"])
@@ -167,7 +167,7 @@ def _compare(where: str, found: Results, expected: Results, tolerance: float) ->
         if kinds[0] != kinds[1]:
             raise GradientError(f"{where}: {what} has shape {kinds[0]}, expected {kinds[1]}.")
         if not array.any():
-            raise GradientError(f"{where}: {what} is expected to be zero everywhere, and such a comparison proves nothing.")
+            raise GradientError(f"{where}: {what} is expected to be zero everywhere, so the comparison would prove nothing.")
         error = relative_error(found[what], array)
         if not error <= tolerance:  # NaN too
             raise GradientError(
@@ -179,7 +179,7 @@ def _compare(where: str, found: Results, expected: Results, tolerance: float) ->
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What both sides are given: inputs, labels of a loss, state, and the gradient of the outputs."""
+    """What both layers get: inputs, labels of a loss, state, and the gradient of the outputs."""
 
     inputs: Array
     labels: tuple[NDArray[np.int64], ...]
@@ -188,7 +188,7 @@ class _Drawn:
 
 
 def _draw(case: Case, dtype: str) -> _Drawn:
-    """Draw everything at random, the same at each call, for the shapes that PyTorch's layer has.
+    """Draw what both layers get, the same at each call.
 
     Inputs are a permutation of evenly spaced values between -2 and 2, none of them 0: however near two of them are, a step of
     the differences crosses no kink of ReLU or ELU and changes no maximum.
@@ -214,7 +214,7 @@ def _twin(case: Case, dtype: str) -> nn.Module:
 
 
 def _build(case: Case, drawn: _Drawn) -> Any:
-    """Build our layer with the state drawn; a `Layer` or a `CrossEntropyLoss`, whose `forward` takes labels too."""
+    """Build our layer with the drawn state: a `Layer` or a `CrossEntropyLoss`, whose `forward` takes labels too."""
     options = dict(case.options)
     if issubclass(case.layer, (Linear, Conv2d)):
         options["generator"] = np.random.default_rng(0)
@@ -244,7 +244,7 @@ def _run_twin(case: Case, drawn: _Drawn) -> Results:
     inputs = torch.from_numpy(drawn.inputs).requires_grad_()
     outputs = twin(inputs, *map(torch.from_numpy, drawn.labels))
     outputs.backward(torch.from_numpy(drawn.upstream))
-    # Parameters first: where the gradient of the inputs is made of theirs, an error is theirs.
+    # Parameters first: the gradient of the inputs may be computed from theirs, and would report their error as its own.
     tensors = {"outputs": outputs.detach()} | {f"gradient_of_{name}": value.grad for name, value in twin.named_parameters()}
     tensors |= {"gradient_of_inputs": inputs.grad}
     tensors |= {name: buffer for name, buffer in twin.named_buffers() if buffer.ndim}
@@ -257,13 +257,13 @@ def _differences(case: Case, drawn: _Drawn) -> Results:
     values = (layer.parameters if isinstance(layer, Layer) else {}) | {"inputs": inputs}
 
     def function() -> Array:
-        return np.array(layer.forward(inputs, *drawn.labels))  # a copy, as Flatten gives a view of its inputs
+        return np.array(layer.forward(inputs, *drawn.labels))  # a copy, as Flatten returns a view of its inputs
 
     return {f"gradient_of_{name}": _central_differences(function, array, drawn.upstream) for name, array in values.items()}
 
 
 def _central_differences(function: Callable[[], Array], values: Array, upstream: Array) -> Array:
-    """Differentiate Σ upstream · function() by each of the values, which the function reads where they stand."""
+    """Differentiate Σ upstream · function() by each of the values, which the function reads."""
     gradient = np.empty_like(values)
     for index in np.ndindex(values.shape):
         value = values[index]

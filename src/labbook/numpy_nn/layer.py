@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from labbook.errors import ScratchError
+from labbook.errors import NumpyBackendError
 
 __all__ = ["Array", "Layer", "draw_uniform", "floating"]
 
@@ -55,7 +55,7 @@ class Layer(ABC):
         """Return the outputs, of the dtype of the inputs.
 
         Raises:
-            ScratchError: the layer does not accept this shape or dtype.
+            NumpyBackendError: the layer does not accept this shape or dtype.
         """
         self._outputs = None  # no backward pass after a forward pass that fails
         self._check_inputs(inputs)
@@ -70,7 +70,7 @@ class Layer(ABC):
             upstream: gradient of the loss by the outputs, of their shape and dtype.
 
         Raises:
-            ScratchError: there was no forward pass, or shape or dtype are not those of its outputs.
+            NumpyBackendError: there was no forward pass, or shape or dtype are not those of its outputs.
         """
         self.backward_parameters(upstream)
         return self._backward(upstream)
@@ -96,7 +96,7 @@ class Layer(ABC):
         """Load a state dict of arrays, all of it or nothing.
 
         Raises:
-            ScratchError: an entry is missing or unknown, or has another shape or kind of dtype.
+            NumpyBackendError: an entry is missing or unknown, or has another shape or kind of dtype.
         """
         own = self.parameters | self.buffers
         if own.keys() != state.keys():
@@ -110,9 +110,9 @@ class Layer(ABC):
         for name, array in given.items():
             own[name][...] = array
 
-    def error(self, what: str, found: object, expected: object) -> ScratchError:
+    def error(self, what: str, found: object, expected: object) -> NumpyBackendError:
         """Return an error that says what the layer was given and what it expects."""
-        return ScratchError(f"{type(self).__name__}: found {what} {_written(found)}, expected {_written(expected)}")
+        return NumpyBackendError(f"{type(self).__name__}: found {what} {_written(found)}, expected {_written(expected)}")
 
     def _check_inputs(self, inputs: Array) -> None:
         if not isinstance(inputs, np.ndarray):
@@ -147,10 +147,10 @@ def floating(dtype: DTypeLike) -> np.dtype[Any]:
     """Return the dtype of a layer's parameters.
 
     Raises:
-        ScratchError: it is not a floating dtype.
+        NumpyBackendError: it is not a floating dtype.
     """
     if not np.issubdtype(np.dtype(dtype), np.floating):
-        raise ScratchError(f"parameters of dtype {np.dtype(dtype)}: expected a floating one")
+        raise NumpyBackendError(f"parameters of dtype {np.dtype(dtype)}: expected a floating one")
     return np.dtype(dtype)
 
 

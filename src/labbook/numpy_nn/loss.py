@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.errors import ScratchError
+from labbook.errors import NumpyBackendError
 from labbook.numpy_nn.layer import Array
 
 __all__ = ["CrossEntropyLoss"]
@@ -25,7 +25,7 @@ class CrossEntropyLoss:
             labels: (N,) integers in [0, classes).
 
         Raises:
-            ScratchError: a wrong shape or dtype, or a label out of range.
+            NumpyBackendError: a wrong shape or dtype, or a label out of range.
         """
         self._probabilities = None  # no backward pass after a forward pass that fails
         _check(logits, labels)
@@ -41,10 +41,10 @@ class CrossEntropyLoss:
         """Return the gradient of the logits, (softmax − one-hot labels) / N, times the gradient of the loss, a number.
 
         Raises:
-            ScratchError: there was no forward pass.
+            NumpyBackendError: there was no forward pass.
         """
         if self._probabilities is None:
-            raise ScratchError(
+            raise NumpyBackendError(
                 f"CrossEntropyLoss: found backward before forward, with upstream {upstream}, expected forward first"
             )
         gradient = self._probabilities.copy()
@@ -56,12 +56,14 @@ class CrossEntropyLoss:
 def _check(logits: Array, labels: NDArray[np.integer[Any]]) -> None:
     for array in (logits, labels):
         if not isinstance(array, np.ndarray):
-            raise ScratchError(f"CrossEntropyLoss: found {type(array).__name__}, expected NumPy arrays (N, classes) and (N,)")
+            raise NumpyBackendError(
+                f"CrossEntropyLoss: found {type(array).__name__}, expected NumPy arrays (N, classes) and (N,)"
+            )
     shapes = f"logits {logits.shape} of {logits.dtype} and labels {labels.shape} of {labels.dtype}"
     if logits.ndim != 2 or 0 in logits.shape or labels.shape != logits.shape[:1]:
-        raise ScratchError(f"CrossEntropyLoss: found {shapes}, expected (N, classes) and (N,)")
+        raise NumpyBackendError(f"CrossEntropyLoss: found {shapes}, expected (N, classes) and (N,)")
     if not np.issubdtype(logits.dtype, np.floating) or not np.issubdtype(labels.dtype, np.integer):
-        raise ScratchError(f"CrossEntropyLoss: found {shapes}, expected a floating and an integer dtype")
+        raise NumpyBackendError(f"CrossEntropyLoss: found {shapes}, expected a floating and an integer dtype")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         span = f"labels from {labels.min()} to {labels.max()}"
-        raise ScratchError(f"CrossEntropyLoss: found {span} in {shapes}, expected 0 to {logits.shape[1] - 1}")
+        raise NumpyBackendError(f"CrossEntropyLoss: found {span} in {shapes}, expected 0 to {logits.shape[1] - 1}")

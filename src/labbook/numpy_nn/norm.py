@@ -65,7 +65,7 @@ class _BatchNorm(Layer):
 
     @staticmethod
     def _along(values: Array, inputs: Array) -> Array:
-        """Lay (C,) along the second axis."""
+        """Reshape (C,) so that it is broadcast along the channel axis."""
         return values.reshape(-1, *(1,) * (inputs.ndim - 2))
 
 

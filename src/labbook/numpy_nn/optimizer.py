@@ -1,8 +1,8 @@
-"""Stochastic gradient descent as `torch.optim.SGD` does it, in place."""
+"""Stochastic gradient descent, in place and by the formula of `torch.optim.SGD`."""
 
 import numpy as np
 
-from labbook.errors import ScratchError
+from labbook.errors import NumpyBackendError
 from labbook.numpy_nn.layer import Layer
 
 __all__ = ["SGD"]
@@ -21,7 +21,9 @@ class SGD:
 
     def __init__(self, layer: Layer, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         if min(lr, momentum, weight_decay) < 0:
-            raise ScratchError(f"SGD: found lr {lr}, momentum {momentum}, weight_decay {weight_decay}, expected none below 0")
+            raise NumpyBackendError(
+                f"SGD: found lr {lr}, momentum {momentum}, weight_decay {weight_decay}, expected none below 0"
+            )
         self.layer, self.lr, self.momentum, self.weight_decay = layer, lr, momentum, weight_decay
         self.velocities = {name: np.zeros_like(array) for name, array in layer.parameters.items()} if momentum else {}
 
@@ -29,12 +31,12 @@ class SGD:
         """Update each parameter of the layer.
 
         Raises:
-            ScratchError: there are no gradients, since no backward pass was made.
+            NumpyBackendError: there are no gradients, since no backward pass was made.
         """
         gradients = self.layer.gradients
         for name, parameter in self.layer.parameters.items():
             if name not in gradients:
-                raise ScratchError(
+                raise NumpyBackendError(
                     f"SGD: found step before backward, no gradient of {name} {parameter.shape}, expected backward first"
                 )
             slope = gradients[name]

@@ -1,6 +1,6 @@
 """A sequence of layers, with PyTorch's names: `1.weight` is the weight of the second layer."""
 
-from labbook.errors import ScratchError
+from labbook.errors import NumpyBackendError
 from labbook.numpy_nn.layer import Array, Layer
 
 __all__ = ["Sequential"]
@@ -10,13 +10,13 @@ class Sequential(Layer):
     """The chain rule: forward from the first layer to the last, backward from the last to the first.
 
     Raises:
-        ScratchError: a layer occurs twice, though it can keep only one forward pass.
+        NumpyBackendError: a layer occurs twice, though it can keep only one forward pass.
     """
 
     def __init__(self, *layers: Layer) -> None:
         super().__init__()
         if len(set(map(id, layers))) < len(layers):
-            raise ScratchError("Sequential: found the same layer twice, expected one instance for each place")
+            raise NumpyBackendError("Sequential: found the same layer twice, expected one instance for each place")
         self.layers = layers
         for place, layer in enumerate(layers):
             self.parameters |= {f"{place}.{name}": parameter for name, parameter in layer.parameters.items()}

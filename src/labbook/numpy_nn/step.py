@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn, optim
 
-from labbook.errors import ScratchError
+from labbook.errors import NumpyBackendError
 from labbook.numpy_nn.activations import ELU, ReLU, Tanh
 from labbook.numpy_nn.conv import Conv2d
 from labbook.numpy_nn.layer import Layer
@@ -56,10 +56,9 @@ def build(
         precision: float32.
 
     Raises:
-        ScratchError: the model has a layer that is not supported, or one that is frozen; or the optimizer has an option that
-            is not supported.
+        NumpyBackendError: the model has an unsupported or a frozen layer, or the optimizer has an unsupported option.
     """
-    threadpool_limits(torch.get_num_threads(), user_api="blas")  # NumPy's products; sums depend on how many share them
+    threadpool_limits(torch.get_num_threads(), user_api="blas")  # NumPy's products; their sums depend on it
     twin, criterion = twin_of(model), CrossEntropyLoss()
     (group,) = optimizer.param_groups
     _check_options(group)
@@ -84,7 +83,7 @@ def twin_of(model: nn.Module) -> Sequential:
     """Build the same layers in NumPy, on the memory of the model's parameters and running statistics.
 
     Raises:
-        ScratchError: names the layer that is not supported.
+        NumpyBackendError: names the layer that is not supported.
     """
     return Sequential(*_layers_of(model))
 
@@ -92,7 +91,7 @@ def twin_of(model: nn.Module) -> Sequential:
 def _check_options(group: dict[str, Any]) -> None:
     for option in UNSUPPORTED_OPTIONS:
         if group[option]:
-            raise ScratchError(f"backend: numpy does not support {option} of the optimizer SGD. Use backend: torch.")
+            raise NumpyBackendError(f"backend: numpy does not support {option} of the optimizer SGD. Use backend: torch.")
 
 
 def _layers_of(module: nn.Module) -> list[Layer]:
@@ -100,7 +99,7 @@ def _layers_of(module: nn.Module) -> list[Layer]:
         return [layer for part in module for layer in _layers_of(part)]
     name = type(module).__name__
     if name not in LAYERS:
-        raise ScratchError(
+        raise NumpyBackendError(
             f"backend: numpy does not support {module}. It supports sequences of {', '.join(LAYERS)}. Use backend: torch."
         )
     layer_type, names = LAYERS[name]
@@ -108,9 +107,9 @@ def _layers_of(module: nn.Module) -> list[Layer]:
     options = {"bias": module.bias is not None} if isinstance(module, (nn.Linear, nn.Conv2d)) else {}
     plain: nn.Module = type(module)(*arguments, **options)
     if plain.extra_repr() != module.extra_repr():
-        raise ScratchError(f"backend: numpy does not support {module}, only {plain}. Use backend: torch.")
+        raise NumpyBackendError(f"backend: numpy does not support {module}, only {plain}. Use backend: torch.")
     if not all(parameter.requires_grad for parameter in module.parameters()):
-        raise ScratchError(f"backend: numpy trains every layer, and {module} is frozen. Use backend: torch.")
+        raise NumpyBackendError(f"backend: numpy trains every layer, and {module} is frozen. Use backend: torch.")
     layer: Layer = layer_type(*arguments, **options, **({"generator": np.random.default_rng(0)} if options else {}))
     layer.parameters = {name: parameter.detach().numpy() for name, parameter in module.named_parameters()}
     layer.buffers = {name: buffer.numpy() for name, buffer in module.named_buffers()}
@@ -118,5 +117,5 @@ def _layers_of(module: nn.Module) -> list[Layer]:
 
 
 def _one(argument: Any) -> Any:
-    """Return the first of the sizes along both axes; a layer whose second size differs is refused later."""
+    """Return the size along the first axis; a layer whose sizes differ is refused later."""
     return argument[0] if isinstance(argument, tuple) else argument

@@ -7,7 +7,7 @@ Dumoulin and Visin (2016), "A guide to convolution arithmetic for deep learning"
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from labbook.errors import ScratchError
+from labbook.errors import NumpyBackendError
 from labbook.numpy_nn.layer import Array
 
 __all__ = ["check_sizes", "spread", "windows"]
@@ -49,9 +49,9 @@ def check_sizes(layer: str, **sizes: int) -> None:
     """Check that kernel and stride are at least 1, and padding at least 0.
 
     Raises:
-        ScratchError: one is less; names the layer and the size.
+        NumpyBackendError: one is less; names the layer and the size.
     """
     for name, size in sizes.items():
         least = 0 if name == "padding" else 1
         if size < least:
-            raise ScratchError(f"{layer}: found {name} {size}, expected at least {least}")
+            raise NumpyBackendError(f"{layer}: found {name} {size}, expected at least {least}")

@@ -19,7 +19,7 @@ __all__ = ["Augmentation", "Draws", "crop", "hflip", "rotate"]
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers for one batch; `None` for an operation that the settings leave out.
+    """The random numbers for one batch; `None` for an operation that the settings do not use.
 
     Attributes:
         offsets: first row and first column of each crop in the padded image, (2, N).
@@ -36,8 +36,8 @@ class Augmentation:
     """Augment preprocessed batches at random.
 
     Attributes:
-        random: maps images (N, C, H, W) and a generator on their device to augmented images; `None` where the settings
-            ask for nothing.
+        random: maps images (N, C, H, W) and a generator on their device to augmented images; `None` if the settings
+            augment nothing.
     """
 
     def __init__(self, settings: Augment, preprocess: Preprocess) -> None:
@@ -127,7 +127,7 @@ def _gather(images: Tensor, rows: Tensor, columns: Tensor, black: Tensor) -> Ten
     count, channels, height, width = images.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
-    # A black pixel after the last one: half the time of masking the result.
+    # A black pixel after the last one: this takes half the time of masking the result.
     pixels = torch.cat((pixels, black.expand(1, channels, 1, 1).reshape(1, channels)))
     first = torch.arange(count, device=images.device).view(count, 1, 1) * (height * width)
     sources = torch.where(inside, first + rows * width + columns, count * height * width)

@@ -1,7 +1,7 @@
-"""Checkpoints: a training that was killed resumes from its last checkpoint and ends with the same bytes as an undisturbed one.
+"""Checkpoints: a killed training resumes from its last checkpoint and ends with the same bytes as an uninterrupted one.
 
 A checkpoint lies outside DVC's outputs, which DVC deletes before a run, in a file named by a fingerprint of everything that
-the result depends on. It is written beside its place, renamed into it, and carries a checksum of its content.
+the result depends on. It is written to a temporary file, then renamed, and starts with a checksum of its content.
 """
 
 import contextlib
@@ -20,12 +20,15 @@ import torch
 
 from labbook.errors import TrainingError
 from labbook.fingerprint.meaning import hash_tree, parse
-from labbook.fingerprint.sources import NOT_COUNTED
+from labbook.fingerprint.sources import is_unhashed
 from labbook.io import explain, write_bytes
 
-__all__ = ["CHECKPOINTS", "Checkpoint", "code_digest", "discard", "fingerprint", "locked_checkpoint"]
+__all__ = [
+    "CHECKPOINTS", "CHECKPOINT_SECONDS", "Checkpoint", "code_digest", "discard", "fingerprint", "locked_checkpoint",
+]  # fmt: skip
 
 CHECKPOINTS = Path(".checkpoints")  # one folder per experiment, and one per seed in it
+CHECKPOINT_SECONDS = 10.0  # between two checkpoints, and so the most that a killed training loses
 DIGEST_LENGTH = 32
 
 
@@ -40,7 +43,7 @@ class Checkpoint:
         self.path = path
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write tensors, numbers, strings, lists and dictionaries, whole or not at all."""
+        """Write a state of tensors, numbers, strings, lists and dictionaries, atomically."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         payload = buffer.getvalue()
@@ -103,20 +106,17 @@ def discard(folder: Path) -> None:
 
 
 def fingerprint(*parts: object) -> str:
-    """Hash everything that a result depends on, by its printed form."""
+    """Hash everything that a result depends on, by its `repr`."""
     return hashlib.sha256("\n".join(repr(part) for part in parts).encode()).hexdigest()[:16]
 
 
 def code_digest() -> str:
-    """Hash what the loaded modules of this package do; comments, docstrings and formatting do not matter."""
-    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if _is_counted(name)}
-    return fingerprint(*((name, _meaning(file)) for name, file in sorted(files.items()) if file))
+    """Hash what the loaded modules of this package do, as a stage's fingerprint does."""
+    names = [name for name in sys.modules if f"{name}.".startswith("labbook.") and not is_unhashed(name)]
+    files = {name: getattr(sys.modules[name], "__file__", None) for name in sorted(names)}
+    return fingerprint(*((name, _meaning(file)) for name, file in files.items() if file))
 
 
-def _is_counted(module: str) -> bool:
-    return f"{module}.".startswith("labbook.") and not f"{module}.".startswith(tuple(f"{name}." for name in NOT_COUNTED))
-
-
-@functools.cache  # what has been imported does not change any more
+@functools.cache  # an imported module no longer changes
 def _meaning(file: str) -> str:
     return hash_tree(parse(Path(file).read_bytes(), file))

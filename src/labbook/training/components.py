@@ -1,6 +1,6 @@
-"""Losses, optimisers and schedules by name: torch's own classes, or a class of one's own (`labbook.training.lookup`).
+"""Losses, optimisers and schedules by name: torch's own classes, or a custom class (`labbook.training.lookup`).
 
-The keys of a part beside `name` are the keyword arguments of its class:
+The keys of a component beside `name` are the keyword arguments of its class:
 
     loss       a class of torch.nn that compares logits with class labels: {name: CrossEntropyLoss, label_smoothing: 0.1}
     optimizer  a class of torch.optim: {name: AdamW, lr: 0.001, weight_decay: 0.05}
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn, optim
 
-from labbook.config.parts import Part
+from labbook.config.components import Component
 from labbook.errors import ParamsError
 from labbook.training.lookup import LOSSES, Kind, construct, convert, one_line, read_component, settings_of
 from labbook.training.schedule import Schedule, build_schedule, check_schedule
@@ -24,23 +24,23 @@ __all__ = ["Schedule", "build_loss", "build_optimizer", "build_schedule", "check
 FEW_CLASSES = 3  # to try a loss with, where their number is not known
 
 
-def build_loss(part: Part, key: str, classes: int | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+def build_loss(component: Component, key: str, classes: int | None = None) -> Callable[[Tensor, Tensor], Tensor]:
     """Build the mean loss of logits (N, classes) or (N, classes, H, W) and labels (N,) or (N, H, W).
 
     Args:
-        part: the name of the loss and its arguments; a `weight` is one number per class.
-        key: where the part stands in `params.yaml`, for messages.
+        component: the name of the loss and its arguments; a `weight` is one number per class.
+        key: of the component in `params.yaml`, for messages.
         classes: their number, to check a `weight` against.
 
     Raises:
         ParamsError: there is no such loss, or an argument is wrong.
     """
-    cls, arguments = read_component("loss", part.model_dump(), key)
-    where = f"{key}: {part.name}"
+    cls, arguments = read_component("loss", component.model_dump(), key)
+    where = f"{key}: {component.name}"
     module: nn.Module = construct(cls, (), arguments, where)
     if next(module.parameters(), None) is not None:
         raise ParamsError(f"{where} has parameters, which the optimiser would not train. Use a loss without.")
-    if part.name in LOSSES:
+    if component.name in LOSSES:
         weight = arguments.get("weight")
         _try_loss(module, classes or (FEW_CLASSES if weight is None else len(weight)), where)
     if next(module.buffers(), None) is None:
@@ -49,35 +49,37 @@ def build_loss(part: Part, key: str, classes: int | None = None) -> Callable[[Te
     return _per_row(lambda logits, labels: on_device(logits.device)(logits, labels))
 
 
-def build_optimizer(part: Part, parameters: Iterable[nn.Parameter], key: str) -> optim.Optimizer:
-    """Build the optimiser; fused where torch can, unless the part sets `fused` or `foreach`: small models pay for overhead.
+def build_optimizer(component: Component, parameters: Iterable[nn.Parameter], key: str) -> optim.Optimizer:
+    """Build the optimiser; fused where torch can, unless its settings say otherwise: small models pay for overhead.
+
+    All parameters are in one group, so `weight_decay` applies to biases and batch norm as well.
 
     Args:
-        part: the name of the optimiser and its arguments.
+        component: the name of the optimiser and its arguments.
         parameters: of the model, on their device.
-        key: where the part stands in `params.yaml`, for messages.
+        key: of the component in `params.yaml`, for messages.
 
     Raises:
         ParamsError: there is no such optimiser, or an argument is wrong or missing.
     """
-    cls, arguments = read_component("optimizer", part.model_dump(), key)
+    cls, arguments = read_component("optimizer", component.model_dump(), key)
     offered = settings_of(cls)
     if "lr" in offered and "lr" not in arguments:
-        raise ParamsError(f"{key}.lr: missing. Give the learning rate of {part.name}.")
+        raise ParamsError(f"{key}.lr: missing. Give the learning rate of {component.name}.")
     if "lr" in offered and convert(arguments["lr"], float, f"{key}.lr") <= 0:
         raise ParamsError(f"{key}.lr: invalid value {arguments['lr']}: a learning rate must be greater than 0.")
     if "fused" in offered and cls.__module__.startswith("torch.") and not {"fused", "foreach"} & arguments.keys():
         arguments["fused"] = True
-    optimizer: optim.Optimizer = construct(cls, (list(parameters),), arguments, f"{key}: {part.name}")
+    optimizer: optim.Optimizer = construct(cls, (list(parameters),), arguments, f"{key}: {component.name}")
     return optimizer
 
 
-def check_component(kind: Kind, part: Part, key: str) -> None:
-    """Check a part without a training.
+def check_component(kind: Kind, component: Component, key: str) -> None:
+    """Check a component without a training.
 
     Args:
-        kind: of the part.
-        part: its name and arguments.
+        kind: of the component.
+        component: its name and arguments.
         key: where it stands in `params.yaml`, for messages.
 
     Raises:
@@ -86,16 +88,16 @@ def check_component(kind: Kind, part: Part, key: str) -> None:
     parameter = nn.Parameter(torch.zeros(2, 2))  # a matrix, because Muon takes nothing else
     match kind:
         case "loss":
-            build_loss(part, key)
+            build_loss(component, key)
         case "optimizer":
-            build_optimizer(part, [parameter], key)
+            build_optimizer(component, [parameter], key)
         case "schedule":
-            check_schedule(part, optim.SGD([parameter], lr=0.1, momentum=0.9), key)
+            check_schedule(component, optim.SGD([parameter], lr=0.1, momentum=0.9), key)
 
 
-def weight_decay_of(part: Part, key: str = "optimizer") -> float:
-    """Return the weight decay that an optimiser applies: the part's, or the default of its class."""
-    cls, arguments = read_component("optimizer", part.model_dump(), key)
+def weight_decay_of(component: Component, key: str = "optimizer") -> float:
+    """Return the weight decay that an optimiser applies: the component's, or the default of its class."""
+    cls, arguments = read_component("optimizer", component.model_dump(), key)
     parameter = settings_of(cls).get("weight_decay")
     return float(arguments.get("weight_decay", parameter.default if parameter else 0.0))
 

@@ -1,6 +1,6 @@
 """The constraints of an assignment on a model, checked on the built model before it is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
@@ -49,10 +49,28 @@ def _broken_layers(model: nn.Module, constraint: Constraint) -> Iterator[tuple[s
     others = sorted(set(kinds) - set(allowed))
     if others:
         yield "layers_allowed", f"only {', '.join(allowed) or 'no layer'}", ", ".join(others)
-    convs = kinds.count("Conv2d")
+    convs = _after_each_conv(kinds)
     for kind in constraint.layers_at_every_conv or ():
-        if kinds.count(kind) < max(1, convs):
-            yield "layers_at_every_conv", f"one {kind} for each Conv2d", f"{kinds.count(kind)} for {convs}"
+        found = sum(kind in layers for layers in convs)
+        if not convs or found < len(convs):
+            yield "layers_at_every_conv", f"{kind} after each Conv2d", f"it after {found} of {len(convs)}"
+
+
+def _after_each_conv(kinds: Sequence[str]) -> list[set[str]]:
+    """Return the kinds of layers that follow each Conv2d, up to the next Conv2d or Linear.
+
+    Args:
+        kinds: class names of all layers, in the order in which the model defines them.
+    """
+    convs: list[set[str]] = []
+    layers: set[str] = set()
+    for kind in kinds:
+        if kind in ("Conv2d", "Linear"):
+            layers = set()
+        if kind == "Conv2d":
+            convs.append(layers)
+        layers.add(kind)
+    return convs
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Several processes that train one model: torchrun starts them, DistributedDataParallel sums their gradients.
+"""Several processes that train one model: DistributedDataParallel sums their gradients.
 
 Every process draws the same order and the same augmentation as a single process would, and uses its own rows of each batch.
 Together they take the step that a single process takes with the whole batch: gradients differ only by the order of sums.
@@ -6,26 +6,24 @@ Two things are different. Each process draws dropout for its own rows. Batch nor
 on GPUs, because PyTorch's `SyncBatchNorm` has no other kernels; on the CPU it uses those of each process's rows, and the
 running statistics are the mean over the processes.
 
-https://docs.pytorch.org/docs/stable/elastic/run.html documents the environment variables that torchrun sets.
+`labbook.training.launch` or torchrun starts the processes;
+https://docs.pytorch.org/docs/stable/elastic/run.html documents the environment variables that they set.
 """
 
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import signal
 import sys
-import tempfile
 import time
 import traceback
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,15 +35,13 @@ from labbook.training.backend import Backend, Loss, Step
 from labbook.training.inference import DeviceDataset
 from labbook.training.runtime import choose_device
 
-if TYPE_CHECKING:
-    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+__all__ = ["AGAIN", "ALONE", "STUCK", "Processes", "joined", "started"]
 
-__all__ = ["ALONE", "Processes", "joined", "launch", "started"]
-
-PATIENCE = timedelta(minutes=10)  # with a process that is stuck, or on a machine that is gone
+STEPS_BETWEEN_DECISIONS = 10
+PATIENCE = timedelta(minutes=10)  # with a process that is stuck, or whose machine is gone
 WAITED = ("Timed out waiting", "Application timeout", "wait timeout")  # in messages of Gloo, Gloo again, and the store
 STUCK = "a process has not answered for"
-AGAIN = "Run the same command again to go on from the last checkpoint."
+AGAIN = "Run the same command again to resume from the last checkpoint."
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
@@ -85,11 +81,11 @@ class Processes:
         return f"cuda:{own}"
 
     def own(self, rows: Tensor) -> Tensor:
-        """Return this process's part of rows (N, ...): parts are contiguous and differ in size by one row at most."""
+        """Return this process's part of rows (N, ...); parts are contiguous and differ in size by at most one row."""
         return rows if self.count == 1 else rows.tensor_split(self.count)[self.rank]
 
     def part(self, inputs: DeviceDataset) -> DeviceDataset:
-        """Return this process's part of a split that all measure together.
+        """Return this process's part of a split that all processes measure together.
 
         Raises:
             TrainingError: it has fewer samples than there are processes.
@@ -101,7 +97,7 @@ class Processes:
         return dataclasses.replace(inputs, pixels=self.own(inputs.pixels), labels=self.own(inputs.labels))
 
     def share(self, backend: Backend) -> Backend:
-        """Return a backend whose step computes this process's part of a whole batch and learns from all parts.
+        """Return a backend whose step computes this process's part of a whole batch and updates by the gradients of all parts.
 
         The step returns loss and logits of this part.
         """
@@ -133,11 +129,11 @@ class Processes:
 
         return build
 
-    def total(self, figures: Sequence[float]) -> list[float]:
-        """Sum each figure over the processes."""
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Sum each value over the processes."""
         if self.count == 1:
-            return list(figures)
-        sums = torch.tensor(figures, dtype=torch.float64)
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(sums)
         return sums.tolist()
 
@@ -151,11 +147,29 @@ class Processes:
                     distributed.all_reduce(buffer)
                     buffer.div_(self.count)
 
-    def seed(self, seed: int, step: int) -> None:
-        """Seed this process's dropout from `step` on: checkpoints hold no generator state of the other processes."""
+    def seed(self, seed: int) -> None:
+        """Seed this process's own dropout."""
         if self.count > 1:
             # A spawn key: no stream of the plain seed, such as the order of an epoch, is the same.
-            torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(self.rank, step)).generate_state(1)[0]))
+            torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(self.rank,)).generate_state(1)[0]))
+
+    def decide(self, decision: bool, step: int) -> bool:
+        """Return the first process's decision. Several processes ask for it every tenth step only, as it costs a message."""
+        if self.count == 1:
+            return decision
+        if step % STEPS_BETWEEN_DECISIONS:
+            return False
+        flag = torch.tensor([decision], dtype=torch.uint8)
+        distributed.broadcast(flag, src=0)
+        return bool(flag.item())
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, by rank, in the first one, and an empty list in the others."""
+        if self.count == 1:
+            return [value]
+        values = [None] * self.count if self.rank == 0 else None
+        distributed.gather_object(value, values)
+        return values or []
 
     def from_first(self, value: Any) -> Any:
         """Return the first process's value."""
@@ -169,7 +183,7 @@ class Processes:
         """Check that all processes have the same fingerprint of what the result depends on.
 
         Raises:
-            TrainingError: some have another one.
+            TrainingError: the fingerprints differ.
         """
         if self.count == 1:
             return
@@ -178,8 +192,8 @@ class Processes:
         others = [rank for rank, other in enumerate(digests) if other != digests[0]]
         if others:
             raise TrainingError(
-                f"processes {others} have other settings, data, code or torch than process 0. "
-                "Give every machine the same params.yaml, data/ and src/."
+                f"processes {others} have other settings, data, code or versions of torch than process 0. "
+                "Use the same params.yaml, data/ and src/ on every machine."
             )
 
 
@@ -195,7 +209,7 @@ def started() -> bool:
 def joined() -> Iterator[Processes]:
     """Join the other processes that torchrun has started, if there are any.
 
-    An error is reported to torchrun, or to `launch`, which prints it once for all processes.
+    An error is reported to torchrun, or to `labbook.training.launch`, which prints it once for all processes.
     """
     count = int(os.environ.get("WORLD_SIZE", "1")) if started() else 1
     if count == 1:
@@ -213,37 +227,6 @@ def joined() -> Iterator[Processes]:
         Path(os.environ[ERROR_FILE]).write_text(report, encoding="utf-8")
         sys.stdout.flush()
         os._exit(1)  # Python's own shutdown might wait for the others, which wait for this process
-
-
-def launch(count: int) -> None:
-    """Run this script in `count` processes on this machine, as `torchrun --standalone` does, and wait for them.
-
-    Raises:
-        TrainingError: one of them failed or was killed; the others are stopped.
-    """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.disable()  # torchrun's own messages about a failure, which is reported below
-    with tempfile.TemporaryDirectory() as folder:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=count,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            local_addr="localhost",
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(folder),
-        )
-        try:
-            elastic_launch(config, sys.executable)(*sys.argv)
-        except ChildFailedError as error:
-            raise TrainingError(_cause(error.failures, count)) from error
-        except SignalException as error:
-            sys.exit(128 + error.sigval)
 
 
 class _Forward(nn.Module):
@@ -271,32 +254,3 @@ def _message(error: Exception) -> str:
     if any(words in str(error) for words in WAITED):
         return f"{STUCK} {PATIENCE}: it is stuck, or its machine is gone. {AGAIN}"
     return traceback.format_exc()
-
-
-def _cause(failures: "dict[int, ProcessFailure]", count: int) -> str:
-    """Describe what ended the training, given what torchrun knows of each process that failed.
-
-    When one process is gone, others fail because they cannot reach it, and torchrun ends the rest by SIGTERM, or by SIGKILL
-    if they are stuck: neither is the cause.
-    """
-
-    def doubt(rank: int) -> int:
-        failure = failures[rank]
-        if failure.message.startswith(STUCK):
-            return 0
-        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
-            return 1
-        return 2 if _has_reported(failure) and not failure.message.startswith("Traceback") else 3
-
-    rank = min(failures, key=doubt)
-    failure = failures[rank]
-    if doubt(rank) in (0, 2):
-        return failure.message
-    if _has_reported(failure):
-        return f"process {rank} of {count} failed, and the others were stopped.\n{failure.message}"
-    how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-    return f"process {rank} of {count} ended by {how}, and the others were stopped. {AGAIN}"
-
-
-def _has_reported(failure: "ProcessFailure") -> bool:
-    return Path(failure.error_file).is_file()

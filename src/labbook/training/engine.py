@@ -1,4 +1,4 @@
-"""The training loop. The dataset is a tensor on the device, an epoch a permutation of its rows, a batch a slice of it.
+"""The training loop. The dataset is a tensor on the device, an epoch is a permutation of its rows, a batch is a slice of that.
 
 Small models at small batches are bound by overhead, so a step does nothing that can wait: metrics are summed on the device
 and read when a row of the history is due. A backend computes the step: `labbook.training.torch_step`, `labbook.numpy_nn.step`.
@@ -10,24 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
 from labbook.errors import TrainingError
 from labbook.training.backend import Backend, Loss
-from labbook.training.checkpoint import Checkpoint
+from labbook.training.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from labbook.training.components import Schedule
 from labbook.training.distributed import ALONE, Processes
 from labbook.training.history import Row
-from labbook.training.inference import DeviceDataset, RunningMetrics, evaluate
+from labbook.training.inference import DeviceDataset, RunningMetrics, Total, evaluate
 from labbook.training.progress import Show, ignore
+from labbook.training.streams import augmentation_generator, load_random_state, random_state, shuffled_rows
 from labbook.training.watch import watch
 
 __all__ = ["TrainConfig", "TrainResult", "fit"]
 
 STEPS_BETWEEN_SHOWS = 100
-AUGMENTATION = 0  # stream of random numbers; the order of each epoch, from 1 on, has that of its number
 
 # Selection → the field of a row, and the sign with which a higher value is better.
 SCORES = {"best_val_loss": ("val_loss", -1), "best_val_accuracy": ("val_accuracy", 1)}
@@ -69,10 +68,10 @@ class TrainConfig:
         return samples // self.batch_size if self.drop_last else math.ceil(samples / self.batch_size)
 
     def last_row(self, steps: int) -> int:
-        """Return the step of the last row of the history, in a training of so many steps that does not stop early.
+        """Return the step of the last row of the history, in a training of `steps` steps that does not stop early.
 
-        What is left after the last full interval is recorded if nothing is selected by validation, or if it is all there is:
-        a short interval would be judged by fewer steps than the others.
+        Steps after the last full interval get a row only if no weights are selected by validation, or if there is no full
+        interval: a row of fewer steps would not be comparable with the others.
         """
         every = self.validate_every
         if every is None or self.select == "last" or steps < every:
@@ -89,8 +88,8 @@ class TrainResult:
         watched: the watched quantities, at each row.
         weights: the selected state.
         kept: index of the row that the weights belong to.
-        steps: all that were taken, also those after the last row.
-        seconds: time that training took, including that before an interruption.
+        steps: number of steps taken, including those after the last row.
+        seconds: training time, including that before interruptions.
     """
 
     rows: list[Row]
@@ -109,13 +108,13 @@ def fit(
     config: TrainConfig,
     *,
     checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 5.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     show: Show = ignore,
     processes: Processes = ALONE,
 ) -> TrainResult:
     """Train `model` in place.
 
-    A row of the history is due every `validate_every` steps, and after the last step as `TrainConfig.last_row` says.
+    A row of the history is due every `validate_every` steps, and at the step that `TrainConfig.last_row` returns.
 
     Args:
         model: on the device of the data, with its initial weights.
@@ -124,7 +123,7 @@ def fit(
         test: test set, for the test curve alone; `None` without one.
         config: hyperparameters.
         checkpoint: state to resume from and to save to; `None` in all processes but the first.
-        checkpoint_seconds: minimum seconds between two checkpoints before the last row, which is always followed by one.
+        checkpoint_seconds: seconds between two checkpoints; one is always written after the last row.
         show: progress callback.
         processes: the processes that train the model together, each with the whole dataset and the same `config`.
 
@@ -135,45 +134,42 @@ def fit(
     if not steps:
         raise TrainingError(f"batch_size: {config.batch_size} leaves no full batch of {len(train)} samples with drop_last.")
     run = _Run(model, config, train.pixels.device, steps)
+    processes.seed(config.seed)
     if state := processes.from_first(checkpoint.load() if checkpoint else None):
-        run.restore(state)
+        run.load_state(state, processes.rank)
         if processes.rank == 0:
             print(f"resuming from the checkpoint at step {run.step}", flush=True)
     every, last_row = config.validate_every or steps, config.last_row(steps * config.epochs)
-    augment, backend = config.augment, processes.share(config.backend)
-    step = backend(model, config.loss, run.optimizer, config.precision)
+    saves = processes.from_first(checkpoint is not None)
+    step = processes.share(config.backend)(model, config.loss, run.optimizer, config.precision)
     validation, test = (split and processes.part(split) for split in (validation, test))
-    started = saved = time.perf_counter()
-    earlier = run.seconds
+    saved = time.perf_counter()
+    started = saved - run.seconds  # as if there had been no interruption
 
-    metrics = RunningMetrics()
     model.train()
-    processes.seed(config.seed, run.step)
     for images, labels in run.batches(train):
-        loss, logits = step(augment(images, run.generator) if augment else images, labels)
-        metrics.add(loss, logits, processes.own(labels))
+        loss, logits = step(config.augment(images, run.generator) if config.augment else images, labels)
+        run.metrics.add(loss, logits, processes.own(labels))
         run.advance()
-        if run.step % every and run.step != last_row:
-            if run.step % STEPS_BETWEEN_SHOWS == 0:
-                show(run.step, None)
-            continue
-        # A row of the history is due: read the metrics, which waits for the device, and measure the other splits.
-        processes.average_statistics(model)
-        val = evaluate(model, config.loss, validation, processes.total) if validation is not None else (None, None)
-        seen = evaluate(model, config.loss, test, processes.total) if test is not None else (None, None)
-        run.record(Row(run.epoch, run.step, run.lr, *metrics.read(processes.total), *val, *seen))
-        run.watched.append(watch(config.watch, model, train))
-        metrics = RunningMetrics()
-        processes.seed(config.seed, run.step)
-        show(run.step, run.rows[-1])
-        now = time.perf_counter()
-        run.seconds = earlier + now - started
-        if checkpoint and (now - saved >= checkpoint_seconds or run.stopped or run.step == last_row):
-            checkpoint.save(run.state())
+        row_is_due = run.step % every == 0 or run.step == last_row
+        if row_is_due:  # reading the metrics waits for the device
+            processes.average_statistics(model)
+            val, seen = (_measure(model, config.loss, split, processes.total) for split in (validation, test))
+            run.record(Row(run.epoch, run.step, run.lr, *run.metrics.read(processes.total), *val, *seen))
+            run.watched.append(watch(config.watch, model, train))
+            show(run.step, run.rows[-1])
+        elif run.step % STEPS_BETWEEN_SHOWS == 0:
+            show(run.step, None)
+        now, finished = time.perf_counter(), run.stopped or run.step == last_row
+        if saves and (finished or processes.decide(now - saved >= checkpoint_seconds, run.step)):
+            run.seconds = now - started
+            own = processes.gather(run.own_state())
+            if checkpoint:
+                checkpoint.save(run.state() | {"processes": own})
             saved = time.perf_counter()
         if run.stopped:
             break
-    return TrainResult(run.rows, run.watched, run.kept_weights(), run.kept, run.step, earlier + time.perf_counter() - started)
+    return TrainResult(run.rows, run.watched, run.kept_weights(), run.kept, run.step, time.perf_counter() - started)
 
 
 class _Run:
@@ -183,7 +179,8 @@ class _Run:
         self.model, self.config, self.device, self.steps = model, config, device, steps
         self.optimizer = config.optimizer([parameter for parameter in model.parameters() if parameter.requires_grad])
         self.schedule = config.schedule(self.optimizer, steps, config.epochs)
-        self.generator = torch.Generator(device).manual_seed(derived_seed(config.seed, AUGMENTATION))
+        self.generator = augmentation_generator(config.seed, device)
+        self.metrics = RunningMetrics()  # since the last row
         self.rows: list[Row] = []
         self.watched: list[dict[str, dict[str, float]]] = []
         self.best: dict[str, Tensor] = {}
@@ -197,7 +194,7 @@ class _Run:
             yield from train.iter_batches(order, self.config.batch_size, self.step % self.steps)
 
     def advance(self) -> None:
-        """Count a step and advance the schedule; `lr` is the rate that the step was taken with."""
+        """Count a step and advance the schedule; `lr` becomes the learning rate of that step."""
         self.lr = float(self.optimizer.param_groups[0]["lr"])
         self.step += 1
         self.schedule.after_step()
@@ -212,6 +209,7 @@ class _Run:
                 raise TrainingError(
                     f"the {split} loss is {loss} at epoch {row.epoch}, step {row.step}. Lower the learning rate (optimizer.lr)."
                 )
+        self.metrics = RunningMetrics()
         self.rows.append(row)
         if self.config.select == "last":
             self.kept = len(self.rows) - 1
@@ -231,7 +229,7 @@ class _Run:
         return self.model.state_dict() if self.config.select == "last" else self.best
 
     def state(self) -> dict[str, Any]:
-        """Return everything that resuming needs."""
+        """Return the part of the state that is the same in all processes."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -243,39 +241,41 @@ class _Run:
             "step": self.step,
             "seconds": self.seconds,
             "stopped": self.stopped,
-            "random": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-                "mps": torch.mps.get_rng_state() if self.device.type == "mps" else None,
-                "augmentation": self.generator.get_state(),
-            },
+            "augmentation": self.generator.get_state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restore what `state` returned."""
+    def own_state(self) -> dict[str, Any]:
+        """Return this process's part: metrics of the row in progress, running statistics and states of torch's generators."""
+        return {
+            "metrics": self.metrics.state(),
+            "buffers": {name: buffer.cpu() for name, buffer in self.model.named_buffers()},
+            "random": random_state(self.device),
+        }
+
+    def load_state(self, state: dict[str, Any], rank: int) -> None:
+        """Restore a checkpoint: the result of `state` and, under `processes`, the results of `own_state` by rank."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.rows, self.watched = [Row(**row) for row in state["rows"]], state["watched"]
         self.best, self.kept = {name: tensor.to(self.device) for name, tensor in state["best"].items()}, state["kept"]
         self.step, self.seconds, self.stopped = state["step"], state["seconds"], state["stopped"]
-        random = state["random"]
-        torch.set_rng_state(random["cpu"])
-        self.generator.set_state(random["augmentation"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(random["cuda"])
-        if self.device.type == "mps":
-            torch.mps.set_rng_state(random["mps"])
+        self.generator.set_state(state["augmentation"])
+        own = state["processes"][rank]
+        self.metrics.load_state(own["metrics"], self.device)
+        self.model.load_state_dict(own["buffers"], strict=False)
+        load_random_state(own["random"], self.device)
 
 
 def _order(labels: Tensor, config: TrainConfig, epoch: int) -> Tensor:
-    """Return an epoch's order, drawn on the CPU from seed and epoch alone: the same on every device and after a resume."""
+    """Return the rows of the training split in the order of an epoch."""
     if config.order == "by_class":
         return torch.argsort(labels, stable=True)
-    generator = torch.Generator().manual_seed(derived_seed(config.seed, epoch))
-    return torch.randperm(len(labels), generator=generator).to(labels.device)
+    return shuffled_rows(len(labels), config.seed, epoch).to(labels.device)
 
 
-def derived_seed(seed: int, stream: int) -> int:
-    """Return a seed for one of several independent streams of random numbers: an epoch's order, or `AUGMENTATION`."""
-    return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint64)[0])
+def _measure(
+    model: nn.Module, loss: Loss, split: DeviceDataset | None, total: Total
+) -> tuple[float, float] | tuple[None, None]:
+    """Return mean loss and accuracy of a split; `None` for both without one."""
+    return (None, None) if split is None else evaluate(model, loss, split, total)

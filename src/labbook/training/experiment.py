@@ -3,11 +3,8 @@
 import contextlib
 import importlib
 import math
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,18 +14,18 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from labbook.config.parts import load
+from labbook.config.components import load
 from labbook.config.train import BACKENDS, Runtime, TrainSettings
 from labbook.data.packed import PackedDataset
 from labbook.errors import ParamsError, TrainingError
 from labbook.io import write_bytes
 from labbook.training.augment import Augmentation
-from labbook.training.checkpoint import CHECKPOINTS, code_digest, fingerprint, locked_checkpoint
+from labbook.training.checkpoint import CHECKPOINT_SECONDS, CHECKPOINTS, code_digest, fingerprint, locked_checkpoint
 from labbook.training.components import build_loss, build_optimizer, build_schedule, weight_decay_of
 from labbook.training.constraints import check, count_parameters
 from labbook.training.distributed import ALONE, Processes
 from labbook.training.early_stopping import should_stop
-from labbook.training.engine import TrainConfig, fit
+from labbook.training.engine import TrainConfig, TrainResult, fit
 from labbook.training.history import DIGITS, Row, rounded
 from labbook.training.inference import DeviceDataset, evaluate, model_shape, to_device
 from labbook.training.parallel import run_parallel
@@ -36,6 +33,7 @@ from labbook.training.preprocessing import Preprocessing
 from labbook.training.pretrained import PretrainedWeights
 from labbook.training.progress import ignore, show_progress
 from labbook.training.runtime import check_bf16, configure
+from labbook.training.timing import timing_of
 
 __all__ = ["SeedResult", "seeds_of", "summarize", "train_experiment", "train_seeds", "write_weights"]
 
@@ -50,8 +48,8 @@ class SeedResult:
         parameters: number of trainable parameters.
         device: type of the device.
         summary: of the training, for evaluation and report; reproducible.
-        timing: seconds, date and machine; never the same twice.
-        test: loss and accuracy of the weights on the test set, if they were asked for.
+        timing: seconds, date and machine; different in every run.
+        test: loss and accuracy of the weights on the test set, if requested.
     """
 
     weights: dict[str, Tensor]
@@ -64,7 +62,7 @@ class SeedResult:
 
 
 def seeds_of(settings: TrainSettings, runtime: Runtime) -> list[int]:
-    """Return the seeds of an experiment, from that of the project on."""
+    """Return the seeds of an experiment: the seed of the project and the following ones."""
     return [(runtime.seed + index) % 2**32 for index in range(settings.seeds)]
 
 
@@ -76,12 +74,12 @@ def train_seeds(
     *,
     key: str,
     pretrained: PretrainedWeights | None = None,
-    checkpoint_seconds: float = 5.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     processes: Processes = ALONE,
 ) -> list[SeedResult]:
-    """Train an experiment once for each of its seeds, several at once where cores are free.
+    """Train an experiment once for each of its seeds, in parallel as far as `run_parallel` may.
 
-    The arguments are those of `train_experiment`; checkpoints of each seed lie in a folder of its own.
+    The arguments are those of `train_experiment`. Each seed has its own checkpoint folder.
 
     Raises:
         LabbookError: as `train_experiment`.
@@ -92,7 +90,7 @@ def train_seeds(
             f"{name}/{seed}", settings, runtime.model_copy(update={"seed": seed}), packed,
             key=key, pretrained=pretrained, checkpoint_seconds=checkpoint_seconds, processes=processes,
         )  # fmt: skip
-        # As bytes: tensors would go from process to process by shared memory, which ends with the process that made it.
+        # As bytes: tensors would be passed in shared memory, which ends with the process that created it.
         return replace(result, weights={}), safetensors.torch.save(result.weights)
 
     seeds = seeds_of(settings, runtime)
@@ -109,7 +107,7 @@ def train_experiment(
     key: str,
     pretrained: PretrainedWeights | None = None,
     checkpoints: Path = CHECKPOINTS,
-    checkpoint_seconds: float = 5.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     processes: Processes = ALONE,
     measure_test: bool = False,
 ) -> SeedResult:
@@ -123,14 +121,14 @@ def train_experiment(
         runtime: seed and device.
         packed: the dataset.
         key: of the training block in `params.yaml`, for messages.
-        pretrained: weights to start from; all are drawn at random where it holds none.
+        pretrained: initial weights; `None` or no weights for random initialisation.
         checkpoints: the folder of all checkpoints.
-        checkpoint_seconds: minimum seconds between two checkpoints.
-        processes: the processes that train together; the outcome is the same in all of them, except for the timing.
+        checkpoint_seconds: seconds between two checkpoints.
+        processes: the processes that train together; the result is the same in all of them, except for the timing.
         measure_test: whether to measure the selected weights on the test set.
 
     Raises:
-        LabbookError: a part or the device is missing, the constraint is broken, or training cannot go on.
+        LabbookError: a component or the device does not exist, the constraint is not satisfied, or training cannot continue.
     """
     _check_world_size(settings, processes, key)
     seed = runtime.seed
@@ -141,52 +139,34 @@ def train_experiment(
     convert = Preprocessing(settings.preprocess)
     model = _build_model(settings, packed, convert, pretrained, key).to(device).to(memory_format=torch.channels_last)
     config = _config(settings, seed, len(packed.classes), key)
-
-    train_split, validation_split = packed.held_out() if settings.validation else (packed.train, None)
-    train = to_device(train_split, convert, device)
-    validation = to_device(validation_split, convert, device) if validation_split is not None else None
-    test = to_device(packed.test, convert, device) if settings.test_curve or measure_test else None
-
+    train, validation, test = _splits(settings, packed, convert, device, with_test=measure_test)
     digest = _fingerprint(settings, seed, device, packed, pretrained)
     processes.agree(digest)
-    steps = config.epochs * config.steps_per_epoch(len(train))
+    steps_per_epoch = config.steps_per_epoch(len(train))
     first = processes.rank == 0
     with (
         locked_checkpoint(checkpoints / name, digest) if first else contextlib.nullcontext() as checkpoint,
-        show_progress(name, steps) if first else contextlib.nullcontext(ignore) as show,
+        show_progress(name, config.epochs * steps_per_epoch) if first else contextlib.nullcontext(ignore) as show,
     ):
         trained = fit(
             model, train, validation, test if settings.test_curve else None, config,
             checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show, processes=processes,
         )  # fmt: skip
-
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in trained.weights.items()}
     model.load_state_dict(weights)
-    epochs = trained.steps / config.steps_per_epoch(len(train))
-    kept = trained.rows[trained.kept]
-    summary = {
-        "seed": seed,
-        "steps": trained.steps,
-        "epochs_trained": math.ceil(epochs),
-        "stopped_early": trained.steps < steps,
-        "kept": {"row": trained.kept, "epoch": kept.epoch, "step": kept.step},
-        **_measured("train", model, config, train),
-        "val_loss": rounded(kept)["val_loss"],
-        "val_accuracy": rounded(kept)["val_accuracy"],
-    } | ({"watched": trained.watched} if settings.watch else {})
     return SeedResult(
         weights=weights,
         rows=trained.rows,
         parameters=count_parameters(model),
         device=device.type,
-        summary=summary,
-        timing={"seed": seed, **_timing(trained.seconds, epochs, device)},
+        summary=_summary(trained, config, steps_per_epoch, _measured("train", model, config, train)),
+        timing={"seed": seed, **timing_of(trained.seconds, trained.steps / steps_per_epoch, _gpu(device))},
         test=_measured("test", model, config, test) if test and measure_test else None,
     )
 
 
 def summarize(name: str, settings: TrainSettings, packed: PackedDataset, results: Sequence[SeedResult]) -> dict[str, Any]:
-    """Return the summary of an experiment: what evaluation needs to build the models again, and a summary of each seed."""
+    """Return the summary of an experiment: what evaluation needs to rebuild the models, and a summary of each seed."""
     held_out = len(packed.validation) if settings.validation else 0
     return {
         "experiment": name,
@@ -255,11 +235,23 @@ def _config(settings: TrainSettings, seed: int, classes: int, key: str) -> Train
     )
 
 
+def _splits(
+    settings: TrainSettings, packed: PackedDataset, convert: Preprocessing, device: torch.device, *, with_test: bool
+) -> tuple[DeviceDataset, DeviceDataset | None, DeviceDataset | None]:
+    """Copy the training split, the validation split and the test set to the device; those that nothing needs are `None`."""
+    train, validation = packed.held_out() if settings.validation else (packed.train, None)
+    return (
+        to_device(train, convert, device),
+        to_device(validation, convert, device) if validation is not None else None,
+        to_device(packed.test, convert, device) if settings.test_curve or with_test else None,
+    )
+
+
 def _fingerprint(
     settings: TrainSettings, seed: int, device: torch.device, packed: PackedDataset, pretrained: PretrainedWeights | None
 ) -> str:
     """Hash everything that the weights of one seed depend on."""
-    # The number of seeds changes no byte of this one: with more of them, a finished training is found again.
+    # Without the number of seeds, which no single training depends on: with more of them, finished ones are reused.
     decisive = settings.model_copy(update={"seeds": 1})
     versions = torch.__version__, np.__version__
     return fingerprint(
@@ -273,21 +265,21 @@ def _measured(split: str, model: nn.Module, config: TrainConfig, inputs: DeviceD
     return {f"{split}_loss": round(loss, DIGITS), f"{split}_accuracy": round(accuracy, DIGITS)}
 
 
-def _timing(seconds: float, epochs: float, device: torch.device) -> dict[str, Any]:
+def _gpu(device: torch.device) -> str | None:
+    """Return the name of the GPU, or `None` for another device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def _summary(trained: TrainResult, config: TrainConfig, steps_per_epoch: int, train: dict[str, float]) -> dict[str, Any]:
+    """Return the summary of one seed; `train` holds the metrics of the selected weights on the training split."""
+    row = trained.rows[trained.kept]
     return {
-        "seconds": round(seconds, 3),
-        "seconds_per_epoch": round(seconds / epochs, 4),
-        "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    """Return the name of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        "seed": config.seed,
+        "steps": trained.steps,
+        "epochs_trained": math.ceil(trained.steps / steps_per_epoch),
+        "stopped_early": trained.steps < config.epochs * steps_per_epoch,
+        "kept": {"row": trained.kept, "epoch": row.epoch, "step": row.step},
+        **train,
+        "val_loss": rounded(row)["val_loss"],
+        "val_accuracy": rounded(row)["val_accuracy"],
+    } | ({"watched": trained.watched} if config.watch else {})

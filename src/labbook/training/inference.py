@@ -1,21 +1,23 @@
 """Splits on the device, their batches, and the forward passes that training and evaluation share."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from labbook.data.packed import Split
 
-__all__ = ["DeviceDataset", "RunningMetrics", "Total", "evaluate", "model_shape", "predict", "to_device"]
+__all__ = ["DeviceDataset", "RunningMetrics", "Total", "evaluate", "evaluation_mode", "model_shape", "predict", "to_device"]
 
-BATCH = 1000  # images a forward pass where no gradient is needed, fewer where they are larger than 32×32
-FLOAT_LIMIT = 2 << 30  # bytes of float32 images that are kept; more stay bytes and are converted batch by batch
+BATCH = 1000  # images per forward pass without gradients; fewer if they are larger than 32×32
+FLOAT_LIMIT = 2 << 30  # bytes of a float32 split; images of a larger one stay uint8 and are converted batch by batch
 LOGITS_LIMIT = 1 << 24  # logits kept before they are counted
-GATHER_BYTES = 2 << 20  # of small batches that are gathered at once
-PLACED_AT_ONCE = 4096  # images that are converted at once
+GATHER_BYTES = 2 << 20  # bytes of small batches gathered at once
+CONVERTED_AT_ONCE = 4096  # images
 
 Total = Callable[[list[float]], list[float]]  # sums each number over all processes that share a split
 
@@ -25,9 +27,9 @@ class DeviceDataset:
     """A split on the device.
 
     Attributes:
-        pixels: (N, H, W, C), so that a gathered batch is `channels_last`; float32, or bytes with `convert` still to do.
+        pixels: (N, H, W, C), so that a gathered batch is `channels_last`; float32, or uint8 that is still to be converted.
         labels: (N,), int64, or (N, H, W), uint8, which become int64 batch by batch.
-        convert: bytes (N, C, H, W) → float32, or `None` when it is done.
+        convert: uint8 (N, C, H, W) → float32; `None` if `pixels` are converted.
     """
 
     pixels: Tensor
@@ -38,7 +40,7 @@ class DeviceDataset:
         return len(self.labels)
 
     def iter_batches(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of images (N, C, H, W) and labels in the order of these rows, from batch `start` on.
+        """Yield batches of images (N, C, H, W) and labels in the given order of rows, from batch `start` on.
 
         Several small batches are gathered at once. Batch `start` has the same place in memory as if all batches before it had
         been yielded, since the last bits of a sum may depend on it.
@@ -64,7 +66,7 @@ class DeviceDataset:
 
 
 def to_device(split: Split, convert: Callable[[Tensor], Tensor], device: torch.device) -> DeviceDataset:
-    """Copy a split to the device, once for the whole run.
+    """Copy a split to the device, once per training.
 
     Args:
         split: uint8 images (N, C, H, W) and labels.
@@ -77,7 +79,7 @@ def to_device(split: Split, convert: Callable[[Tensor], Tensor], device: torch.d
         return DeviceDataset(images.permute(0, 2, 3, 1).contiguous().to(device), labels, convert)
     _, channels, height, width = first.shape
     pixels = torch.empty(len(images), height, width, channels, device=device)
-    for part, block in zip(torch.split(pixels, PLACED_AT_ONCE), torch.split(images, PLACED_AT_ONCE), strict=True):
+    for part, block in zip(torch.split(pixels, CONVERTED_AT_ONCE), torch.split(images, CONVERTED_AT_ONCE), strict=True):
         part.copy_(convert(block.to(device)).permute(0, 2, 3, 1))
     return DeviceDataset(pixels, labels, None)
 
@@ -109,14 +111,31 @@ class RunningMetrics:
         if self._waiting > LOGITS_LIMIT:
             self._count()
 
-    def read(self, total: Total = lambda figures: figures) -> tuple[float, float]:
-        """Return the mean loss per sample and the accuracy, the fraction of labels with the largest logit."""
+    def read(self, total: Total = lambda values: values) -> tuple[float, float]:
+        """Return the mean loss per sample, and the accuracy: the fraction of labels that have the largest logit."""
         self._count()
         losses = torch.stack(self._losses).double() if self._losses[0].device.type != "mps" else torch.stack(self._losses)
         sizes = torch.tensor(self._sizes, dtype=losses.dtype, device=losses.device)
-        figures = [float((losses * sizes).sum()), sum(self._sizes), float(torch.stack(self._correct).sum()), self._counted]
-        loss, samples, correct, labels = total(figures)
+        values = [float((losses * sizes).sum()), sum(self._sizes), float(torch.stack(self._correct).sum()), self._counted]
+        loss, samples, correct, labels = total(values)
         return loss / samples, correct / labels
+
+    def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint, on the CPU; reading waits for the device."""
+        self._count()
+        return {
+            "losses": torch.stack(self._losses).cpu() if self._losses else None,
+            "sizes": self._sizes,
+            "correct": int(sum(self._correct)),
+            "counted": self._counted,
+        }
+
+    def load_state(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restore what `state` returned. Losses stay one by one, so that they are summed in the same order."""
+        if state["losses"] is not None:
+            self._losses = list(state["losses"].to(device))
+            self._correct = [torch.tensor(state["correct"], device=device)]
+        self._sizes, self._counted = list(state["sizes"]), state["counted"]
 
     def _count(self) -> None:
         if self._logits:
@@ -127,29 +146,35 @@ class RunningMetrics:
 
 
 def evaluate(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: DeviceDataset, total: Total = lambda figures: figures
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: DeviceDataset, total: Total = lambda values: values
 ) -> tuple[float, float]:
     """Return mean loss and accuracy in evaluation mode; the model's own mode is restored."""
     metrics = RunningMetrics()
-    for logits, labels in _forward(model, inputs):
-        metrics.add(loss(logits, labels), logits, labels)
+    with evaluation_mode(model):
+        for images, labels in inputs.batches():
+            logits = model(images)
+            metrics.add(loss(logits, labels), logits, labels)
     return metrics.read(total)
 
 
 def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: DeviceDataset) -> tuple[Tensor, float]:
     """Return the logits of every image, (N, classes, ...), on the CPU, and their mean loss as `evaluate` does."""
     metrics, parts = RunningMetrics(), []
-    for logits, labels in _forward(model, inputs):
-        metrics.add(loss(logits, labels), logits, labels)
-        parts.append(logits.cpu())
+    with evaluation_mode(model):
+        for images, labels in inputs.batches():
+            logits = model(images)
+            metrics.add(loss(logits, labels), logits, labels)
+            parts.append(logits.cpu())
     return torch.cat(parts), metrics.read()[0]
 
 
-@torch.no_grad()
-def _forward(model: nn.Module, inputs: DeviceDataset) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield logits and labels of all batches in evaluation mode."""
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Compute in evaluation mode and without gradients; the model's own mode is restored, also after an error."""
     was_training = model.training
     model.eval()
-    for images, labels in inputs.batches():
-        yield model(images), labels
-    model.train(was_training)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)

@@ -1,6 +1,6 @@
 """Find the class that a loss, optimiser or schedule of `params.yaml` names, and check its arguments against the constructor.
 
-One's own class is `Loss` in src/labbook/losses/NAME.py, `Optimizer` in src/labbook/optimizers/NAME.py or `Scheduler` in
+A custom class is `Loss` in src/labbook/losses/NAME.py, `Optimizer` in src/labbook/optimizers/NAME.py or `Scheduler` in
 src/labbook/schedules/NAME.py, and its name in `params.yaml` is NAME.
 """
 
@@ -20,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn, optim
 from torch.optim import lr_scheduler
 
-from labbook.config.own import OWN_FOLDERS, own_module, own_names
+from labbook.config.components import FAMILIES, module_name, names
 from labbook.errors import ParamsError
 
 __all__ = ["LOSSES", "Kind", "construct", "convert", "one_line", "read_component", "settings_of", "unknown_argument"]
@@ -132,13 +132,13 @@ def one_line(error: Exception) -> str:
 
 
 def _find(kind: Kind, name: str, key: str) -> type[Any]:
-    module, torch_classes = own_module(kind, name), _torch_classes(kind)
-    cls = _load_own(kind, module, key) if module else torch_classes.get(name)
+    own, torch_classes = names(kind), _torch_classes(kind)
+    cls = _load_own(kind, module_name(kind, name), key) if name in own else torch_classes.get(name)
     if cls is None:
-        known = [*(other for other, found in torch_classes.items() if not _unsuitable(kind, found)), *own_names(kind)]
+        known = [*(other for other, found in torch_classes.items() if not _unsuitable(kind, found)), *own]
         raise ParamsError(
             f"{key}.name: no {kind} is called {name!r}{_closest(name, known)} There are: {', '.join(known)}. "
-            f"One's own is a new file in src/labbook/{OWN_FOLDERS[kind]}."
+            f"A new one is a file in src/labbook/{FAMILIES[kind]}/."
         )
     if reason := _unsuitable(kind, cls):
         raise ParamsError(f"{key}.name: {name} cannot be used here: {reason}.")

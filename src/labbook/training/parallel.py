@@ -1,7 +1,7 @@
 """Independent trainings side by side, each in a process of its own.
 
-A small model gains little from a second thread, and the bytes of its weights depend on the number of threads. A second model on
-the second core gains all of it and changes nothing: benchmarks/at_once.py.
+A small model gains little from a second thread, and its weights depend on the number of threads. Two models on two cores take
+the time of one, and no result changes: benchmarks/at_once.py.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from labbook.errors import TrainingError
 
 __all__ = ["AT_ONCE", "run_parallel"]
 
-AT_ONCE = "LABBOOK_AT_ONCE"  # how many trainings of a stage may run at a time; `labbook repro` sets it
+AT_ONCE = "LABBOOK_AT_ONCE"  # number of trainings that a stage may run in parallel; `labbook repro` sets it
 PR_SET_PDEATHSIG = 1  # of prctl(2): a signal for this process when its parent ends
 
 Item = TypeVar("Item")
@@ -52,11 +52,13 @@ def run_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
                     future.result()  # raises the first error before waiting for anything that still runs
             return [future.result() for future in futures]
         except BrokenProcessPool as error:
-            raise TrainingError("One of the trainings was killed, perhaps for lack of memory. Run the same again.") from error
+            raise TrainingError(
+                "One of the trainings was killed, perhaps for lack of memory. Run the same command again."
+            ) from error
 
 
 def _allowed() -> int:
-    """Return how many processes may run at a time."""
+    """Return how many processes may run in parallel."""
     value = os.environ.get(AT_ONCE, "1")
     if not value.isdecimal() or not int(value):
         raise TrainingError(f"{AT_ONCE}: invalid value {value!r}. Set it to a number of processes, such as 2, or unset it.")

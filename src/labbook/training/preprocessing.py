@@ -1,4 +1,4 @@
-"""Preprocessing: what is done to every image of training, validation and test.
+"""Preprocessing, which is applied to every image of the training, validation and test sets.
 
 The operations and their order are those of torchvision's `Compose([ToTensor, Resize, Normalize])`, a whole batch at once.
 """

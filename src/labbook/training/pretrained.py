@@ -44,10 +44,10 @@ class PretrainedWeights:
             )
 
     def load_into(self, model: nn.Module) -> None:
-        """Load the weights into `model`; the one layer that they leave out is its head, which must be trainable.
+        """Load the weights into `model`; they may lack only its head, which must then be trainable.
 
         Raises:
-            DataError: a weight is not in the model or has another shape, or the weights leave out more than a trainable head.
+            DataError: a weight is not in the model or has another shape, or more than a trainable head is missing.
         """
         if not self.weights:
             return
@@ -59,13 +59,17 @@ class PretrainedWeights:
                 )
             if tensor.shape != state[name].shape:
                 found, expected = tuple(tensor.shape), tuple(state[name].shape)
-                raise DataError(f"{self.path}: {name} has the shape {found}, the model's has {expected}. They do not fit.")
+                raise DataError(
+                    f"{self.path}: {name} has the shape {found}, and not {expected}. These are weights of another model."
+                )
         left_out = [name for name in state if name not in self.weights]
         learnt = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         head = {name.rpartition(".")[0] for name in left_out[-1:]}
         for name in left_out:
             if name not in learnt or name.rpartition(".")[0] not in head:
-                raise DataError(f"{self.path}: lacks {name}, and only a trainable head may be left out. They do not fit.")
+                raise DataError(
+                    f"{self.path}: lacks {name}, and only a trainable head may be missing. These are weights of another model."
+                )
         model.load_state_dict(self.weights, strict=False)
 
 
@@ -82,7 +86,7 @@ def read_pretrained(name: str, folder: Path = PRETRAINED) -> PretrainedWeights:
         with safe_open(path, "pt") as file:
             source = (file.metadata() or {}).get("source")
     except SafetensorError as error:
-        raise DataError(f"{path}: damaged, no weights ({error}). {_fix(name)}") from error
+        raise DataError(f"{path}: damaged, not a safetensors file ({error}). {_fix(name)}") from error
     return PretrainedWeights(path, weights, source, hashlib.sha256(content).hexdigest())
 
 

@@ -20,7 +20,7 @@ def ignore(done: int, row: Row | None) -> None:
 
 @contextlib.contextmanager
 def show_progress(name: str, steps: int) -> Iterator[Show]:
-    """Yield the progress callback of a training of so many steps."""
+    """Yield the progress callback of a training of `steps` steps."""
     if sys.stderr.isatty():
         with _bar(name, steps) as show:
             yield show
@@ -33,14 +33,14 @@ def _bar(name: str, steps: int) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(name), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+    columns = (TextColumn(name), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[metrics]}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=steps, figures="")
+        task = progress.add_task(name, total=steps, metrics="")
 
         def show(done: int, row: Row | None) -> None:
             progress.update(task, completed=done)
             if row:
-                progress.update(task, figures=_figures(row))
+                progress.update(task, metrics=_metrics(row))
 
         yield show
 
@@ -53,12 +53,12 @@ def _lines(name: str, steps: int) -> Show:
         now = time.monotonic()
         if row and (now - printed > SECONDS_BETWEEN_LINES or done == steps):
             printed = now
-            print(f"{name}: step {done} of {steps}, {_figures(row)}", flush=True)
+            print(f"{name}: step {done} of {steps}, {_metrics(row)}", flush=True)
 
     return show
 
 
-def _figures(row: Row) -> str:
+def _metrics(row: Row) -> str:
     parts = [f"epoch {row.epoch}", f"train {row.train_accuracy:.4f}"]
     if row.val_accuracy is not None:
         parts.append(f"val {row.val_accuracy:.4f}")

@@ -42,7 +42,7 @@ def choose_device(wanted: str) -> torch.device:
     """Return the device that `wanted` names.
 
     Raises:
-        DeviceError: there is no such device; names those that there are.
+        DeviceError: there is no such device; lists the available ones.
     """
     there = ["cpu"]
     if torch.backends.mps.is_available():
@@ -59,7 +59,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def check_bf16(device: torch.device, key: str) -> None:
-    """Check that the device computes in bf16, and does not merely emulate it.
+    """Check that the device supports bf16 in hardware.
 
     Args:
         device: of the training.

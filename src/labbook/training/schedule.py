@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import optim
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, SequentialLR
 
-from labbook.config.parts import Part
+from labbook.config.components import Component
 from labbook.config.reading import validate
 from labbook.errors import ParamsError
 from labbook.training.lookup import construct, convert, read_component, settings_of, unknown_argument
@@ -69,7 +69,9 @@ class Schedule:
             self._left -= 1
 
 
-def build_schedule(part: Part | None, optimizer: optim.Optimizer, steps_per_epoch: int, epochs: int, key: str) -> Schedule:
+def build_schedule(
+    component: Component | None, optimizer: optim.Optimizer, steps_per_epoch: int, epochs: int, key: str
+) -> Schedule:
     """Build the schedule of an optimiser that has neither taken a step nor loaded a state.
 
     A schedule advances once per epoch, or once per step with `interval: step`, the default of OneCycleLR and CyclicLR; all
@@ -82,31 +84,31 @@ def build_schedule(part: Part | None, optimizer: optim.Optimizer, steps_per_epoc
     SequentialLR and ChainedScheduler take `schedulers`, a list of parts.
 
     Args:
-        part: the name of the schedule and its arguments; `None` for a constant rate.
+        component: the name of the schedule and its arguments; `None` for a constant rate.
         optimizer: whose rate to set.
         steps_per_epoch: of the training.
         epochs: of the training.
-        key: where the part stands in `params.yaml`, for messages.
+        key: of the component in `params.yaml`, for messages.
 
     Raises:
         ParamsError: there is no such schedule, an argument is wrong, or the training ends before the schedule does.
     """
-    if part is None:
+    if component is None:
         return Schedule(None, "epoch", epochs)
-    interval, values = _interval(part, key)
+    interval, values = _interval(component, key)
     total = epochs * steps_per_epoch if interval == "step" else epochs
     scheduler = _build(values, optimizer, _Span(total, f"{interval}s"), key)
     optimizer._opt_called = True  # type: ignore[attr-defined]  # torch misses steps that are called unwrapped, and would warn
     return Schedule(scheduler, interval, total)
 
 
-def check_schedule(part: Part, optimizer: optim.Optimizer, key: str) -> None:
+def check_schedule(component: Component, optimizer: optim.Optimizer, key: str) -> None:
     """Check the name and arguments of a schedule without a training, on an optimiser that is not needed afterwards.
 
     Raises:
         ParamsError: there is no such schedule, or an argument is wrong.
     """
-    interval, values = _interval(part, key)
+    interval, values = _interval(component, key)
     _build(values, optimizer, _Span(None, f"{interval}s"), key)
 
 
@@ -128,10 +130,10 @@ class _Span:
         return f"{'its part of SequentialLR' if self.in_sequence else 'the training'} has {self.length}"
 
 
-def _interval(part: Part, key: str) -> tuple[Interval, dict[str, Any]]:
+def _interval(component: Component, key: str) -> tuple[Interval, dict[str, Any]]:
     """Return the interval of a schedule, and its other keys."""
-    values = part.model_dump()
-    interval: Interval = values.pop("interval", "step" if part.name in BY_STEP else "epoch")
+    values = component.model_dump()
+    interval: Interval = values.pop("interval", "step" if component.name in BY_STEP else "epoch")
     if interval not in typing.get_args(Interval):
         raise ParamsError(f"{key}.interval: invalid value {interval!r}. Use step or epoch.")
     return interval, values
@@ -179,13 +181,13 @@ def _build_sequential(values: dict[str, Any], optimizer: optim.Optimizer, span: 
     parts = _inner_parts(values, ("schedulers", "milestones"), key)
     milestones = convert(values.get("milestones", []), list[int], f"{key}.milestones")
     spans = _inner_spans(milestones, len(parts), span, f"{key}.milestones")
-    inner = [_build(part, optimizer, own, where) for (where, part), own in zip(parts.items(), spans, strict=True)]
+    inner = [_build(component, optimizer, own, where) for (where, component), own in zip(parts.items(), spans, strict=True)]
     return SequentialLR(optimizer, inner, milestones)
 
 
 def _build_chained(values: dict[str, Any], optimizer: optim.Optimizer, span: _Span, key: str) -> ChainedScheduler:
     parts = _inner_parts(values, ("schedulers",), key)
-    return ChainedScheduler([_build(part, optimizer, span, where) for where, part in parts.items()], optimizer)
+    return ChainedScheduler([_build(component, optimizer, span, where) for where, component in parts.items()], optimizer)
 
 
 def _inner_parts(values: dict[str, Any], known: tuple[str, ...], key: str) -> dict[str, dict[str, Any]]:
@@ -200,10 +202,10 @@ def _inner_parts(values: dict[str, Any], known: tuple[str, ...], key: str) -> di
     parts = {}
     for index, inner in enumerate(schedulers):
         where = f"{key}.schedulers.{index}"
-        part = validate(inner, Part, where)
-        if part.name in (*COMBINED, *BY_STEP):
-            raise ParamsError(f"{where}.name: {part.name} cannot be a part of {name}.")
-        parts[where] = part.model_dump()
+        component = validate(inner, Component, where)
+        if component.name in (*COMBINED, *BY_STEP):
+            raise ParamsError(f"{where}.name: {component.name} cannot be a part of {name}.")
+        parts[where] = component.model_dump()
         if "interval" in parts[where]:
             raise ParamsError(f"{where}.interval: the parts of {name} share one interval. Set {key}.interval.")
     return parts

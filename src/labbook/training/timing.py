@@ -1,14 +1,35 @@
-"""Seconds, dates and machines of trainings: side files, which are no output of any stage, as no two runs have the same."""
+"""Seconds, date and machine of trainings, in side files: they differ from run to run, so no stage declares them as outputs."""
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from labbook.io import write_json
 
-__all__ = ["TIMING", "write_timing"]
+__all__ = ["TIMING", "timing_of", "write_timing"]
 
 TIMING = Path("timing")  # git and DVC ignore it
+
+
+def timing_of(seconds: float, epochs: float, gpu: str | None) -> dict[str, Any]:
+    """Return the timing of a training that has just ended.
+
+    Args:
+        seconds: of the training.
+        epochs: trained; not a whole number if it stopped within one.
+        gpu: its name; `None` for the CPU.
+    """
+    return {
+        "seconds": round(seconds, 3),
+        "seconds_per_epoch": round(seconds / epochs, 4),
+        "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "processor": gpu or _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
 
 
 def write_timing(name: str, source: str, timings: Sequence[Mapping[str, Any]]) -> None:
@@ -30,3 +51,12 @@ def write_timing(name: str, source: str, timings: Sequence[Mapping[str, Any]]) -
             **{key: last[key] for key in ("seconds_per_epoch", "finished", "processor", "cores", "python")},
         },
     )
+
+
+def _processor() -> str:
+    """Return the name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

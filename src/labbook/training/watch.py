@@ -1,23 +1,23 @@
-"""Quantities that are watched during training beside loss and accuracy: gradient norms and dead units."""
+"""Quantities that are recorded during training besides loss and accuracy: gradient norms and dead units."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from labbook.training.inference import DeviceDataset
+from labbook.training.inference import DeviceDataset, evaluation_mode
 
 __all__ = ["dead_units", "gradient_norms", "watch"]
 
 
 def watch(what: Sequence[str], model: nn.Module, inputs: DeviceDataset) -> dict[str, dict[str, float]]:
     """Return each requested quantity by the names of the model's layers, to six significant digits."""
-    figures = {}
+    found = {}
     if "gradient_norms" in what:
-        figures["gradient_norms"] = gradient_norms(model)
+        found["gradient_norms"] = gradient_norms(model)
     if "dead_units" in what:
-        figures["dead_units"] = dead_units(model, inputs)
-    return {name: {layer: float(f"{value:.6g}") for layer, value in values.items()} for name, values in figures.items()}
+        found["dead_units"] = dead_units(model, inputs)
+    return {name: {layer: float(f"{value:.6g}") for layer, value in values.items()} for name, values in found.items()}
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
@@ -30,7 +30,6 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     return norms
 
 
-@torch.no_grad()
 def dead_units(model: nn.Module, inputs: DeviceDataset) -> dict[str, float]:
     """Return the fraction of each ReLU's units, or channels, that are zero for every input.
 
@@ -47,13 +46,11 @@ def dead_units(model: nn.Module, inputs: DeviceDataset) -> dict[str, float]:
         for name, module in model.named_modules()
         if isinstance(module, nn.ReLU)
     ]
-    was_training = model.training
     try:
-        model.eval()
-        for images, _ in inputs.batches():
-            model(images)
+        with evaluation_mode(model):
+            for images, _ in inputs.batches():
+                model(images)
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return {name: 1 - float(units.float().mean()) for name, units in alive.items()}

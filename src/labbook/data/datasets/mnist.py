@@ -35,7 +35,7 @@ FILES = {
 }
 EMBEDDED_FILES = ("digits-images-idx3-ubyte.gz", "digits-labels-idx1-ubyte.gz")
 EMBEDDED_TEST_FRACTION = 0.2
-EMBEDDED_SPLIT_SEED = 0  # apart from params.yaml's seed: the test set stays the same for every run
+EMBEDDED_SPLIT_SEED = 0  # not the seed of params.yaml: the test set is the same in every run
 
 
 def fetch(source: str, folder: Path) -> None:
@@ -103,7 +103,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         shape = struct.unpack_from(f">{rank}I", data, 4)
         values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * rank)
     except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
-        raise DataError(f"{path}: damaged, no gzipped IDX file ({error}). {FETCH_AGAIN}") from error
+        raise DataError(f"{path}: damaged, not a gzipped IDX file ({error}). {FETCH_AGAIN}") from error
     if (zeros, kind) != (0, 8) or values.size != np.prod(shape):
         raise DataError(f"{path}: holds {values.size} values for the shape {shape}. {FETCH_AGAIN}")
     return values.reshape(shape)

@@ -1,7 +1,8 @@
-"""Points of two classes in a plane: a cloud each, overlapping a little. Nothing is published: both sources are these points.
+"""Points of two classes in the plane: two slightly overlapping clouds, the same for both data sources.
 
-A point is an image of one pixel whose two channels are its place, a byte each. Both clouds lie, by and large, to one side
-of the byte that stands for zero, so that a step for one point moves a unit the same way for most of them: so units die.
+A point is an image of one pixel whose two channels are its coordinates, one byte each. Preprocessing maps the middle of the
+range of a byte to zero, and most coordinates are positive: a step for one point moves a unit the same way for most others, and
+that is how units die.
 """
 
 from pathlib import Path
@@ -17,10 +18,10 @@ from labbook.io import read_bytes, write_bytes
 __all__ = ["CLASSES", "fetch", "prepare"]
 
 CLASSES = ("negative", "positive")
-EACH = 500  # points of a class in either split
+EACH = 500  # points per class and split
 CENTRES = (140, 190)  # of both channels
-SPREAD = 25  # the farthest that each of two random moves goes
-SEED = 0  # apart from params.yaml's seed: the points are the same for every run
+SPREAD = 25  # largest distance of each of two random moves
+SEED = 0  # not the seed of params.yaml: the points are the same in every run
 
 
 def fetch(source: str, folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""Points of two classes in a plane: a disc, and the ring around it. Nothing is published: both data sources are these points.
+"""Points of two classes in the plane: a disc and the ring around it, the same for both data sources.
 
-A point is an image of one pixel whose two channels are its place, a byte each. The test set has as many points of each class.
-The training set has a few more of the ring: with equally many, the gradient at weights that are all zero is zero in every
-layer, whatever the activation, and a sigmoid network could not leave them either.
+A point is an image of one pixel whose two channels are its coordinates, one byte each. The test set has equally many points of
+each class. The training set has more points of the ring: otherwise the gradient at all-zero weights is zero in every layer for
+every activation, and even a sigmoid network could not leave them.
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ __all__ = ["CLASSES", "TEST", "TRAIN", "fetch", "prepare"]
 CLASSES = ("disc", "ring")
 TRAIN = (140, 160)  # points of each class
 TEST = (500, 500)
-RADII = (115, 204)  # of the whole square's half, 255; the ring begins at 0.6 of its radius
-SEED = 0  # apart from params.yaml's seed: the points are the same for every run
+RADII = (115, 204)  # outer radii, where 255 is half the side of the square; the inner one of the ring is 0.6 of its outer
+SEED = 0  # not the seed of params.yaml: the points are the same in every run
 POINT = 3  # bytes: x, y, class
 
 

@@ -1,9 +1,9 @@
 """Tiny ImageNet (Stanford CS231n, after Deng et al., "ImageNet", 2009); drawn shapes with textures stand in for it.
 
-The raw file is one zip archive in the published layout. Its own test images have no public labels: what it calls its
-validation set is our test set, and our validation split is a part of its training set.
+The raw file is a zip archive in the published layout. The published test images have no public labels, so the published
+validation set is our test set, and our validation split is part of the published training set.
 
-Embedded: 1,000 and 200 images of 64×64 pixels, each with one shape of five in one texture of two: 10 classes.
+Embedded: 1,000 and 200 images of 64×64 pixels, each with one of five shapes in one of two textures: 10 classes.
 Their archive has the same layout and another name.
 """
 
@@ -41,7 +41,7 @@ DRAWN_ARCHIVE = "drawn.zip"
 DRAWN_SHAPES = ("disc", "square", "triangle", "cross", "hourglass")
 DRAWN_TEXTURES = {"plain": "plain", "checked": "checks"}
 DRAWN_CLASSES = tuple((shape, texture) for shape in DRAWN_SHAPES for texture in DRAWN_TEXTURES)
-DRAWN_SEED = 0  # apart from params.yaml's seed: the images stay the same for every run
+DRAWN_SEED = 0  # not the seed of params.yaml: the images are the same in every run
 DRAWN_IN_TRAIN, DRAWN_IN_TEST = 1000, 200
 
 
@@ -57,7 +57,7 @@ def fetch(source: str, folder: Path) -> None:
     unpacked = in_data_root(FOLDER)
     if unpacked is not None and in_data_root(ARCHIVE.name) is None:
         contents = Contents.of_folder(unpacked)
-        contents.splits()  # it has no checksum: only reading all of it shows what is missing or damaged
+        contents.splits()  # without a checksum, only reading all of it shows what is missing or damaged
         write_archive(folder / ARCHIVE.name, contents.members())
     else:
         obtain(ARCHIVE, MIRRORS, folder / ARCHIVE.name)
@@ -77,9 +77,9 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
             contents = Contents.of_archive(path, archive)
             train, test = contents.splits()
             classes = contents.class_names()
-    # What zipfile raises for a damaged archive, or for a good one that is encrypted or packed in a way that it does not know.
+    # What zipfile raises for an archive that is damaged, encrypted, or compressed by an unknown method.
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise DataError(f"{path}: damaged, no zip archive of Tiny ImageNet ({error}). {FETCH_AGAIN}") from error
+        raise DataError(f"{path}: damaged, not a zip archive of Tiny ImageNet ({error}). {FETCH_AGAIN}") from error
     validation = stratified_split(train.labels, validation_fraction, seed)
     return PackedDataset("tiny_imagenet", source, classes, train, validation, test)
 
@@ -103,7 +103,7 @@ class Contents:
         self.fix = fix
         for place in self.places:
             if place.is_absolute() or ".." in place.parts:
-                raise self.error(place, "leads out of the archive")
+                raise self.error(place, "points outside the archive")
         self.wnids = self.text(WNIDS).split()
         self.labels = {wnid: label for label, wnid in enumerate(self.wnids)}
 
@@ -132,7 +132,7 @@ class Contents:
         return self.decode_all(train), self.decode_all(test)
 
     def class_names(self) -> tuple[str, ...]:
-        """Name each class by its first word in `words.txt`, and by its number too where that is not unique or not there."""
+        """Name each class by its first word in `words.txt`, and also by its number if that word is not unique or missing."""
         lines = self.text(WORDS).splitlines() if PurePosixPath(FOLDER, WORDS) in self.places else []
         words = {wnid: names.split(",")[0].strip() for wnid, _, names in (line.partition("\t") for line in lines)}
         firsts = [words.get(wnid) or wnid for wnid in self.wnids]
@@ -151,7 +151,7 @@ class Contents:
         full = {label for _, label in found}
         for wnid, label in self.labels.items():
             if label not in full:
-                raise self.error(f"{FOLDER}/train/{wnid}/images", f"holds no image, but {WNIDS} lists its class")
+                raise self.error(f"{FOLDER}/train/{wnid}/images", f"has no image, but {WNIDS} lists its class")
         return found
 
     def test_images(self) -> list[tuple[PurePosixPath, int]]:
@@ -165,7 +165,7 @@ class Contents:
                     raise self.error(place, f"has no line in {ANNOTATIONS}")
                 found.append((place, self.label(annotated.pop(place.name), place)))
         if annotated:
-            raise self.error(f"{FOLDER}/val/images/{min(annotated)}", f"is not there, but has a line in {ANNOTATIONS}")
+            raise self.error(f"{FOLDER}/val/images/{min(annotated)}", f"is missing, but has a line in {ANNOTATIONS}")
         return found
 
     def decode_all(self, listed: Sequence[tuple[PurePosixPath, int]]) -> Split:
@@ -193,7 +193,7 @@ class Contents:
                     raise self.error(place, f"has {image.width}×{image.height} pixels instead of {SIZE}×{SIZE}")
                 return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self.error(place, "does not decode") from error
+            raise self.error(place, "cannot be decoded") from error
 
     def label(self, wnid: str, place: PurePosixPath) -> int:
         """Return the label of a class; `place` is the image of which it is the class, for messages."""
@@ -205,11 +205,11 @@ class Contents:
         """Read a file of text."""
         place = PurePosixPath(FOLDER, name)
         if place not in self.places:
-            raise self.error(place, "is not there")
+            raise self.error(place, "is missing")
         try:
             return self.read(place).decode()
         except UnicodeDecodeError as error:
-            raise self.error(place, "is no UTF-8 text") from error
+            raise self.error(place, "is not UTF-8 text") from error
 
     def error(self, place: PurePosixPath | str, found: str) -> DataError:
         """Return an error that says what is wrong with a file or folder and how to fix it."""
@@ -223,7 +223,7 @@ def write_archive(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             for name, content in members:
                 about = zipfile.ZipInfo(f"{FOLDER}/{name}", NO_DATE)
-                about.create_system, about.external_attr = 3, 0o644 << 16  # unix, and who may read
+                about.create_system, about.external_attr = 3, 0o644 << 16  # Unix, and its permissions
                 archive.writestr(about, content)
 
     replace(path, write)

@@ -1,7 +1,7 @@
 """Scenes for segmentation: one to four tinted objects on a textured background, and a class for every pixel.
 
-The objects are drawn shapes and the digits of a prepared MNIST: training digits in training scenes, test digits in test
-scenes.
+The objects are drawn shapes and the digits of a prepared MNIST. Each split of the scenes shows the digits of the same split of
+MNIST, so no digit is in two of them.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def derive(digits: PackedDataset, validation_fraction: float, seed: int) -> Pack
 
     Args:
         digits: the prepared MNIST.
-        validation_fraction: of the training scenes.
+        validation_fraction: of the training scenes; they are the last ones.
         seed: of all draws.
 
     Raises:
@@ -42,12 +42,23 @@ def derive(digits: PackedDataset, validation_fraction: float, seed: int) -> Pack
     train_count, test_count = COUNTS[digits.source]
     validation_count = round(validation_fraction * train_count)
     if not validation_count:
-        raise DataError(f"validation_fraction: {validation_fraction} of {train_count} scenes leaves none. Make it larger.")
+        raise DataError(f"validation_fraction: {validation_fraction} selects none of the {train_count} scenes. Increase it.")
     of_train, of_test, of_validation = (np.random.default_rng([seed, part]) for part in range(3))
-    validation = np.sort(of_validation.permutation(train_count)[:validation_count])
-    train = _draw_split(of_train, digits.train, train_count)
+    train_digits, validation_digits = digits.held_out()
+    train = _draw_split(of_train, train_digits, train_count - validation_count)
+    validation = _draw_split(of_validation, validation_digits, validation_count)
     test = _draw_split(of_test, digits.test, test_count)
-    return PackedDataset("scenes", digits.source, CLASSES, train, validation, test)
+    return PackedDataset(
+        name="scenes",
+        source=digits.source,
+        classes=CLASSES,
+        train=Split(
+            np.concatenate([train.images, validation.images]),
+            np.concatenate([train.labels, validation.labels]),
+        ),
+        validation=np.arange(len(train), train_count),
+        test=test,
+    )
 
 
 def _draw_split(generator: np.random.Generator, digits: Split, count: int) -> Split:
@@ -80,7 +91,7 @@ def _draw(generator: np.random.Generator, digits: Split, count: int) -> tuple[ND
 
 
 def _draw_objects(generator: np.random.Generator, digits: Split, classes: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Draw one object of each class, (N, 22, 22): how much of a pixel it covers, in [0, 255]."""
+    """Draw one object per class, (N, 22, 22): the cover of each pixel, in [0, 255]."""
     cover = np.empty((len(classes), PLOT, PLOT), dtype=np.uint8)
     drawn = classes >= FIRST_DRAWN
     names = [CLASSES[label] for label in classes[drawn]]
@@ -106,7 +117,7 @@ def _draw_digits(generator: np.random.Generator, digits: Split, wanted: NDArray[
 
 
 def _spread_out(generator: np.random.Generator, plots: NDArray[np.uint8], corners: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Paste plots (N, 22, 22) near corners of their scenes (N, 32, 32), so that objects seldom hide one another."""
+    """Paste plots (N, 22, 22) near corners of their scenes (N, 32, 32), so that objects seldom overlap."""
     spare = SIZE - PLOT
     far = np.stack([corners // 2, corners % 2])
     tops, lefts = generator.integers(0, spare // 3 + 1, far.shape) + far * (spare - spare // 3)
@@ -117,6 +128,6 @@ def _spread_out(generator: np.random.Generator, plots: NDArray[np.uint8], corner
 
 
 def _covered(images: NDArray[np.uint8], cover: NDArray[np.uint8], tint: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Blend a colour (N, 3) into images (N, 3, H, W), as much as each pixel is covered (N, H, W)."""
+    """Blend a colour (N, 3) into images (N, 3, H, W), in proportion to the cover of each pixel (N, H, W)."""
     share = cover[:, None].astype(np.int64)
     return ((images * (255 - share) + tint[:, :, None, None] * share) // 255).astype(np.uint8)

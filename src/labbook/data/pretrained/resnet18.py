@@ -34,7 +34,7 @@ def read(folder: Path) -> dict[str, Tensor]:
     """
     path = folder / WEIGHTS.name
     content = io.BytesIO(read_bytes(path, FETCH))
-    damaged = f"{path}: damaged, no weights that torch.load can read. {FETCH_AGAIN}"
+    damaged = f"{path}: damaged, torch.load cannot read it. {FETCH_AGAIN}"
     try:
         with warnings.catch_warnings(action="ignore"):  # of a damaged file; the error below says enough
             state = torch.load(content, weights_only=True)
