@@ -1,4 +1,4 @@
-"""Evaluate stage: test metrics, predictions, confusion counts and mistakes of one experiment, and its card."""
+"""Evaluate stage: test metrics, predictions, card and ledger entry of one experiment, confusion counts and mistakes."""
 
 import _here  # noqa: F401
 
@@ -10,6 +10,7 @@ import numpy as np
 from labbook.data.packed import read_packed
 from labbook.evaluation import write_confusion
 from labbook.evaluation.evaluate import evaluate_experiment
+from labbook.evaluation.provenance import record_experiment
 from labbook.evaluation.restore import read_summary
 from labbook.io import write_folder, write_json
 from labbook.plots import save, style
@@ -38,6 +39,7 @@ def main() -> None:
         samples = draw_samples(evaluated.first, packed.test.images, packed.classes)
         save(samples, folder / "samples.pdf", name)
         save(samples, Path("plots/samples") / f"{name}.png")
+    record_experiment(name, evaluated.card, evaluated.predictions)
 
 
 if __name__ == "__main__":

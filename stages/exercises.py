@@ -1,4 +1,4 @@
-"""Exercises stage: what is worked out by hand, beside what was reported; metrics/exercises.json and a page of the report."""
+"""Exercises stage: solve the paper exercises; write metrics/exercises.json and a page of the site."""
 
 import _here  # noqa: F401
 
@@ -11,9 +11,9 @@ from labbook.stage import run
 
 
 def main() -> None:
-    worked = exercises()
-    write_json(Path("metrics/exercises.json"), metrics(worked))
-    write_page(worked, Path("reports/exercises.html"))
+    solved = exercises()
+    write_json(Path("metrics/exercises.json"), metrics(solved))
+    write_page(solved, Path("reports/exercises.html"))
 
 
 if __name__ == "__main__":

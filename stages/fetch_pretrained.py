@@ -5,7 +5,7 @@ import _here  # noqa: F401
 import argparse
 from pathlib import Path
 
-from labbook.config.parts import find
+from labbook.config.components import find
 from labbook.stage import run
 
 

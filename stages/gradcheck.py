@@ -1,4 +1,4 @@
-"""Gradcheck stage: every layer from scratch against PyTorch and central differences, metrics/gradcheck.json."""
+"""Gradcheck stage: compare every NumPy layer with PyTorch and with central differences; write metrics/gradcheck.json."""
 
 import _here  # noqa: F401
 

@@ -5,9 +5,10 @@ import _here  # noqa: F401
 import argparse
 from pathlib import Path
 
-from labbook.config.parts import find
+from labbook.config.components import find
 from labbook.config.reading import read
-from labbook.config.train import errors_at_origin, read_runtime, resolve
+from labbook.config.train import errors_at_origin, flat_settings, read_runtime, resolve
+from labbook.fingerprint.check import check_settings
 from labbook.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
 from labbook.training.experiment import train_experiment, write_weights
@@ -23,6 +24,7 @@ def main() -> None:
     name = arguments.pretrained
     folder, values, key = Path("data/raw") / f"pretrained_{name}", read(), f"pretrained.{name}"
     settings, runtime = resolve(values, key, arguments.source).settings, read_runtime(values)
+    check_settings(flat_settings(settings, runtime))
     network = find("pretrained", name, "pretrained")
     dataset = find("dataset", settings.inputs.dataset, f"{key}.train.inputs.dataset")
     if arguments.source == "official":

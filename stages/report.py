@@ -8,7 +8,7 @@ from labbook.config.project import parse_project
 from labbook.config.reading import read
 from labbook.io import write_text
 from labbook.report.figures import write_figures
-from labbook.report.records import gather_all, gather_timing
+from labbook.report.gather import gather_all, gather_timing
 from labbook.report.site import write_site
 from labbook.report.tables import curve_points, write_results
 from labbook.report.timing import write_timing

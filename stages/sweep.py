@@ -1,13 +1,15 @@
-"""Sweep stage: one experiment trained again for each of several values of one setting, and the test metrics of each."""
+"""Sweep stage: train one experiment again for each value of one setting, and write the test metrics."""
 
 import _here  # noqa: F401
 
 import argparse
 from pathlib import Path
 
-from labbook.config.sweep import read_sweep
+from labbook.config.sweep import flat_sweep_settings, read_sweep
 from labbook.data.packed import read_packed
+from labbook.evaluation.provenance import record_sweep
 from labbook.evaluation.restore import read_summary
+from labbook.fingerprint.check import check_settings
 from labbook.io import write_tsv
 from labbook.stage import run
 from labbook.training.checkpoint import CHECKPOINTS, discard
@@ -23,10 +25,13 @@ def main() -> None:
     name = arguments.sweep
     summary, _ = read_summary(arguments.experiment)
     variants, runtime = read_sweep(name, summary["source"])
+    check_settings(flat_sweep_settings(variants, runtime))
     packed = read_packed(Path("data/processed") / f"{variants[0][1].inputs.dataset}.safetensors")
     rows, timings = run_sweep(name, variants, runtime, packed)
-    write_tsv(Path("plots/sweeps") / f"{name}.tsv", list(rows[0]), rows)
+    table = Path("plots/sweeps") / f"{name}.tsv"
+    write_tsv(table, list(rows[0]), rows)
     write_timing(name, packed.source, timings)
+    record_sweep(name, summary, variants[0][1].model_dump(exclude_none=True), table)
     discard(CHECKPOINTS / name)
 
 

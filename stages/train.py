@@ -1,4 +1,4 @@
-"""Train stage: the weights, history and summary of one experiment, of all its seeds."""
+"""Train stage: train one experiment from each of its seeds, and write weights, history and summary."""
 
 import _here  # noqa: F401
 
@@ -6,14 +6,16 @@ import argparse
 from pathlib import Path
 
 from labbook.config.reading import pick, read
-from labbook.config.train import errors_at_origin, read_training
+from labbook.config.train import errors_at_origin, flat_settings, read_training
 from labbook.data.packed import read_packed
+from labbook.fingerprint.check import check_settings
 from labbook.io import write_folder, write_json
 from labbook.stage import run
-from labbook.training.checkpoint import CHECKPOINTS, discard
-from labbook.training.distributed import joined, launch, started
+from labbook.training.checkpoint import CHECKPOINT_SECONDS, CHECKPOINTS, discard
+from labbook.training.distributed import joined, started
 from labbook.training.experiment import summarize, train_seeds, write_weights
 from labbook.training.history import write_history
+from labbook.training.launch import launch
 from labbook.training.pretrained import read_pretrained
 from labbook.training.timing import write_timing
 
@@ -21,11 +23,12 @@ from labbook.training.timing import write_timing
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment")
-    parser.add_argument("--checkpoint-seconds", type=float, default=5.0, help="minimum seconds between checkpoints")
+    parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS, help="seconds between two checkpoints")
     arguments = parser.parse_args()
     name, key = arguments.experiment, f"experiments.{arguments.experiment}.train"
     packed = read_packed(Path("data/processed") / f"{pick(read(), f'{key}.inputs.dataset')}.safetensors")
     settings, runtime = read_training(name, packed.source)
+    check_settings(flat_settings(settings, runtime))
     if settings.world_size > 1 and not started():
         del packed  # each process reads its own
         launch(settings.world_size)

@@ -12,10 +12,11 @@ from dvc.utils.serialize import dumps_yaml, load_yaml, parse_yaml_for_update
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from labbook.__main__ import main
 from labbook.config import check
 from labbook.config.check import check_project
 from labbook.config.messages import closest
-from labbook.config.project import find_problems, parse_project, read_project
+from labbook.config.project import find_problems, parse_project
 from labbook.config.reading import pick, read
 from labbook.config.sweep import read_sweep
 from labbook.config.train import read_runtime, read_training
@@ -562,6 +563,18 @@ def test_a_sweep_that_its_experiment_cannot_train_is_refused(edit_params, change
     assert refusal().startswith(message)
 
 
+def test_only_experiments_train_with_several_processes(edit_params):
+    edit_params(put("experiments.mnist_cnn.train.world_size", 2))
+    assert refusal() == (
+        "sweeps.mnist_cnn_dropout.train.world_size: experiments.mnist_cnn.train.world_size is 2, "
+        "and only experiments train with several processes. Set 1 here."
+    )
+    edit_params(put("sweeps.mnist_cnn_dropout.train.world_size", 1))
+    check_project()
+    edit_params(put("pretrained.resnet18.train.world_size", 3))
+    assert keys(refusal()) == ["pretrained.resnet18.train.world_size"]
+
+
 def test_a_sweep_may_vary_what_its_experiment_leaves_out(edit_params):
     edit_params(put(f"{SWEEP}.vary", {"key": "augment.rotation", "first": 0.0, "last": 90.0, "count": 3}))
     check_project()
@@ -627,7 +640,7 @@ def test_a_duplicate_key_is_refused_with_its_line(tmp_path, text, line, key):
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ParamsError) as caught:
         read(tmp_path / "params.yaml")
-    assert str(caught.value) == f"{tmp_path / 'params.yaml'}, line {line}: duplicate key {key!r}."
+    assert str(caught.value) == f'{tmp_path / "params.yaml"}, line {line}: duplicate key "{key}".'
 
 
 @pytest.mark.parametrize(
@@ -638,7 +651,6 @@ def test_a_duplicate_key_is_refused_with_its_line(tmp_path, text, line, key):
         b"\xff\xfe\x00",
         b"\ta: 1\n",
         b"a: !!python/object:os.x 1\n",
-        b"? [1]\n: 2\n",
         b"a: 1\n---\nb: 2\n",
     ],
 )
@@ -661,7 +673,7 @@ def test_a_file_that_is_not_a_mapping_is_refused(tmp_path, content, kind):
 
 def test_a_missing_file_is_refused_with_where_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for reader in (check_project, read_project, lambda: read_training("a", "embedded"), lambda: read_sweep("x", "embedded")):
+    for reader in (check_project, lambda: read_training("a", "embedded"), lambda: read_sweep("x", "embedded")):
         with pytest.raises(ParamsError, match=r"^params\.yaml: not found\. Run from the root of the repository\.$"):
             reader()
 
@@ -707,7 +719,7 @@ def test_params_are_what_dvc_writes(repository):
             "      optimizer: {name: Adam, lr: 0.0005, betas: [0.8, 0.9]}",
         ),
         ("defaults.A_principles.watch.0=dead_units", "    - dead_units"),
-        ("seed=1", "seed: 1        # of weights, order, augmentation and dropout; the validation splits depend on it too"),
+        ("seed=1", "seed: 1"),
         ("+experiments.mnist_cnn.train.epochs=5", "      epochs: 5"),
     ],
 )
@@ -717,13 +729,11 @@ def test_a_setting_of_dvc_exp_run_changes_one_line(repository, tmp_path, overrid
     file.write_text(before, encoding="utf-8")
     apply_overrides(file, [override])
     after = file.read_text(encoding="utf-8").splitlines()
-    added = [text for text in after if after.count(text) != before.splitlines().count(text)]
-    assert added.count(line) >= 1
     number = next(
         number for number, text in enumerate(after) if number >= len(before.splitlines()) or text != before.splitlines()[number]
     )
     removed = 0 if override.startswith("+") else 1
-    assert after[number] == line
+    assert after[number].partition("  #")[0].rstrip() == line
     assert after[:number] + after[number + 1 :] == before.splitlines()[:number] + before.splitlines()[number + removed :]
     assert read(file) != yaml.safe_load(before)
 
@@ -738,7 +748,7 @@ def test_params_are_short(repository):
 def checked(capsys: pytest.CaptureFixture[str]) -> tuple[str, object]:
     """Run `labbook check`; return what it prints, and its exit status or message."""
     try:
-        check.main([])
+        main(["check"])
     except SystemExit as ended:
         return capsys.readouterr().out, ended.code
     return capsys.readouterr().out, 0
@@ -796,7 +806,7 @@ def test_check_names_a_part_that_cannot_be_imported_or_is_incomplete(workdir, mo
     def find(family: str, name: str, key: str) -> Any:
         if name == "mlp":
             raise SyntaxError("invalid syntax\n(mlp.py, line 3)")
-        return type("module", (), dict.fromkeys(check.OFFERS[family][:-1]))
+        return type("module", (), dict.fromkeys(check.REQUIRED[family][:-1]))
 
     monkeypatch.setattr(check, "find", find)
     lines = refusal().splitlines()

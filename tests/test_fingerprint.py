@@ -19,7 +19,7 @@ from labbook.fingerprint.check import changed_packages, check_stage
 from labbook.fingerprint.meaning import hash_bytes, hash_tree, parse
 from labbook.fingerprint.packages import imported_versions, installed_versions
 from labbook.fingerprint.record import HEADER, Fingerprint, compute, read
-from labbook.fingerprint.sources import Sources
+from labbook.fingerprint.sources import UNHASHED, Sources
 from labbook.fingerprint.write import write_fingerprints
 from labbook.stage import run
 
@@ -484,13 +484,15 @@ SMALL = {
     "src/labbook/unused.py": "import pandas",
     "src/labbook/only_types.py": "",
     "src/labbook/otherwise.py": "",
-    "src/labbook/fingerprint/check.py": "import labbook.unused",
+    "src/labbook/fingerprint/check.py": "import labbook.late\nimport rich",
+    "src/labbook/fingerprints.py": "",
     "src/labbook/training/__init__.py": "from . import losses as _losses",
     "src/labbook/training/losses.py": "import torch.nn.functional as F",
     "src/labbook/training/engine.py": """
         from typing import TYPE_CHECKING
         import typing
         from labbook.fingerprint.check import check_stage
+        import labbook.fingerprints
         from labbook.plain.folder import thing
         from ..late import *
         if TYPE_CHECKING:
@@ -545,6 +547,8 @@ def test_closure_follows_imports(small: Path) -> None:
     closure = Sources(small).closure("train")
     assert sorted(closure.code) == [
         "labbook",
+        "labbook.fingerprint.check",
+        "labbook.fingerprints",
         "labbook.late",
         "labbook.otherwise",
         "labbook.plain.folder",
@@ -558,7 +562,31 @@ def test_closure_follows_imports(small: Path) -> None:
         "stages/train.py",
     ]
     tops = {name.partition(".")[0] for name in closure.imported}
-    assert tops == {"PIL", "captum", "code", "json", "numpy", "scipy", "sys", "torch", "typing", "yaml"}
+    assert tops == {"PIL", "captum", "code", "json", "numpy", "rich", "scipy", "sys", "torch", "typing", "yaml"}
+
+
+def test_modules_that_cannot_change_an_output_are_listed_without_a_hash(small: Path) -> None:
+    """What they import is listed as well; a change of their own changes no fingerprint."""
+    before = Sources(small).closure("train")
+    assert [name for name, digest in before.code.items() if digest == "unhashed"] == ["labbook.fingerprint.check"]
+    write_tree(small, {"src/labbook/fingerprint/check.py": "import labbook.late\nimport rich\nx = 1"})
+    assert Sources(small).closure("train") == before
+    assert Sources(small).digest("labbook.fingerprint.check") == "unhashed"
+    write_tree(small, {"src/labbook/fingerprints.py": "x = 1"})
+    assert Sources(small).closure("train") != before
+
+
+def test_unhashed_modules_exist_and_are_few() -> None:
+    """A module that is not there any more would be listed for nothing, and each of them needs a reason."""
+    sources = Sources(ROOT)
+    assert all(sources.digest(name) == "unhashed" for name in UNHASHED)
+    assert sorted(UNHASHED) == [
+        "labbook.config.messages",
+        "labbook.fingerprint",
+        "labbook.training.launch",
+        "labbook.training.progress",
+        "labbook.training.timing",
+    ]
 
 
 def test_closure_holds_parts_chosen_by_name(small: Path) -> None:
@@ -680,9 +708,14 @@ def test_first_installation_on_the_path_counts(site: Path, tmp_path: Path, monke
 # Files
 
 EXAMPLE = Fingerprint(
-    {"labbook.b": "2" * 16, "labbook": "1" * 16, "labbook/a b.txt": "3" * 16}, {"torch": "2.14.1", "numpy": "2.4.6"}
+    {"labbook.b": "2" * 16, "labbook": "1" * 16, "labbook/a b.txt": "3" * 16},
+    {"torch": "2.14.1", "numpy": "2.4.6"},
+    {"model.name": '"cnn"', "model.channels": "[8, 16]", "epochs": "3"},
 )
-EXAMPLE_TEXT = f"{HEADER}\nlabbook {'1' * 16}\nlabbook.b {'2' * 16}\nlabbook/a b.txt {'3' * 16}\n\nnumpy 2.4.6\ntorch 2.14.1\n"
+EXAMPLE_TEXT = (
+    f"{HEADER}\nlabbook {'1' * 16}\nlabbook.b {'2' * 16}\nlabbook/a b.txt {'3' * 16}\n\nnumpy 2.4.6\ntorch 2.14.1\n\n"
+    'epochs 3\nmodel.channels [8, 16]\nmodel.name "cnn"\n'
+)
 
 
 def test_text_of_a_fingerprint() -> None:
@@ -703,8 +736,14 @@ def test_no_fingerprint(tmp_path: Path) -> None:
     assert read(tmp_path / "train.txt") is None
 
 
+def test_a_fingerprint_of_an_older_format_is_none(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"train.txt": b"# What this stage runs.\nlabbook 1\n\ntorch 2\n"})
+    assert read(tmp_path / "train.txt") is None
+
+
 def test_changes_are_named() -> None:
     newer = Fingerprint({"labbook": "1" * 16, "labbook.b": "9" * 16, "labbook.c": "4" * 16}, {"torch": "2.15.0", "scipy": "1"})
+    newer.settings.update({"model.name": '"mlp"', "epochs": "3", "seed": "1"})
     assert EXAMPLE.changes_to(newer) == [
         "code labbook.b changed",
         "code labbook.c is new",
@@ -712,11 +751,15 @@ def test_changes_are_named() -> None:
         "package numpy is no longer used",
         "package scipy is new",
         "package torch: 2.14.1 → 2.15.0",
+        "setting model.channels is no longer used",
+        'setting model.name: "cnn" → "mlp"',
+        "setting seed is new",
     ]
     assert EXAMPLE.changes_to(EXAMPLE) == []
 
 
 CHOSEN = {"train/a": ("labbook.models.cnn",), "train/b": (), "report": ()}
+SETTINGS = {"train/a": {"epochs": "3"}}
 
 
 def written(project: Path) -> dict[str, str]:
@@ -725,31 +768,31 @@ def written(project: Path) -> dict[str, str]:
 
 
 def test_all_fingerprints_are_written(small: Path) -> None:
-    write_fingerprints(CHOSEN, small)
+    write_fingerprints(CHOSEN, SETTINGS, small)
     sources = Sources(small)
     assert written(small) == {
-        "train/a.txt": compute(sources, "train", ["labbook.models.cnn"]).to_text(),
-        "train/b.txt": compute(sources, "train", []).to_text(),
-        "report.txt": compute(sources, "report", []).to_text(),
+        "train/a.txt": compute(sources, "train", ["labbook.models.cnn"], {"epochs": "3"}).to_text(),
+        "train/b.txt": compute(sources, "train", [], {}).to_text(),
+        "report.txt": compute(sources, "report", [], {}).to_text(),
     }
     assert len(set(written(small).values())) == 3
 
 
 def test_what_is_no_longer_wanted_is_removed(small: Path) -> None:
-    write_fingerprints({**CHOSEN, "report/old": ()}, small)
+    write_fingerprints({**CHOSEN, "report/old": ()}, {}, small)
     write_tree(small, {"code/deep/er/file": "", "code/train/b.txt": "old"})
-    write_fingerprints(CHOSEN, small)
+    write_fingerprints(CHOSEN, SETTINGS, small)
     assert sorted(written(small)) == ["report.txt", "train/a.txt", "train/b.txt"]
     assert not (small / "code/report").exists()
     assert not (small / "code/deep").exists()
 
 
 def test_nothing_is_written_if_one_cannot_be_computed(small: Path) -> None:
-    write_fingerprints(CHOSEN, small)
+    write_fingerprints(CHOSEN, SETTINGS, small)
     before = written(small)
     write_tree(small, {"src/labbook/late.py": "x = 2", "src/labbook/report/site.py": "("})
     with pytest.raises(LabbookError, match=r"report/site.py, line 1"):
-        write_fingerprints(CHOSEN, small)
+        write_fingerprints(CHOSEN, SETTINGS, small)
     assert written(small) == before
 
 
@@ -761,19 +804,19 @@ def test_each_file_is_read_once(small: Path, monkeypatch: pytest.MonkeyPatch) ->
         return parse(source, name)
 
     monkeypatch.setattr("labbook.fingerprint.sources.parse", counted)
-    write_fingerprints({f"train/{number}": ("labbook.models.cnn",) for number in range(20)} | CHOSEN, small)
+    write_fingerprints({f"train/{number}": ("labbook.models.cnn",) for number in range(20)} | CHOSEN, SETTINGS, small)
     assert len(parsed) == len(set(parsed)) > 10
 
 
 def test_a_comment_changes_nothing_and_code_what_uses_it(small: Path) -> None:
-    write_fingerprints(CHOSEN, small)
+    write_fingerprints(CHOSEN, SETTINGS, small)
     before = written(small)
     models = small / "src/labbook/models/layers.py"
     models.write_text(f'"""New."""\n\n{models.read_text()}  # new\n')
-    write_fingerprints(CHOSEN, small)
+    write_fingerprints(CHOSEN, SETTINGS, small)
     assert written(small) == before
     models.write_text(f"{models.read_text()}\nx = 1")
-    write_fingerprints(CHOSEN, small)
+    write_fingerprints(CHOSEN, SETTINGS, small)
     assert [name for name, text in written(small).items() if text != before[name]] == ["train/a.txt"]
 
 
@@ -785,7 +828,7 @@ def started(small: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The small project, in which `stages/train.py a` is running and `code` has run."""
     for name in ("torch", "numpy", "scipy", "captum"):
         install(site, name, "1.0", top_level=name)
-    write_fingerprints(CHOSEN, small)
+    write_fingerprints(CHOSEN, SETTINGS, small)
     monkeypatch.chdir(small)
     monkeypatch.setattr(sys, "argv", ["stages/train.py", "a", "--seed", "1"])
     monkeypatch.delenv("DVC_STAGE", raising=False)
@@ -902,6 +945,9 @@ def copied(tmp_path: Path) -> Path:
             heavy = {"torch", "numpy", "pydantic", "importlib.metadata"} & set(sys.modules)
             assert not heavy, heavy
             return {"fingerprint": (), "train/a": ("labbook.models",)}
+
+        def settings_of_stages():
+            return {"train/a": {"optimizer.lr": "0.1"}}
     """
     files = {"src/labbook/config/chosen.py": chosen, "src/labbook/models.py": "import torch", "stages/train.py": "import _here"}
     return write_tree(tmp_path, files)
@@ -920,6 +966,7 @@ def test_code_stage_runs_the_code_of_its_own_folder(copied: Path) -> None:
     assert read(copied / "code/train/a.txt") == Fingerprint(
         {name: Sources(copied).digest(name) for name in ("labbook", "labbook.models", "stages/_here.py", "stages/train.py")},
         {"torch": torch},
+        {"optimizer.lr": "0.1"},
     )
 
 

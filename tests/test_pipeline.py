@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from preloaded import another_python
+from forks import fast_python
 
 from labbook.config.reading import read
-from labbook.fingerprint.sources import NOT_COUNTED
 
 pytestmark = pytest.mark.timeout(900)  # the first run takes a minute on two cores, longer beside other work
 ROOT = Path(__file__).parents[1]
@@ -46,7 +45,7 @@ class Pipeline:
         }  # fmt: skip
         for name in ("LABBOOK_DATA_ROOT", "PYTHONDONTWRITEBYTECODE"):
             self.environment.pop(name, None)
-        for name in ("src", "stages", ".dvc/plots"):
+        for name in ("src", "stages", "results", ".dvc/plots"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         for name in ("dvc.yaml", ".gitignore", ".dvcignore", "requirements.lock", ".dvc/config"):
             shutil.copy(ROOT / name, folder / name)
@@ -119,7 +118,7 @@ def small_params() -> dict:
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
     made = Pipeline(tmp_path_factory.mktemp("pipeline") / "project")
-    with another_python(made.imports, made.environment) as folder:
+    with fast_python(made.imports) as folder:
         made.environment["PATH"] = f"{folder}{os.pathsep}{made.environment['PATH']}"
         made.first_run = made.repro(command=LABBOOK)  # as `make repro` does
         made.commit()
@@ -158,8 +157,7 @@ def loaded_modules(pipeline: Pipeline) -> dict[str, set[str]]:
         if (pipeline.folder / "code" / stage).is_dir():
             stage = f"{stage}@{arguments[0]}"
         modules = {dotted(Path(file).relative_to(pipeline.folder / "src")) for file in values["files"]}
-        counted = {name for name in modules if not any(f"{name}.".startswith(f"{left_out}.") for left_out in NOT_COUNTED)}
-        loaded.setdefault(stage, set()).update(counted)
+        loaded.setdefault(stage, set()).update(modules)
     loaded.pop("fingerprint", None)
     return loaded
 

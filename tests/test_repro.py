@@ -68,7 +68,7 @@ class Repository:
 
     def run(self, line: list[str], *, check: bool = False) -> subprocess.CompletedProcess[str]:
         if line[:2] == [sys.executable, "-m"]:
-            ended = Fork(*line[2:], folder=self.folder, environment=self.options["env"]).end()
+            ended = Fork(*line[2:], folder=self.folder, environment=self.options["env"]).wait()
             assert not check or ended.returncode == 0, ended.stdout + ended.stderr
             return ended
         return subprocess.run(line, capture_output=True, check=check, timeout=60, **self.options)  # type: ignore[call-overload, no-any-return]
@@ -728,8 +728,8 @@ def test_an_experiment_of_dvc_runs_side_by_side_and_is_kept(repository):
     assert work.entries() == ["a", "b"]
     assert "faster" in work.run([sys.executable, "-m", "dvc", "exp", "list", "--name-only"]).stdout
     other = work.run([sys.executable, "-m", "labbook", "exp", "show"])
-    assert other.returncode == 1
-    assert "labbook exp run" in other.stderr
+    assert other.returncode == 2
+    assert "invalid choice: 'show' (choose from 'run')" in other.stderr
 
 
 def test_a_run_starts_without_importing_torch():

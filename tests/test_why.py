@@ -11,12 +11,14 @@ from textwrap import dedent
 import pytest
 from dvc.repo import Repo
 
+from labbook.__main__ import main
 from labbook.errors import LabbookError
-from labbook.why import main, why
+from labbook.why import why
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC reads it with every pipeline
 
 ROOT = Path(__file__).parent.parent
+SETTINGS = {"train/b": {"epochs": "3"}}
 CHOSEN = {"train/a": ("labbook.models.cnn",), "train/b": ("labbook.models.mlp",)}
 NEEDED = (
     "__init__",
@@ -26,7 +28,13 @@ NEEDED = (
     *(f"fingerprint/{path.stem}" for path in (ROOT / "src/labbook/fingerprint").glob("*.py")),
 )
 FILES = {
-    "src/labbook/config/chosen.py": f"def chosen_modules():\n    return {CHOSEN}\n",
+    "src/labbook/config/chosen.py": f"""
+        def chosen_modules():
+            return {CHOSEN}
+
+        def settings_of_stages():
+            return {SETTINGS}
+    """,
     "src/labbook/models/cnn.py": "import captum\nwidth = 3\n",
     "src/labbook/models/mlp.py": "width = 4\n",
     "stages/train.py": "import _here\nimport labbook.models\n",
@@ -100,26 +108,26 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_unchanged_stages_are_up_to_date(project: Path) -> None:
-    assert why("train@a", CHOSEN) == "train@a is up to date."
-    assert why("train", CHOSEN) == "train@a is up to date.\ntrain@b is up to date."
-    assert why("code", CHOSEN) == "code is up to date."
+    assert why("train@a", CHOSEN, SETTINGS) == "train@a is up to date."
+    assert why("train", CHOSEN, SETTINGS) == "train@a is up to date.\ntrain@b is up to date."
+    assert why("code", CHOSEN, SETTINGS) == "code is up to date."
     assert reproduce(project) == set()
 
 
 def test_comment_runs_no_stage_but_code(project: Path) -> None:
     replace(project, "src/labbook/models/cnn.py", "width = 3", "# As in the paper.\nwidth = 3")
-    assert why("train", CHOSEN) == "train@a is up to date.\ntrain@b is up to date."
-    assert why("code", CHOSEN) == "code would run again:\n  file src/labbook changed"
+    assert why("train", CHOSEN, SETTINGS) == "train@a is up to date.\ntrain@b is up to date."
+    assert why("code", CHOSEN, SETTINGS) == "code would run again:\n  file src/labbook changed"
     assert reproduce(project) == {"code"}
 
 
 def test_changed_module_is_named(project: Path) -> None:
     replace(project, "src/labbook/models/cnn.py", "width = 3", "width = 5")
-    assert why("train", CHOSEN) == (
+    assert why("train", CHOSEN, SETTINGS) == (
         "train@a would run again:\n  code labbook.models.cnn changed\ntrain@b is up to date."
     )  # fmt: skip
     assert reproduce(project) == {"code", "train@a"}
-    assert why("train", CHOSEN) == "train@a is up to date.\ntrain@b is up to date."
+    assert why("train", CHOSEN, SETTINGS) == "train@a is up to date.\ntrain@b is up to date."
 
 
 def test_new_and_dropped_code_is_named_also_after_code_ran(project: Path) -> None:
@@ -132,19 +140,23 @@ def test_new_and_dropped_code_is_named_also_after_code_ran(project: Path) -> Non
         "  package captum is no longer used\n"
         "  package numpy is new"
     )
-    assert why("train@a", CHOSEN) == expected
+    assert why("train@a", CHOSEN, SETTINGS) == expected
     with Repo() as repo:
         repo.reproduce("code", single_item=True)
-    assert why("train@a", CHOSEN) == expected
+    assert why("train@a", CHOSEN, SETTINGS) == expected
 
 
-def test_changed_settings_are_named_with_their_values(project: Path) -> None:
+def test_changed_settings_of_a_training_are_named_with_their_values(project: Path) -> None:
+    assert why("train@b", CHOSEN, {"train/b": {"epochs": "5"}}) == "train@b would run again:\n  setting epochs: 3 → 5"
+
+
+def test_changed_parameters_of_a_stage_are_named_with_their_values(project: Path) -> None:
     write(
         project,
         "params.yaml",
         "seed: 2\nexperiments:\n  a: {lr: 0.05, model: {name: 'cnn', channels: [1]}, batch: 8}\n  b: {}\n",
     )
-    assert why("train", CHOSEN) == (
+    assert why("train", CHOSEN, SETTINGS) == (
         "train@a would run again:\n"
         "  setting seed: 1 → 2\n"
         "  setting experiments.a.lr: 0.1 → 0.05\n"
@@ -163,19 +175,21 @@ def test_reordered_settings_are_no_reason(project: Path) -> None:
         "params.yaml",
         "experiments:\n  b:\n    lr: 0.2\n  a: {model: {channels: [1, 2], name: cnn}, lr: 0.1}\nseed: 1\n",
     )
-    assert why("train@a", CHOSEN) == "train@a is up to date."
+    assert why("train@a", CHOSEN, SETTINGS) == "train@a is up to date."
     assert reproduce(project) == set()
 
 
 def test_changed_command_is_named(project: Path) -> None:
     replace(project, "dvc.yaml", "cmd: cp data.txt ${key}.model", "cmd: cp -p data.txt ${key}.model")
-    assert why("train@b", CHOSEN) == "train@b would run again:\n  command: cp data.txt b.model → cp -p data.txt b.model"
+    assert (
+        why("train@b", CHOSEN, SETTINGS) == "train@b would run again:\n  command: cp data.txt b.model → cp -p data.txt b.model"
+    )
     assert reproduce(project) == {"train@a", "train@b"}
 
 
 def test_new_dependencies_are_named(project: Path) -> None:
     replace(project, "dvc.yaml", "deps: [raw.txt]", "deps: [raw.txt, params.yaml, code/train/a.txt]")
-    assert why("prepare", CHOSEN) == (
+    assert why("prepare", CHOSEN, SETTINGS) == (
         "prepare would run again:\n  file params.yaml is a new dependency\n  file code/train/a.txt is a new dependency"
     )
     assert reproduce(project) == {"prepare"}
@@ -183,12 +197,12 @@ def test_new_dependencies_are_named(project: Path) -> None:
 
 def test_changed_files_are_named_with_the_stages_before(project: Path) -> None:
     write(project, "raw.txt", "other\n")
-    assert why("train@a", CHOSEN) == (
+    assert why("train@a", CHOSEN, SETTINGS) == (
         "train@a has not changed, but would run again if one of these stages writes something new:\n"
         "  prepare: file raw.txt changed"
     )  # fmt: skip
     (project / "data.txt").unlink()
-    assert why("train@a", CHOSEN) == (
+    assert why("train@a", CHOSEN, SETTINGS) == (
         "train@a would run again:\n"
         "  file data.txt is missing\n"
         "Before it would run:\n"
@@ -208,15 +222,15 @@ def test_changed_outputs_are_named(project: Path, change: Callable[[Path], objec
     path = project / "a.model"
     path.chmod(0o644)
     change(path)
-    assert why("train", CHOSEN) == f"train@a would run again:\n  output a.model {state}\ntrain@b is up to date."
+    assert why("train", CHOSEN, SETTINGS) == f"train@a would run again:\n  output a.model {state}\ntrain@b is up to date."
 
 
 def test_other_package_is_named(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "site/captum-99.0.dist-info/METADATA", "Name: captum\nVersion: 99.0\n")
     write(tmp_path, "site/captum-99.0.dist-info/top_level.txt", "captum\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    notice = " (DVC notices it when the stage `code` runs: `dvc repro --force --single-item code`)"
-    first, second, *_, last = why("train", CHOSEN).splitlines()
+    notice = " (DVC detects it after the stage `code` has run: `dvc repro --force --single-item code`)"
+    first, second, *_, last = why("train", CHOSEN, SETTINGS).splitlines()
     assert first == "train@a would run again:"
     assert re.fullmatch(rf"  package captum: [0-9.]+ → 99\.0{re.escape(notice)}", second)
     assert last == "train@b is up to date."
@@ -225,7 +239,7 @@ def test_other_package_is_named(project: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_stage_that_never_ran_is_named(project: Path) -> None:
     replace(project, "params.yaml", "  b: {lr: 0.2}", "  b: {lr: 0.2}\n  c: {lr: 0.3}")
-    assert why("train@c", CHOSEN | {"train/c": ()}) == (
+    assert why("train@c", CHOSEN | {"train/c": ()}, SETTINGS) == (
         "train@c would run again:\n  it has not run yet: dvc.lock has no entry for it"
     )  # fmt: skip
 
@@ -234,13 +248,12 @@ def test_lost_fingerprint_is_named(project: Path) -> None:
     shutil.rmtree(project / ".dvc/cache")
     shutil.rmtree(project / "code")
     replace(project, "src/labbook/models/cnn.py", "width = 3", "width = 5")
-    lines = why("train@a", CHOSEN).splitlines()
+    lines = why("train@a", CHOSEN, SETTINGS).splitlines()
     assert (
-        "  code or packages changed; DVC's cache lacks the code/train/a.txt that dvc.lock names, so they cannot be compared"
-        in lines
+        "  code, packages or settings changed; DVC's cache lacks the old code/train/a.txt, or it is of an older form" in lines
     )
     assert "  output a.model is not in DVC's cache" in lines
-    assert why("train@a", {}).splitlines()[1] == "  file code/train/a.txt is not among what the stage `code` writes"
+    assert why("train@a", {}).splitlines()[1] == "  file code/train/a.txt: the stage `code` does not write it"
 
 
 @pytest.mark.parametrize(
@@ -253,31 +266,32 @@ def test_lost_fingerprint_is_named(project: Path) -> None:
 )
 def test_unknown_stage_is_refused_with_near_names(project: Path, name: str, message: str) -> None:
     with pytest.raises(LabbookError) as caught:
-        why(name, CHOSEN)
+        why(name, CHOSEN, SETTINGS)
     assert str(caught.value) == message
 
 
 def test_what_dvc_cannot_read_is_an_error(project: Path, tmp_path: Path) -> None:
     write(project, "dvc.yaml", "stages: [")
     with pytest.raises(LabbookError, match=r"^DVC: .*dvc\.yaml"):
-        why("train@a", CHOSEN)
+        why("train@a", CHOSEN, SETTINGS)
     (tmp_path / "empty").mkdir()
     with pytest.raises(LabbookError, match=r"^DVC: .*not inside of a DVC repository"):
-        why("train@a", CHOSEN, tmp_path / "empty")
+        why("train@a", CHOSEN, SETTINGS, tmp_path / "empty")
 
 
 def test_invalid_code_is_an_error(project: Path) -> None:
     write(project, "src/labbook/models/cnn.py", "width = (\n")
     with pytest.raises(LabbookError, match=r"models/cnn\.py, line 1: not valid Python"):
-        why("train@a", CHOSEN)
-    assert why("train@b", CHOSEN) == "train@b is up to date."
+        why("train@a", CHOSEN, SETTINGS)
+    assert why("train@b", CHOSEN, SETTINGS) == "train@b is up to date."
 
 
 def test_command(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = type(sys)("labbook.config.chosen")
     chosen.chosen_modules = lambda: CHOSEN  # type: ignore[attr-defined]
+    chosen.settings_of_stages = lambda: SETTINGS  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "labbook.config.chosen", chosen)
-    main(["train@a"])
+    main(["why", "train@a"])
     assert capsys.readouterr().out == "train@a is up to date.\n"
     with pytest.raises(SystemExit, match=r"^error: train@x: no such stage; did you mean"):
-        main(["train@x"])
+        main(["why", "train@x"])

@@ -1,13 +1,13 @@
-"""Name the reasons why DVC would run a stage again: labbook why STAGE.
+"""Find the reasons why DVC would run a stage again: labbook why STAGE.
 
-DVC says which dependencies changed; this says which module, package or setting did.
+DVC names the dependencies that changed; this command names the modules, packages and settings.
 """
 
 import argparse
+import contextlib
 import difflib
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,30 +17,34 @@ from labbook.fingerprint.check import ACCEPT
 from labbook.fingerprint.record import FOLDER, Fingerprint, compute
 from labbook.fingerprint.sources import Sources
 
-__all__ = ["main", "why"]
+__all__ = ["add_arguments", "main", "why"]
 
-MISSING = object()  # the value of a setting that is not there
+MISSING = object()  # the value of a setting that is not set
 WORDS = {"deleted": "is missing", "modified": "changed", "new": "is new", "not in cache": "is not in DVC's cache"}
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print why DVC would run a stage again."""
-    parser = argparse.ArgumentParser(
-        prog="labbook why", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `labbook why`."""
     parser.add_argument("stage", help="a stage, such as train@mnist_cnn, or all stages of one kind, such as train")
-    try:
-        print(why(parser.parse_args(arguments).stage))
-    except LabbookError as error:
-        sys.exit(f"error: {error}")
 
 
-def why(target: str, chosen: Mapping[str, Sequence[str]] | None = None, root: Path = Path()) -> str:
+def main(arguments: argparse.Namespace) -> None:
+    """Print why DVC would run a stage again."""
+    print(why(arguments.stage))
+
+
+def why(
+    target: str,
+    chosen: Mapping[str, Sequence[str]] | None = None,
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+    root: Path = Path(),
+) -> str:
     """Return the reasons why `dvc repro` would run a stage again, as lines of text.
 
     Args:
         target: the name of a stage, or of a group of stages.
         chosen: the modules that stages choose by name, by the key of their fingerprint; by default what `params.yaml` chooses.
+        settings: of each stage, by the key of its fingerprint; read from `params.yaml` if `chosen` is not given.
         root: the folder of the DVC repository.
 
     Raises:
@@ -50,22 +54,22 @@ def why(target: str, chosen: Mapping[str, Sequence[str]] | None = None, root: Pa
     from dvc.repo import Repo
 
     if chosen is None:
-        from labbook.config.chosen import chosen_modules
+        from labbook.config.chosen import chosen_modules, settings_of_stages
 
-        chosen = chosen_modules()
+        chosen, settings = chosen_modules(), settings_of_stages()
     try:
         with Repo(str(root)) as repo:
-            return _Reasons(repo, chosen).explain(target)
+            return _Reasons(repo, chosen, settings or {}).explain(target)
     except DvcException as error:
         raise LabbookError(f"DVC: {error}") from error
 
 
 class _Reasons:
-    """The reasons of all stages of a repository; each stage is examined once."""
+    """The reasons for all stages of a repository; each stage is examined once."""
 
-    def __init__(self, repo: Any, chosen: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, repo: Any, chosen: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping[str, str]]) -> None:
         self._repo = repo
-        self._chosen = chosen
+        self._chosen, self._settings = chosen, settings
         self._root = Path(repo.root_dir)
         self._sources = Sources(self._root)
         self._stages = {stage.addressing: stage for stage in repo.index.stages}
@@ -136,29 +140,34 @@ class _Reasons:
             yield from (f"file {name} {WORDS.get(state, state)}" for name, state in dependency.status().items())
 
     def _code(self, path: Path, recorded: str) -> Iterator[str]:
-        """Compare the fingerprint with the hash `recorded` in dvc.lock with what the `code` stage would write to `path` now."""
+        """Compare the fingerprint whose hash is `recorded` with the one that the stage `code` would write now."""
         shown = path.relative_to(self._root).as_posix()
         key = path.relative_to(self._root / FOLDER).with_suffix("").as_posix()
         if key not in self._chosen:
-            yield f"file {shown} is not among what the stage `code` writes"
+            yield f"file {shown}: the stage `code` does not write it"
             return
-        now = compute(self._sources, key.partition("/")[0], self._chosen[key])
+        now = compute(self._sources, key.partition("/")[0], self._chosen[key], self._settings.get(key, {}))
         if _md5(now.to_text().encode()) == recorded:
             return
         before = self._recorded(path, recorded)
         if before is None:
-            yield f"code or packages changed; DVC's cache lacks the {shown} that dvc.lock names, so they cannot be compared"
+            yield f"code, packages or settings changed; DVC's cache lacks the old {shown}, or it is of an older form"
             return
-        changes = before.changes_to(now) or [f"file {shown} is written in another form"]
-        if before.code == now.code and path.is_file() and _md5(path.read_bytes()) == recorded:
-            changes[-1] += f" (DVC notices it when the stage `code` runs: `{ACCEPT}`)"
+        changes = before.changes_to(now) or [f"file {shown} has another format"]
+        if (
+            (before.code, before.settings) == (now.code, now.settings)
+            and path.is_file()
+            and _md5(path.read_bytes()) == recorded
+        ):
+            changes[-1] += f" (DVC detects it after the stage `code` has run: `{ACCEPT}`)"
         yield from changes
 
     def _recorded(self, path: Path, recorded: str) -> Fingerprint | None:
-        """Return the fingerprint with this MD5, from DVC's cache or the workspace, or None if it is in neither."""
+        """Return the fingerprint with this MD5 from DVC's cache or the workspace, or `None` if it is not there or outdated."""
         for candidate in (Path(self._repo.cache.local.oid_to_path(recorded)), path):
             if candidate.is_file() and _md5(content := candidate.read_bytes()) == recorded:
-                return Fingerprint.from_text(content.decode())
+                with contextlib.suppress(ValueError):
+                    return Fingerprint.from_text(content.decode())
         return None
 
     def _writes_code(self, name: str) -> bool:
@@ -194,7 +203,3 @@ def _command(command: Any) -> str:
 def _md5(content: bytes) -> str:
     """Hash a file as DVC does."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

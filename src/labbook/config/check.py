@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from labbook.config.components import FAMILIES, find, load, names
 from labbook.config.messages import errors_of
-from labbook.config.parts import FAMILIES, find, load, names
 from labbook.config.project import SOURCES, Project, blocks_of, find_problems, training_blocks
 from labbook.config.reading import PARAMS, read
 from labbook.config.sweep import resolve_sweep
@@ -16,10 +16,10 @@ from labbook.errors import LabbookError, ParamsError
 from labbook.training.components import check_component
 from labbook.training.runtime import configure
 
-__all__ = ["check_packages", "check_project", "main"]
+__all__ = ["add_arguments", "check_packages", "check_project", "main"]
 
 # What each file of a family must define.
-OFFERS: dict[str, tuple[str, ...]] = {
+REQUIRED: dict[str, tuple[str, ...]] = {
     "model": ("Settings", "build"),
     "task": ("evaluate",),
     "dataset": ("fetch", "prepare"),
@@ -27,14 +27,17 @@ OFFERS: dict[str, tuple[str, ...]] = {
     "pretrained": ("fetch", "read", "without_head"),
 }
 COMPONENTS = ("loss", "optimizer", "schedule")
-# The family of which each name of a group is a file.
+# Groups of `params.yaml` in which each name is a file of a family.
 GROUPS = {"datasets": "dataset", "derived": "derived", "pretrained": "pretrained"}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print that all is well, or one line per problem and exit with 1."""
-    purpose = "Validate all of params.yaml, and compare the installed packages with those of the last run."
-    argparse.ArgumentParser(prog="labbook check", description=purpose).parse_args(argv)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe `labbook check`, which has no arguments."""
+    parser.description = "Validate all of params.yaml, and compare the installed packages with those of the last run."
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print that params.yaml is valid, or print one line per problem and exit with 1."""
     configure("cpu", threads=1, seed=0)  # else torch's optimisers import its compiler, which takes a second
     problems = []
     try:
@@ -51,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check_project() -> Project:
-    """Read and check the whole file, with all parts that it names.
+    """Read and validate the whole file, with all components that it names.
 
     Raises:
         ParamsError: with one line for each wrong key.
     """
     values = read()
-    problems = [*find_problems(values), *(list(_incomplete_parts()) or _wrong_parts(values))]
+    problems = [*find_problems(values), *(list(_incomplete_components()) or _wrong_components(values))]
     if not problems:
         problems = list(_wrong_sweeps(values))
     if problems:
@@ -86,7 +89,7 @@ def _count(project: Project, group: str) -> str:
 
 
 def _users(package: str) -> str:
-    """Return the kinds of stages that use a package, each with their number."""
+    """List the kinds of stages that use a package, with the number of stages of each kind."""
     from labbook.fingerprint import record
 
     kinds: Counter[str] = Counter()
@@ -97,23 +100,23 @@ def _users(package: str) -> str:
     return ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
 
 
-def _incomplete_parts() -> Iterator[str]:
-    """Import every part, whether an experiment names it or not."""
-    for family, offers in OFFERS.items():
+def _incomplete_components() -> Iterator[str]:
+    """Import every component, whether an experiment names it or not."""
+    for family, required in REQUIRED.items():
         for name in names(family):
             file = f"src/labbook/{FAMILIES[family]}/{name}.py"
             try:
                 module = find(family, name, family)
-            except Exception as error:  # whatever the code of a new part raises
+            except Exception as error:  # whatever the code of a new component raises
                 yield f"{file}: cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
                 continue
-            missing = [offer for offer in offers if not hasattr(module, offer)]
+            missing = [name for name in required if not hasattr(module, name)]
             if missing:
                 yield f"{file}: does not define {', '.join(missing)}. See the other files in its folder."
 
 
-def _wrong_parts(values: dict[str, Any]) -> Iterator[str]:
-    """Check names of files, and the parts of every training that can be resolved."""
+def _wrong_components(values: dict[str, Any]) -> Iterator[str]:
+    """Check that named files exist, and the components of every training that can be resolved."""
     for group, family in GROUPS.items():
         for name in blocks_of(values, group):
             yield from errors_of(find, family, name, f"{group}.{name}")
@@ -123,7 +126,7 @@ def _wrong_parts(values: dict[str, Any]) -> Iterator[str]:
                 resolved = resolve(values, block, source)
             except ParamsError:
                 continue  # `find_problems` reports it
-            yield from _parts_of(resolved)
+            yield from _check_components(resolved)
 
 
 def _wrong_sweeps(values: dict[str, Any]) -> Iterator[str]:
@@ -131,21 +134,17 @@ def _wrong_sweeps(values: dict[str, Any]) -> Iterator[str]:
     for name, sweep in project.sweeps.items():
         for source in SOURCES:
             for _, resolved in resolve_sweep(values, name, sweep, source):
-                yield from _parts_of(resolved)
+                yield from _check_components(resolved)
 
 
-def _parts_of(resolved: Resolved) -> Iterator[str]:
+def _check_components(resolved: Resolved) -> Iterator[str]:
     settings, key = resolved.settings, f"{resolved.block}.train"
     problems = [
         *errors_of(find, "task", settings.task, f"{key}.task"),
         *errors_of(load, "model", settings.model, f"{key}.model"),
     ]
     for kind in COMPONENTS:
-        part = getattr(settings, kind)
-        if part is not None:
-            problems += errors_of(check_component, kind, part, f"{key}.{kind}")
+        component = getattr(settings, kind)
+        if component is not None:
+            problems += errors_of(check_component, kind, component, f"{key}.{kind}")
     yield from map(resolved.relocate, problems)
-
-
-if __name__ == "__main__":
-    main()

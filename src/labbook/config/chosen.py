@@ -1,13 +1,12 @@
-"""Modules that a stage chooses by name, which no static import shows: models, tasks, datasets and one's own classes."""
+"""What a stage depends on by its settings: modules that no static import shows, such as models, and the settings themselves."""
 
-from labbook.config.own import own_module
-from labbook.config.parts import FAMILIES, Part
+from labbook.config.components import Component, module_name, names
 from labbook.config.project import parse_project
 from labbook.config.reading import read
-from labbook.config.sweep import variants
-from labbook.config.train import BACKENDS, TrainSettings, resolve
+from labbook.config.sweep import flat_sweep_settings, variants
+from labbook.config.train import BACKENDS, TrainSettings, flat_settings, read_runtime, resolve
 
-__all__ = ["chosen_modules"]
+__all__ = ["chosen_modules", "settings_of_stages"]
 
 
 def chosen_modules() -> dict[str, tuple[str, ...]]:
@@ -20,18 +19,18 @@ def chosen_modules() -> dict[str, tuple[str, ...]]:
     project = parse_project(values)
     chosen: dict[str, tuple[str, ...]] = dict.fromkeys(("no_weights", "report", "gradcheck", "exercises"), ())
     for name in project.datasets:
-        chosen |= dict.fromkeys((f"fetch/{name}", f"prepare/{name}"), (_module("dataset", name),))
+        chosen |= dict.fromkeys((f"fetch/{name}", f"prepare/{name}"), (module_name("dataset", name),))
     for name in project.derived:
-        chosen[f"derive/{name}"] = (_module("derived", name),)
+        chosen[f"derive/{name}"] = (module_name("derived", name),)
     for name in project.pretrained:
         settings = resolve(values, f"pretrained.{name}", project.source).settings
-        data = (_module("pretrained", name), _module("dataset", settings.inputs.dataset))
+        data = (module_name("pretrained", name), module_name("dataset", settings.inputs.dataset))
         chosen[f"fetch_pretrained/{name}"] = data
         chosen[f"pretrain/{name}"] = (*data, *_of_training(settings))
     for name in project.experiments:
         settings = resolve(values, f"experiments.{name}", project.source).settings
         chosen[f"train/{name}"] = _of_training(settings)
-        chosen[f"evaluate/{name}"] = (_module("task", settings.task), *_of_model(settings))
+        chosen[f"evaluate/{name}"] = (module_name("task", settings.task), *_of_model(settings))
     for name in project.explain:
         chosen[f"explain/{name}"] = _of_model(resolve(values, f"experiments.{name}", project.source).settings)
     for name, sweep in project.sweeps.items():
@@ -40,19 +39,33 @@ def chosen_modules() -> dict[str, tuple[str, ...]]:
     return chosen
 
 
-def _module(family: str, name: str) -> str:
-    return f"labbook.{FAMILIES[family].replace('/', '.')}.{name}"
+def settings_of_stages() -> dict[str, dict[str, str]]:
+    """Read `params.yaml` and list the settings of every stage that trains, as JSON by dotted key.
+
+    Raises:
+        ParamsError: with one line for each wrong key.
+    """
+    values = read()
+    project, runtime = parse_project(values), read_runtime(values)
+    found = {
+        f"{stage}/{name}": flat_settings(resolve(values, f"{group}.{name}", project.source).settings, runtime)
+        for stage, group in (("train", "experiments"), ("pretrain", "pretrained"))
+        for name in getattr(project, group)
+    }
+    for name, sweep in project.sweeps.items():
+        found[f"sweep/{name}"] = flat_sweep_settings(variants(values, name, sweep, project.source), runtime)
+    return found
 
 
 def _of_model(settings: TrainSettings) -> tuple[str, ...]:
-    return (_module("model", settings.model.name), *_own("loss", settings.loss))
+    return (module_name("model", settings.model.name), *_custom("loss", settings.loss))
 
 
 def _of_training(settings: TrainSettings) -> tuple[str, ...]:
-    parts = (*_own("optimizer", settings.optimizer), *_own("schedule", settings.schedule))
-    return (BACKENDS[settings.backend], *_of_model(settings), *parts)
+    custom = (*_custom("optimizer", settings.optimizer), *_custom("schedule", settings.schedule))
+    return (BACKENDS[settings.backend], *_of_model(settings), *custom)
 
 
-def _own(kind: str, part: Part | None) -> tuple[str, ...]:
-    module = own_module(kind, part.name) if part else None
-    return (module,) if module else ()
+def _custom(family: str, component: Component | None) -> tuple[str, ...]:
+    """Return the module of a loss, optimizer or schedule that is a file of this package, not a class of PyTorch."""
+    return (module_name(family, component.name),) if component and component.name in names(family) else ()

@@ -1,10 +1,10 @@
-"""What the explain stage shows of an experiment: a block under `explain` in `params.yaml`."""
+"""Settings of the explain stage: a block under `explain` in `params.yaml`."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from labbook.config.parts import Strict
+from labbook.config.components import Strict
 
 __all__ = ["Explain", "Method"]
 
@@ -41,7 +41,7 @@ class Explain(Strict):
         None, min_length=1, max_length=16, description="of the layer; the first four when left out"
     )
     attributions: Annotated[list[Method] | None, BeforeValidator(_not_null)] = Field(
-        None, min_length=1, description="all that the model allows when left out"
+        None, min_length=1, description="all methods that suit the model when left out"
     )
     correct: int = Field(1, ge=0, le=10, description="number of correctly classified test images to attribute: the first ones")
     wrong: int = Field(1, ge=0, le=10, description="number of wrongly classified ones")

@@ -1,12 +1,13 @@
 """Merge settings from several places of `params.yaml`, and keep track of the place that sets each value."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from labbook.errors import ParamsError
 
-__all__ = ["Layer", "merge", "origin_of", "split_embedded", "without_other_parts"]
+__all__ = ["Layer", "flatten", "merge", "origin_of", "split_embedded", "without_other_components"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ def split_embedded(values: Any, key: str) -> tuple[Layer, Layer]:
 def merge(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     """Merge layers, of which the later ones win.
 
-    Mappings are merged key by key. A part, such as an optimizer, replaces a part of another name as a whole. Lists and all
-    other values replace what was there; `null` removes it.
+    Mappings are merged key by key. A component, such as an optimizer, replaces a component of another name as a whole. Lists
+    and all other values replace the earlier value; `null` removes it.
 
     Returns:
         The values, and for each dotted key of a value or mapping the key of the last layer that sets it.
@@ -47,6 +48,17 @@ def merge(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     for layer in layers:
         _overlay(merged, origins, layer.values, layer.key, "")
     return merged, origins
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return each value, as JSON, by its dotted key; an empty mapping is a value."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= {f"{name}.{key}": text for key, text in flatten(value).items()}
+        else:
+            found[str(name)] = json.dumps(value)
+    return found
 
 
 def origin_of(path: str, origins: Mapping[str, str]) -> str | None:
@@ -66,7 +78,7 @@ def _overlay(merged: dict[str, Any], origins: dict[str, str], values: Mapping[st
     """Merge `values` into `merged`, which lies at the dotted path `above`, and note their origin."""
     for name, value in values.items():
         path, old = f"{above}{name}", merged.get(name)
-        if not (isinstance(value, Mapping) and isinstance(old, dict) and _same_part(old, value)):
+        if not (isinstance(value, Mapping) and isinstance(old, dict) and _same_component(old, value)):
             merged[name] = {} if isinstance(value, Mapping) else value
             for gone in [known for known in origins if known.startswith(f"{path}.")]:
                 del origins[gone]
@@ -75,12 +87,12 @@ def _overlay(merged: dict[str, Any], origins: dict[str, str], values: Mapping[st
         origins[path] = key
 
 
-def without_other_parts(layer: Layer, values: Mapping[str, Any]) -> Layer:
-    """Leave out the parts of a layer, such as an optimizer, that have another name than the same part of `values`."""
-    kept = {name: value for name, value in layer.values.items() if _same_part(values.get(name), value)}
+def without_other_components(layer: Layer, values: Mapping[str, Any]) -> Layer:
+    """Leave out the components of a layer, such as an optimizer, that have another name than the same component of `values`."""
+    kept = {name: value for name, value in layer.values.items() if _same_component(values.get(name), value)}
     return Layer(layer.key, kept)
 
 
-def _same_part(old: Any, new: Any) -> bool:
-    names = [part["name"] for part in (old, new) if isinstance(part, Mapping) and "name" in part]
+def _same_component(old: Any, new: Any) -> bool:
+    names = [component["name"] for component in (old, new) if isinstance(component, Mapping) and "name" in component]
     return len(set(map(str, names))) < 2

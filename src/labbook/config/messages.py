@@ -15,8 +15,8 @@ from labbook.errors import ParamsError
 __all__ = ["Finding", "closest", "describe", "errors_of", "find_errors", "unknown_key"]
 
 MAPPING = "expected a mapping of keys to values"
-KEY = "[key]"  # with which pydantic ends the location of an error in a key, not in its value
-EXPECTED = {"model_type": MAPPING, "dict_type": MAPPING}  # by the type of pydantic's error, where its message speaks of classes
+KEY = "[key]"  # the last step of the location, if an error is in a key and not in its value
+EXPECTED = {"model_type": MAPPING, "dict_type": MAPPING}  # by type of error, where pydantic's message names a Python class
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Finding:
 
     Attributes:
         path: dotted key of the value, relative to the validated block; empty for the block itself.
-        message: the end of a sentence that begins with the key.
+        message: the message without the key.
     """
 
     path: str
     message: str
 
     def at(self, key: str) -> str:
-        """Return the whole message; `key` is that of the block in `params.yaml`."""
+        """Return the message with its full key; `key` is that of the block in `params.yaml`."""
         return f"{'.'.join(filter(None, (key, self.path)))}: {self.message}"
 
 
@@ -41,7 +41,7 @@ def describe(error: ValidationError, model: type[BaseModel], values: Any, key: s
 
     Args:
         error: raised for `values`.
-        model: that validated them.
+        model: the schema that refused them.
         values: of the block.
         key: of the block in `params.yaml`.
     """
@@ -53,7 +53,7 @@ def find_errors(error: ValidationError, model: type[BaseModel], values: Any) -> 
     items: dict[tuple[int | str, ...], list[Any]] = {}
     for item in error.errors():
         items.setdefault(_path(item["loc"], values), []).append(item)
-    # Every type of a union such as `float | list[float]` has an error; what is wrong inside the list says more than the others.
+    # Every type of a union such as `float | list[float]` has an error; the one inside the list is the most specific.
     outer = {path[:length] for path in items for length in range(len(path)) if path[-1] != KEY}
     return [
         Finding(".".join(str(step) for step in path if step != KEY), _message(found, path, model))
@@ -63,7 +63,7 @@ def find_errors(error: ValidationError, model: type[BaseModel], values: Any) -> 
 
 
 def closest(name: str, names: Iterable[str]) -> str:
-    """End a sentence: with the nearest of `names`, regardless of case and underscores, if one is near."""
+    """Return the end of a sentence: the nearest of `names`, regardless of case and underscores, if one is near."""
     by_letters = {_letters(known): known for known in names}
     near = difflib.get_close_matches(_letters(name), by_letters, n=1)
     return f"; did you mean {by_letters[near[0]]!r}?" if near else "."

@@ -2,31 +2,30 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError
 
+from labbook.config.components import Strict
 from labbook.config.explain import Explain
 from labbook.config.layers import split_embedded
 from labbook.config.messages import closest, describe, errors_of
-from labbook.config.parts import Strict
-from labbook.config.reading import PARAMS, read
+from labbook.config.reported import Reported
 from labbook.config.sweep import Sweep, resolve_sweep
 from labbook.config.train import Assignment, Resolved, Runtime, find_unknown_keys, resolve
 from labbook.errors import ParamsError
 
 __all__ = [
-    "SOURCES", "Data", "Dataset", "Derived", "Experiment", "Pretrained", "Project", "Reported", "Source",
-    "blocks_of", "find_problems", "parse_project", "read_project", "training_blocks",
+    "SOURCES", "Data", "Dataset", "Derived", "Experiment", "Pretrained", "Project", "Source", "blocks_of", "find_problems",
+    "parse_project", "training_blocks",
 ]  # fmt: skip
 
 Source = Literal["official", "embedded"]
 
 NAME = re.compile("[a-z][a-z0-9_-]*")
-STAGES_WITH_METRICS = frozenset({"exercises", "gradcheck"})  # in files of their own names, beside those of the experiments
+STAGES_WITH_METRICS = frozenset({"exercises", "gradcheck"})  # metrics/NAME.json of these is not that of an experiment
 SOURCES: tuple[Source, ...] = ("official", "embedded")
-# What names files or modules, which `dvc.yaml` and fingerprints give for both data sources.
+# Settings that name files or modules: `dvc.yaml` and the fingerprints have one value for both data sources.
 CHOICES = (
     "inputs.dataset",
     "inputs.pretrained",
@@ -37,8 +36,6 @@ CHOICES = (
     "optimizer.name",
     "schedule.name",
 )
-
-Fraction = Field(None, ge=0, le=1)
 
 
 def _name(name: Any) -> Any:
@@ -53,36 +50,6 @@ def _name(name: Any) -> Any:
 Name = Annotated[str, BeforeValidator(_name)]
 
 
-class Reported(Strict):
-    """Results printed in a coursework report; accuracies are fractions in [0, 1].
-
-    `kind` is how the test accuracy was printed: an exact or a rounded number (`about`), a lower bound (`over`), a number
-    that was not quite reached (`almost`), a result on `other_data` than ours, or only words: no better than `guessing`, or
-    other `words`, in which case `quote` is all there is to compare with.
-    """
-
-    kind: Literal["exact", "about", "over", "almost", "other_data", "guessing", "words"] = "exact"
-    test: float | None = Fraction
-    last_test: float | None = Field(None, ge=0, le=1, description="of the last epoch, where `test` is that of the best one")
-    required: float | None = Field(None, ge=0, le=1, description="test accuracy that the assignment requires")
-    train: float | None = Fraction
-    val: float | None = Fraction
-    per_class: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = Field(None, description="test accuracy by class")
-    train_loss: float | None = Field(None, ge=0)
-    test_loss: float | None = Field(None, ge=0)
-    seconds_cpu: float | None = Field(None, gt=0, description="of training")
-    seconds_gpu: float | None = Field(None, gt=0)
-    quote: str | None = None
-
-    @model_validator(mode="after")
-    def _kind_has_its_value(self) -> "Reported":
-        if self.kind in {"words", "guessing"} and self.quote is None:
-            raise ValueError(f"kind: {self.kind} needs a quote")
-        if self.kind in {"about", "over", "almost", "other_data"} and self.test is None:
-            raise ValueError(f"kind: {self.kind} needs test, the reported test accuracy")
-        return self
-
-
 class Experiment(Strict):
     """One model of one assignment."""
 
@@ -93,7 +60,7 @@ class Experiment(Strict):
 
 
 class Data(Strict):
-    """Where the data comes from: the one switch between a quick look and the published settings."""
+    """Source of the data: embedded data for a quick run, or the official data."""
 
     source: Source
 
@@ -135,17 +102,8 @@ class Project(Runtime):
         return self.data.source
 
 
-def read_project(path: Path = PARAMS) -> Project:
-    """Read and check the whole file, except for the keys of the parts, which `labbook.config.check` validates.
-
-    Raises:
-        ParamsError: with one line for each wrong key.
-    """
-    return parse_project(read(path))
-
-
 def parse_project(values: dict[str, Any]) -> Project:
-    """Check the values of the whole file.
+    """Validate the whole file, except for the settings of models and other components, which `labbook check` validates.
 
     Raises:
         ParamsError: with one line for each wrong key.
@@ -161,7 +119,7 @@ def find_problems(values: dict[str, Any]) -> list[str]:
 
     Names that refer to other blocks are checked once all blocks are valid by themselves.
     """
-    problems = [*_taken_names(values), *_wrong_schema(values), *_wrong_trainings(values)]
+    problems = [*_duplicate_names(values), *_wrong_schema(values), *_wrong_trainings(values)]
     if not problems:
         problems = list(_wrong_references(values))
     return list(dict.fromkeys(problems))
@@ -179,7 +137,7 @@ def training_blocks(values: Mapping[str, Any]) -> list[str]:
 
 
 def blocks_of(values: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """Return the blocks of a group that have valid names; none if the group is missing or something else than a mapping."""
+    """Return the blocks of a group that have valid names; none if the group is missing or not a mapping."""
     return {name: block for name, block in _mapping(values.get(group)).items() if _is_name(name)}
 
 
@@ -191,8 +149,8 @@ def _is_name(name: Any) -> bool:
     return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
-def _taken_names(values: Mapping[str, Any]) -> Iterator[str]:
-    """Find names that stand for two things."""
+def _duplicate_names(values: Mapping[str, Any]) -> Iterator[str]:
+    """Find names that are taken already."""
     datasets, experiments = blocks_of(values, "datasets"), blocks_of(values, "experiments")
     for name in blocks_of(values, "derived"):
         if name in datasets:
@@ -215,7 +173,7 @@ def _wrong_schema(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _wrong_trainings(values: dict[str, Any]) -> Iterator[str]:
-    """Check the settings of every training for both data sources, and the keys of defaults that no experiment uses."""
+    """Check the settings of every training for both data sources, and the keys of all defaults."""
     defaults = _mapping(values.get("defaults"))
     for assignment, block in defaults.items():
         if isinstance(block, Mapping):
@@ -239,14 +197,16 @@ def _wrong_references(values: dict[str, Any]) -> Iterator[str]:
         yield from _wrong_inputs(values, f"experiments.{name}", datasets, ["none", *project.pretrained])
     for name in project.pretrained:
         yield from _wrong_inputs(values, f"pretrained.{name}", list(project.datasets), ["none"])  # from random weights
-    yield from _unused_parts(project, values)
+        for source in SOURCES:
+            yield from _several_processes(f"pretrained.{name}", resolve(values, f"pretrained.{name}", source))
+    yield from _unused_components(project, values)
     for name, derived in project.derived.items():
         yield from _unknown(f"derived.{name}.made_from", derived.made_from, project.datasets, "datasets")
     for name, sweep in project.sweeps.items():
         yield from _unknown(f"sweeps.{name}.assignment", sweep.assignment, project.defaults, "defaults")
         yield from _unknown(f"sweeps.{name}.experiment", sweep.experiment, experiments, "experiments")
         for source in SOURCES if sweep.experiment in experiments else ():
-            yield from errors_of(resolve_sweep, values, name, sweep, source)
+            yield from _wrong_sweep(values, name, sweep, source)
     for name, explain in project.explain.items():
         yield from _unknown(f"explain.{name}", name, experiments, "experiments")
         if name in experiments:
@@ -259,7 +219,7 @@ def _unknown(key: str, name: str, known: Iterable[str], group: str) -> Iterator[
 
 
 def _wrong_inputs(values: dict[str, Any], block: str, datasets: list[str], networks: list[str]) -> Iterator[str]:
-    """Check what a training reads and runs, for which `dvc.yaml` and the fingerprints have one name for both data sources."""
+    """Check the inputs of a training, and that both data sources name the same files and modules."""
     official, embedded = (resolve(values, block, source) for source in SOURCES)
     inputs = official.settings.inputs
     yield from _unknown(official.locate("inputs.dataset"), inputs.dataset, datasets, "datasets or derived")
@@ -273,20 +233,39 @@ def _wrong_inputs(values: dict[str, Any], block: str, datasets: list[str], netwo
             yield f"{embedded.locate(path)}: invalid value {found!r}: must be the same as on official data, {wanted!r}."
 
 
-def _unused_parts(project: Project, values: dict[str, Any]) -> Iterator[str]:
-    """Find parts in `embedded` of defaults that apply to no experiment, since none has a part of that name."""
+def _wrong_sweep(values: dict[str, Any], name: str, sweep: Sweep, source: Source) -> Iterator[str]:
+    try:
+        variants = resolve_sweep(values, name, sweep, source)
+    except ParamsError as error:
+        yield from str(error).splitlines()
+    else:
+        for _, resolved in variants:
+            yield from _several_processes(f"sweeps.{name}", resolved)
+
+
+def _several_processes(block: str, resolved: Resolved) -> Iterator[str]:
+    """Check that a training that is not of an experiment has one process; only the stage `train` starts several."""
+    count = resolved.settings.world_size
+    if count > 1:
+        place = resolved.locate("world_size")
+        yield f"{block}.train.world_size: {place} is {count}, and only experiments train with several processes. Set 1 here."
+
+
+def _unused_components(project: Project, values: dict[str, Any]) -> Iterator[str]:
+    """Find components in `embedded` of defaults that apply to no experiment, because none has a component of that name."""
     for assignment, defaults in project.defaults.items():
         trained = [
             resolve(values, f"experiments.{name}", "official")
             for name, experiment in project.experiments.items()
             if experiment.assignment == assignment
         ]
-        for key, part in defaults.get("embedded", {}).items() if trained else ():
-            if isinstance(part, Mapping) and "name" in part:
+        for key, component in defaults.get("embedded", {}).items() if trained else ():
+            if isinstance(component, Mapping) and "name" in component:
+                name = component["name"]
                 known = list(dict.fromkeys(str(_value(resolved, f"{key}.name")) for resolved in trained))
-                if part["name"] not in known:
+                if name not in known:
                     where = f"defaults.{assignment}.embedded.{key}.name"
-                    yield f"{where}: no experiment of {assignment} has {part['name']!r}{closest(str(part['name']), known)}"
+                    yield f"{where}: no experiment of {assignment} has {name!r}{closest(str(name), known)}"
 
 
 def _value(resolved: Resolved, path: str) -> Any:

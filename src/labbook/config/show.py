@@ -3,40 +3,37 @@
 import argparse
 import json
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 from labbook.config.messages import closest
 from labbook.config.reading import pick, read, validate
 from labbook.config.sweep import Sweep, resolve_sweep
 from labbook.config.train import SCHEMA, Resolved, resolve
-from labbook.errors import LabbookError, ParamsError
+from labbook.errors import ParamsError
 
-__all__ = ["main", "show"]
+__all__ = ["add_arguments", "main", "show"]
 
 GROUPS = ("experiments", "sweeps", "pretrained")
-PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text that needs no quotes, unless YAML reads it as another type
+PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text without quotes, unless YAML reads it as another type
 WIDEST = 48  # characters before the column of origins; longer lines push theirs to the right
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print the settings of the experiment that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="labbook show",
-        description="Print the resolved settings of an experiment, each with the place that sets it.",
-        epilog="The output is YAML. `schema` stands for src/labbook/config/train.py. What a model, optimizer, loss or schedule "
-        "leaves out has the default of its class.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `labbook show`."""
+    parser.epilog = (
+        "The output is YAML. `schema` stands for src/labbook/config/train.py. Settings of a model, optimizer, loss or schedule "
+        "that are not listed have the default of their class."
     )
     parser.add_argument("name", metavar="NAME", help="an experiment, a sweep or pretrained weights, as in params.yaml")
     parser.add_argument("--source", choices=("embedded", "official"), help="of the data (default: data.source of params.yaml)")
-    given = parser.parse_args(argv)
-    try:
-        print(show(given.name, given.source))
-    except LabbookError as error:
-        sys.exit(f"error: {error}")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print the settings of an experiment."""
+    print(show(arguments.name, arguments.source))
 
 
 def show(name: str, source: str | None = None) -> str:
@@ -92,16 +89,11 @@ def _align(lines: Iterator[tuple[str, str]]) -> Iterator[str]:
 
 
 def _flow(value: Any) -> str:
-    """Return a value as YAML on one line, the same for YAML 1.1 and 1.2."""
+    """Return a value as YAML on one line."""
     if isinstance(value, list):
         return f"[{', '.join(map(_flow, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_flow(key)}: {_flow(item)}' for key, item in value.items())}}}"
-    if isinstance(value, str):
-        return value if PLAIN.fullmatch(value) and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)
-    written: str = yaml.safe_dump(value)
-    return written.removesuffix("...\n").strip()
-
-
-if __name__ == "__main__":
-    main()
+    if isinstance(value, str) and PLAIN.fullmatch(value) and YAML(typ="safe").load(value) == value:
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,23 +1,24 @@
 """A sweep: an experiment trained again with one of its settings set to equally spaced values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from labbook.config.components import Strict
 from labbook.config.layers import Layer, split_embedded
-from labbook.config.parts import Strict
 from labbook.config.reading import pick, read, validate
-from labbook.config.train import Resolved, Runtime, TrainSettings, read_runtime, resolve
+from labbook.config.train import Resolved, Runtime, TrainSettings, flat_settings, read_runtime, resolve
 from labbook.errors import ParamsError
 
-__all__ = ["Sweep", "Vary", "read_sweep", "resolve_sweep", "variants"]
+__all__ = ["Sweep", "Vary", "flat_sweep_settings", "read_sweep", "resolve_sweep", "variants"]
 
 DIGITS = 12  # of a value: 0.3, where the sum of steps is 0.30000000000000004
 
 
 class Vary(Strict):
-    """Which setting takes which values."""
+    """The setting that a sweep varies, and its values."""
 
     key: str = Field(min_length=1, description="dotted key of a float inside `train`, such as model.dropout")
     first: float
@@ -44,7 +45,7 @@ class Sweep(Strict):
     title: str
     experiment: str = Field(description="whose settings apply")
     vary: Vary
-    train: dict[str, Any] = Field({}, description="other changes to the experiment's settings, mostly its length")
+    train: dict[str, Any] = Field({}, description="other changes to the experiment's settings, such as epochs")
 
 
 def read_sweep(name: str, source: str) -> tuple[list[tuple[float, TrainSettings]], Runtime]:
@@ -61,6 +62,13 @@ def read_sweep(name: str, source: str) -> tuple[list[tuple[float, TrainSettings]
 def variants(values: Mapping[str, Any], name: str, sweep: Sweep, source: str) -> list[tuple[float, TrainSettings]]:
     """Return each value of a sweep with its training settings; the arguments are those of `resolve_sweep`."""
     return [(value, resolved.settings) for value, resolved in resolve_sweep(values, name, sweep, source)]
+
+
+def flat_sweep_settings(trainings: Sequence[tuple[float, TrainSettings]], runtime: Runtime) -> dict[str, str]:
+    """Return everything that a sweep reads from `params.yaml`, as JSON by dotted key: a list where its trainings differ."""
+    settings = [flat_settings(each, runtime) for _, each in trainings]
+    values = {key: [each.get(key, "null") for each in settings] for key in dict.fromkeys(chain(*settings))}
+    return {key: each[0] if len(set(each)) == 1 else f"[{', '.join(each)}]" for key, each in values.items()}
 
 
 def resolve_sweep(values: Mapping[str, Any], name: str, sweep: Sweep, source: str) -> list[tuple[float, Resolved]]:

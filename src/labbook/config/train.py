@@ -8,23 +8,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from labbook.config.components import Component, Strict
 from labbook.config.early_stopping import EarlyStopping
 from labbook.config.images import Augment, Preprocess
-from labbook.config.layers import Layer, merge, origin_of, split_embedded, without_other_parts
+from labbook.config.layers import Layer, flatten, merge, origin_of, split_embedded, without_other_components
 from labbook.config.messages import closest, find_errors, unknown_key
-from labbook.config.parts import Part, Strict
 from labbook.config.reading import pick, read, validate
 from labbook.errors import ParamsError
 
 __all__ = [
     "BACKENDS", "SCHEMA", "Assignment", "Constraint", "Device", "Inputs", "Resolved", "Runtime", "TrainSettings",
-    "errors_at_origin", "find_unknown_keys", "read_runtime", "read_training", "resolve",
+    "errors_at_origin", "find_unknown_keys", "flat_settings", "read_runtime", "read_training", "resolve",
 ]  # fmt: skip
 
 Assignment = Literal["A", "A_principles", "B", "C", "D", "E"]  # a block of `defaults`; its first letter is the page
 
 SCHEMA = "schema"  # the origin of a default that `TrainSettings` sets
-DEFAULT_LOSS = Part(name="CrossEntropyLoss")
+DEFAULT_LOSS = Component(name="CrossEntropyLoss")
 
 
 # The module that computes a step, by the name of the backend.
@@ -51,7 +51,9 @@ class Constraint(Strict):
     hidden_units_at_most: int | None = Field(None, ge=0)
     hidden_layers_at_least: int | None = Field(None, ge=0)
     layers_allowed: list[str] | None = Field(None, description="class names in torch.nn; containers do not count")
-    layers_at_every_conv: list[str] | None = Field(None, description="as many of each as there are Conv2d")
+    layers_at_every_conv: list[str] | None = Field(
+        None, description="layers that must follow each Conv2d, before the next Conv2d or Linear"
+    )
     weight_decay: bool = Field(False, description="L2 regularisation is required")
 
 
@@ -71,10 +73,10 @@ class TrainSettings(Strict):
         "torch", description="computes a step: PyTorch, or the layers of labbook.numpy_nn"
     )
     validation: bool = Field(False, description="hold the dataset's validation split out of the training set")
-    model: Part
-    loss: Part = DEFAULT_LOSS
-    optimizer: Part
-    schedule: Part | None = Field(None, description="of the learning rate; constant when left out")
+    model: Component
+    loss: Component = DEFAULT_LOSS
+    optimizer: Component = Field(description="weight_decay applies to all trainable parameters, biases and batch norm included")
+    schedule: Component | None = Field(None, description="of the learning rate; constant when left out")
     preprocess: Preprocess = Preprocess()
     augment: Augment = Augment()
     batch_size: int = Field(gt=0, le=1_000_000)
@@ -89,7 +91,7 @@ class TrainSettings(Strict):
     test_curve: bool = Field(False, description="record the test curve while training; nothing is chosen by it")
     precision: Literal["float32", "bf16"] = Field("float32", description="of forward and backward; weights stay float32")
     threads: int = Field(1, gt=0, le=1024, description="CPU threads; sums depend on their number, so it is a setting")
-    world_size: int = Field(1, gt=0, description="processes that train together, each on its part of every batch")
+    world_size: int = Field(1, gt=0, description="processes that train together, each on its share of every batch")
     constraint: Constraint = Constraint()
 
     @model_validator(mode="after")
@@ -101,7 +103,7 @@ class TrainSettings(Strict):
         return self
 
     @model_validator(mode="after")
-    def _batch_has_a_part_for_each_process(self) -> "TrainSettings":
+    def _batch_has_samples_for_each_process(self) -> "TrainSettings":
         if self.world_size > self.batch_size:
             raise ValueError(f"world_size: {self.world_size} processes cannot share a batch of {self.batch_size} samples")
         return self
@@ -157,8 +159,8 @@ def resolve(values: Mapping[str, Any], block: str, source: str, changes: Iterabl
     """Resolve the settings of `block` for a data source.
 
     A value is looked up in `embedded` of the block and of the defaults (on embedded data), then in the block, then in the
-    defaults of its assignment, then in the schema. A part, such as an optimizer, that has another name than that of the
-    defaults replaces it as a whole; in `embedded` of the defaults it applies to the experiments whose part has that name.
+    defaults of its assignment, then in the schema. A component, such as an optimizer, that has another name than that of the
+    defaults replaces it as a whole; in `embedded` of the defaults it applies to the experiments whose component has that name.
 
     Args:
         values: all of `params.yaml`.
@@ -176,7 +178,7 @@ def resolve(values: Mapping[str, Any], block: str, source: str, changes: Iterabl
     layers = [layer for layer, _ in pairs]
     if source == "embedded":
         *shared, own_embedded = [embedded for _, embedded in pairs]
-        layers += [*(without_other_parts(layer, merge(layers)[0]) for layer in shared), own_embedded]
+        layers += [*(without_other_components(layer, merge(layers)[0]) for layer in shared), own_embedded]
     layers += changes
 
     problems = [line for layer in layers for line in find_unknown_keys(layer)]
@@ -242,3 +244,8 @@ def read_runtime(values: Mapping[str, Any]) -> Runtime:
         ParamsError: a key is missing or wrong.
     """
     return validate({name: pick(values, name) for name in Runtime.model_fields}, Runtime)
+
+
+def flat_settings(settings: TrainSettings, runtime: Runtime) -> dict[str, str]:
+    """Return everything that a training reads from `params.yaml`, as JSON by dotted key."""
+    return flatten({**runtime.model_dump(), **settings.model_dump(exclude_none=True)})

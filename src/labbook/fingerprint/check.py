@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from labbook.errors import LabbookError
@@ -9,7 +10,7 @@ from labbook.fingerprint.packages import installed_versions
 from labbook.fingerprint.record import FOLDER, Fingerprint, read
 from labbook.fingerprint.sources import Sources
 
-__all__ = ["ACCEPT", "changed_packages", "check_stage"]
+__all__ = ["ACCEPT", "changed_packages", "check_settings", "check_stage"]
 
 ACCEPT = "dvc repro --force --single-item code"
 
@@ -29,6 +30,30 @@ def check_stage(root: Path = Path()) -> None:
             _check_packages(path, fingerprint)
             if "DVC_STAGE" in os.environ:
                 _check_code(fingerprint, Sources(root))
+            return
+
+
+def check_settings(settings: Mapping[str, str], root: Path = Path()) -> None:
+    """Compare the settings that the running stage has read with those of its fingerprint, if DVC has started it.
+
+    Args:
+        settings: as JSON by dotted key.
+        root: the folder of the project.
+
+    Raises:
+        LabbookError: `params.yaml` was edited after the fingerprint was written.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    for path in _candidates(sys.argv):
+        fingerprint = read(root / path)
+        if fingerprint:
+            changed = sorted(key for key, _ in set(fingerprint.settings.items()) ^ set(settings.items()))
+            if changed:
+                raise LabbookError(
+                    f"params.yaml was edited after the stage `code` had run: {', '.join(dict.fromkeys(changed))}. "
+                    "Run `dvc repro` to start again with these settings."
+                )
             return
 
 

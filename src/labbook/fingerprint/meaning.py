@@ -1,7 +1,7 @@
-"""Hash what a Python module does, whatever it looks like, and on every supported Python to the same value.
+"""Hash what a Python module does, regardless of its formatting, to the same value on every supported Python.
 
-The hash is taken of the abstract syntax tree (https://docs.python.org/3/library/ast.html), written as text of our own:
-`ast.dump` and `ast.unparse` differ from one Python to the next. It leaves out
+The hash is taken of the abstract syntax tree (https://docs.python.org/3/library/ast.html), in a text format of
+our own, because `ast.dump` and `ast.unparse` differ between Python versions. It leaves out
 
 - comments, formatting and positions, which the tree does not hold;
 - docstrings, and other constants that stand alone as a statement;
@@ -20,13 +20,13 @@ from labbook.errors import LabbookError
 
 __all__ = ["hash_bytes", "hash_tree", "parse"]
 
-DIGITS = 16  # of each hash, 64 bits: no two versions of a module meet by chance
+DIGITS = 16  # of each hash: 64 bits make chance collisions negligible
 
 IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}  # they follow from the rest, or mean nothing when code runs
 
 
 def parse(source: bytes, name: str) -> ast.Module:
-    """Parse the source of a module; `name` says which it is if it cannot be parsed.
+    """Parse the source of a module; `name` identifies it in messages.
 
     Raises:
         LabbookError: the source is not valid Python.

@@ -1,8 +1,8 @@
 """Find the installed packages that provide what code imports, and their versions, without importing any of them.
 
-`importlib.metadata.packages_distributions` answers the first question too, but parses the metadata and the file list of
-everything that is installed, which takes longer than all else that a fingerprint needs. Here a package is looked up by the name
-of the import first, and the others are searched only if that is not its name: Pillow is imported as PIL.
+`importlib.metadata.packages_distributions` finds them too, but parses the metadata and the file list of every installed
+package, which takes longer than the rest of a fingerprint. Here, a package is first looked up by the name of the import, and
+all packages are searched only if it has another name: Pillow is imported as PIL.
 https://packaging.python.org/en/latest/specifications/recording-installed-packages/
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 __all__ = ["ABSENT", "NOT_COUNTED", "imported_versions", "installed_versions"]
 
-# These only talk to people (rich) or guard files (filelock): no version of theirs changes what a stage writes.
+# rich only prints and filelock only locks: their versions do not change what a stage writes.
 NOT_COUNTED = {"filelock", "rich"}
 
-ABSENT = "absent"  # the version of what is imported where it is installed, and is not
+ABSENT = "absent"  # version of a package that is imported but not installed
 
 
 def imported_versions(imports: Iterable[str]) -> dict[str, str]:
@@ -48,13 +48,13 @@ def _installed(folders: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _normalise(name: str) -> str:
-    """Write the name of a distribution in the one form of https://packaging.python.org/en/latest/specifications/name-normalization/."""
+    """Return the normalised name of a distribution: https://packaging.python.org/en/latest/specifications/name-normalization/."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @cache
 def _providers(top: str, folders: tuple[str, ...]) -> list[str]:
-    """Return the distributions that install the module or package `top`; its own name where none is known to."""
+    """Return the distributions that install the module or package `top`, or its own name if none does."""
     installed, same = _installed(folders), _normalise(top)
     if same in installed and _provides(installed[same], top):
         return [same]

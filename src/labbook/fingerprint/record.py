@@ -1,7 +1,8 @@
-"""The fingerprint of one stage, as a text file that people can read and `git diff` can compare."""
+"""The fingerprint of one stage: code, packages and settings, as a text file that people can read and compare."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from labbook.errors import LabbookError
@@ -11,7 +12,10 @@ from labbook.fingerprint.sources import Sources
 __all__ = ["FOLDER", "HEADER", "Fingerprint", "compute", "read"]
 
 FOLDER = Path("code")  # where the `code` stage writes all fingerprints
-HEADER = "# What this stage runs: code with a hash of its meaning, packages with their version. Written by the stage `code`."
+HEADER = (
+    "# What this stage runs: code with a hash of its meaning, packages with their version, then settings with their value. "
+    "Written by the stage `code`."
+)
 
 
 @dataclass(frozen=True)
@@ -21,17 +25,18 @@ class Fingerprint:
     Attributes:
         code: the hash of each script, module and data file.
         packages: the version of each package that they import.
+        settings: the value of each setting that the stage reads from `params.yaml`, as JSON.
     """
 
     code: dict[str, str]
     packages: dict[str, str]
+    settings: dict[str, str] = field(default_factory=dict)
 
     def to_text(self) -> str:
-        """Return the file's text: one entry per line, code first, then packages behind an empty line."""
-        code, packages = (
-            "".join(f"{name} {value}\n" for name, value in sorted(part.items())) for part in (self.code, self.packages)
-        )
-        return f"{HEADER}\n{code}\n{packages}"
+        """Return the file's text: one entry per line, and an empty line between code, packages and settings."""
+        parts = (self.code, self.packages, self.settings)
+        code, packages, settings = ("".join(f"{name} {value}\n" for name, value in sorted(part.items())) for part in parts)
+        return f"{HEADER}\n{code}\n{packages}\n{settings}"
 
     @classmethod
     def from_text(cls, text: str) -> "Fingerprint":
@@ -41,45 +46,57 @@ class Fingerprint:
             ValueError: the text is something else.
         """
         header, _, rest = text.partition("\n")
-        code, separator, packages = rest.partition("\n\n")
-        if not header.startswith("#") or not separator:
-            raise ValueError("no header, or no empty line between code and packages")
-        return cls(*(dict(_entry(line) for line in part.splitlines()) for part in (code, packages)))
+        parts = re.split(r"^\n", rest, flags=re.MULTILINE)
+        if not header.startswith("#") or len(parts) != 3:
+            raise ValueError("no header, or not three parts with empty lines between them")
+        code, packages, settings = (part.splitlines() for part in parts)
+        entries = [*(map(_entry, lines) for lines in (code, packages)), (_entry(line, json=True) for line in settings)]
+        return cls(*map(dict, entries))
 
     def changes_to(self, other: "Fingerprint") -> list[str]:
-        """Return one line for each module, data file and package that differs in `other`, the newer one."""
+        """Return one line for each module, data file, package and setting that differs in `other`, the newer one."""
         return [
             *_changes(self.code, other.code, "code", values=False),
             *_changes(self.packages, other.packages, "package", values=True),
+            *_changes(self.settings, other.settings, "setting", values=True),
         ]
 
 
-def compute(sources: Sources, script: str, parts: Iterable[str]) -> Fingerprint:
-    """Compute the fingerprint of `stages/<script>.py`, which chooses the modules `parts` by name when it runs.
+def compute(sources: Sources, script: str, parts: Iterable[str], settings: Mapping[str, str]) -> Fingerprint:
+    """Compute the fingerprint of `stages/<script>.py`.
+
+    Args:
+        sources: of the project.
+        script: the stem of the stage's script.
+        parts: modules that the script chooses by name when it runs.
+        settings: that the script reads, as JSON by dotted key.
 
     Raises:
         LabbookError: a script or module is missing or is not valid Python.
     """
     closure = sources.closure(script, parts)
-    return Fingerprint(closure.code, imported_versions(closure.imported))
+    return Fingerprint(closure.code, imported_versions(closure.imported), dict(settings))
 
 
 def read(path: Path) -> Fingerprint | None:
-    """Read a fingerprint, or return None if there is none.
+    """Read a fingerprint; return `None` without a file, or if it has an older format, which the stage `code` replaces.
 
     Raises:
         LabbookError: the file is damaged or cannot be read.
     """
     try:
-        return Fingerprint.from_text(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        older = text.startswith("#") and not text.startswith(f"{HEADER}\n")
+        return None if older else Fingerprint.from_text(text)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise LabbookError(f"{path}: not a fingerprint ({error}). Run `dvc repro --force --single-item code`.") from error
 
 
-def _entry(line: str) -> tuple[str, str]:
-    name, separator, value = line.rpartition(" ")
+def _entry(line: str, *, json: bool = False) -> tuple[str, str]:
+    """Split a line into name and value, of which JSON may hold blanks, and else the name of a data file."""
+    name, separator, value = line.partition(" ") if json else line.rpartition(" ")
     if not separator:
         raise ValueError(f"no value in the line {line!r}")
     return name, value

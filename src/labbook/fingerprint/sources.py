@@ -10,11 +10,17 @@ from pathlib import Path
 from labbook.errors import LabbookError
 from labbook.fingerprint.meaning import hash_bytes, hash_tree, parse
 
-__all__ = ["NOT_COUNTED", "Closure", "Sources"]
+__all__ = ["Closure", "Sources", "is_unhashed"]
 
-# What decides whether a stage runs or how it complains, never what it writes. When the way of hashing changes, every hash
-# changes with it.
-NOT_COUNTED = ("labbook.fingerprint", "labbook.config.messages")
+# Modules and packages that cannot change what a stage writes. A fingerprint lists them by name, without a hash of what they do.
+UNHASHED = (
+    "labbook.fingerprint",  # decides whether a stage runs; when the way of hashing changes, every hash changes with it
+    "labbook.config.messages",  # the words of errors, which end a stage
+    "labbook.training.launch",  # starts the processes of a training, which check that they are as many as its settings say
+    "labbook.training.progress",  # prints to the terminal
+    "labbook.training.timing",  # writes side files that are no output of a stage
+)
+NO_HASH = "unhashed"
 
 SCRIPTS = "stages"
 NOT_DATA = {".py", ".pyc", ".pyi", ".orig", ".rej", ".swp"}
@@ -25,13 +31,19 @@ class Closure:
     """What a stage may run.
 
     Attributes:
-        code: each script, module and data file, with the hash of its meaning or content. Scripts and data files are named by
-            their path below the project or `src`, modules by their dotted name.
+        code: each script, module and data file, with the hash of its meaning or content; `unhashed` if it cannot change what
+            the stage writes. Scripts and data files are named by their path below the project or `src`, modules by their
+            dotted name.
         imported: the dotted names that this code imports from elsewhere, such as `torch.nn`.
     """
 
     code: dict[str, str]
     imported: frozenset[str]
+
+
+def is_unhashed(module: str) -> bool:
+    """Return whether a module, by its dotted name, cannot change what a stage writes."""
+    return f"{module}.".startswith(tuple(f"{name}." for name in UNHASHED))
 
 
 @dataclass(frozen=True)
@@ -131,8 +143,6 @@ class Sources:
             for name in self._read(path).imports:
                 top = name.partition(".")[0]
                 sibling = path.with_name(f"{top}.py")
-                if any(name == ignored or name.startswith(f"{ignored}.") for ignored in NOT_COUNTED):
-                    continue
                 if (self._source / top).is_dir() or (self._source / f"{top}.py").is_file():
                     own += self._with_parents(name)
                 elif path.parent == self._scripts and sibling.is_file() and top not in sys.stdlib_module_names:
@@ -146,7 +156,8 @@ class Sources:
         if path not in self._files:
             name, package = self._names(path)
             tree = parse(_content(path), str(path))
-            self._files[path] = _File(name, path, hash_tree(tree), frozenset(_imports(tree.body, package)))
+            digest = NO_HASH if is_unhashed(name) else hash_tree(tree)
+            self._files[path] = _File(name, path, digest, frozenset(_imports(tree.body, package)))
         return self._files[path]
 
     def _names(self, path: Path) -> tuple[str, list[str]]:

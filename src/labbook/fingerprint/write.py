@@ -11,7 +11,9 @@ from labbook.io import write_text
 __all__ = ["write_fingerprints"]
 
 
-def write_fingerprints(chosen: Mapping[str, Sequence[str]], root: Path = Path()) -> None:
+def write_fingerprints(
+    chosen: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping[str, str]], root: Path = Path()
+) -> None:
     """Write `code/<key>.txt` for each key of `chosen` and remove whatever else the folder holds.
 
     All are computed before the first is written.
@@ -19,13 +21,17 @@ def write_fingerprints(chosen: Mapping[str, Sequence[str]], root: Path = Path())
     Args:
         chosen: the modules that a stage chooses by name, by the stage's key: the stem of its script, and the name of its
             item where it has one, as in `train/mnist_cnn`.
+        settings: what a stage reads from `params.yaml`, as JSON by dotted key, by the stage's key.
         root: the folder of the project.
 
     Raises:
         LabbookError: a script or module is missing or is not valid Python, or the folder cannot be written.
     """
     sources, folder = Sources(root), root / FOLDER
-    texts = {folder / f"{key}.txt": compute(sources, key.partition("/")[0], parts).to_text() for key, parts in chosen.items()}
+    texts = {
+        folder / f"{key}.txt": compute(sources, key.partition("/")[0], parts, settings.get(key, {})).to_text()
+        for key, parts in chosen.items()
+    }
     for path, text in texts.items():
         write_text(path, text)
     for path in sorted(folder.rglob("*"), reverse=True):

@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import dvc.cli
 import dvc.dvcfile
 import dvc.repo.reproduce
-from dvc.cli import main
 from dvc.dvcfile import ProjectFile
 from dvc.exceptions import DvcException
 from dvc.stage import PipelineStage, Stage
 from networkx import DiGraph
 
+from labbook.__main__ import main as labbook
 from labbook.errors import LabbookError
 from labbook.repro.entries import LateEntries, modify_whole
 from labbook.repro.machine import room
@@ -24,7 +25,6 @@ from labbook.repro.needs import read_needs
 from labbook.repro.parameters import keep_parsed_files
 from labbook.repro.readers import count_readers
 from labbook.repro.side_by_side import AtWork, SideBySide
-from labbook.stage import run
 from labbook.team.repository import check_host_keys
 from labbook.training.parallel import AT_ONCE
 
@@ -68,18 +68,11 @@ def install(jobs: int, gpus: Sequence[str], here: int | None = None, at_work: At
     dvc.repo.reproduce._reproduce = reproduce
 
 
-def start(*command: str) -> NoReturn:
-    """Let one of DVC's commands run stages side by side, with the arguments of this process.
-
-    Args:
-        command: of DVC's, `repro` or `exp run`.
-    """
-    words = " ".join(command)
-    parser = argparse.ArgumentParser(
-        prog=f"labbook {words}",
-        allow_abbrev=False,
-        epilog=f"All other arguments are those of dvc {words}: see dvc {words} --help. "
-        "A stage whose own command calls DVC says dvc --wait-for-lock there, as another stage may hold the lock for a moment.",
+def add_arguments(parser: argparse.ArgumentParser, command: str = "repro") -> None:
+    """Add the arguments of a command of DVC's, `repro` or `exp run`, that runs stages side by side."""
+    parser.epilog = (
+        f"All other arguments are those of dvc {command}: see dvc {command} --help. "
+        "A stage whose own command calls DVC says dvc --wait-for-lock there, as another stage may hold the lock for a moment."
     )
     parser.add_argument(
         "-j", "--jobs", type=int, metavar="N", help="how many stages at a time; default: as many as cores, memory and GPUs hold"
@@ -90,11 +83,15 @@ def start(*command: str) -> NoReturn:
         metavar="FILE",
         help="let workers run trainings and what reads them, as FILE says: docs/cluster.md",
     )
-    arguments, others = parser.parse_known_args()
+    parser.set_defaults(dvc_command=command.split(), error=parser.error)
+
+
+def main(arguments: argparse.Namespace) -> NoReturn:
+    """Let one of DVC's commands run stages side by side."""
     if arguments.jobs is not None and arguments.jobs < 1:
-        parser.error(f"--jobs: {arguments.jobs} is less than 1")
+        arguments.error(f"--jobs: {arguments.jobs} is less than 1")
     if arguments.cluster and not arguments.jobs:
-        parser.error("--cluster: say with --jobs how many stages are at work at a time, on all machines")
+        arguments.error("--cluster: say with --jobs how many stages are at work at a time, on all machines")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # whatever a command prints
     check_host_keys()  # where --pull fetches over SSH
@@ -103,7 +100,7 @@ def start(*command: str) -> NoReturn:
     except LabbookError:
         held, shared = arguments.jobs or 1, []  # `labbook check` and the stages say what is wrong
     if arguments.cluster:
-        run(lambda: install(arguments.jobs, shared, held, _workers(arguments.cluster)))
+        install(arguments.jobs, shared, held, _workers(arguments.cluster))
     else:
         install(arguments.jobs or held, shared)
     if not arguments.cluster and arguments.jobs and arguments.jobs > held:
@@ -111,7 +108,7 @@ def start(*command: str) -> NoReturn:
             f"--jobs {arguments.jobs}: this machine holds {held} at a time; more may be slower, or too much for its memory",
             file=sys.stderr,
         )
-    sys.exit(main(["--wait-for-lock", *command, *others]))
+    sys.exit(dvc.cli.main(["--wait-for-lock", *arguments.dvc_command, *arguments.forwarded]))
 
 
 def _workers(file: Path) -> AtWork:
@@ -122,4 +119,4 @@ def _workers(file: Path) -> AtWork:
 
 
 if __name__ == "__main__":
-    start("repro")
+    labbook(["repro", *sys.argv[1:]])

@@ -15,6 +15,7 @@ from labbook.errors import LabbookError
 
 __all__ = ["Needs", "read_needs"]
 
+TRAINERS = {"train": "experiments", "pretrain": "pretrained", "sweep": "sweeps"}  # and the group of their settings
 READERS = ("evaluate", "explain")  # stages that compute with the threads of the experiment of their name
 
 
@@ -52,14 +53,14 @@ def read_needs(stages: Sequence[Stage]) -> dict[Stage, Needs]:
 
 
 def _needs(stage: Stage, values: dict[str, Any], source: str) -> Needs:
+    kind, _, name = stage.addressing.partition("@")
     try:
-        for key in _keys(stage):
-            match key.split("."):
-                case ["experiments" | "pretrained", _, "train"]:
+        for key in (f"{TRAINERS[kind]}.{name}",) if kind in TRAINERS else _keys(stage):
+            match key.removesuffix(".train").split("."):
+                case ["experiments" | "pretrained", _]:
                     return _of_training(resolve(values, key.removesuffix(".train"), source).settings)
-                case ["sweeps", name]:
-                    return _of_sweep(values, name, source)
-        kind, _, name = stage.addressing.partition("@")
+                case ["sweeps", sweep]:
+                    return _of_sweep(values, sweep, source)
         if kind in READERS:
             return Needs(threads=resolve(values, f"experiments.{name}", source).settings.threads)
     except LabbookError:
@@ -68,7 +69,7 @@ def _needs(stage: Stage, values: dict[str, Any], source: str) -> Needs:
 
 
 def _keys(stage: Stage) -> list[str]:
-    """Return the settings that a stage depends on."""
+    """Return the settings that a stage lists as its parameters."""
     return [key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params]
 
 

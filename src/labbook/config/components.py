@@ -1,0 +1,101 @@
+"""Components of an experiment that are chosen by name: a block named `mlp` under `model` is the file `models/mlp.py`.
+
+A new architecture, dataset or task is a new file, and only the experiments that name it depend on it. Each file defines:
+
+    models           Settings, build(settings, image_shape, classes): a Module that maps images (N, C, H, W) to logits
+    data/datasets    fetch(source, folder); prepare(folder, source, validation_fraction, seed): a `PackedDataset`
+    data/derived     derive(packed, validation_fraction, seed): a `PackedDataset` made from another one
+    data/pretrained  fetch(folder): the published file; read(folder): its weights by the names of our model's state;
+                     without_head(state)
+    evaluation/tasks evaluate(...): metrics of predictions on the test set
+
+Losses, optimizers and schedules are classes of PyTorch, or of a file that defines one: `labbook.training.components`.
+"""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from labbook.config.messages import closest, describe
+from labbook.errors import ParamsError
+
+__all__ = ["FAMILIES", "Component", "ComponentSettings", "Strict", "find", "load", "module_name", "names"]
+
+PACKAGE = Path(__file__).parents[1]
+
+# The key in `params.yaml` → the folder of this package that holds its choices. The last three need not exist.
+FAMILIES = {
+    "model": "models",
+    "task": "evaluation/tasks",
+    "dataset": "data/datasets",
+    "derived": "data/derived",
+    "pretrained": "data/pretrained",
+    "loss": "losses",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
+}
+
+
+class Strict(BaseModel):
+    """Settings without unknown keys, silent conversions or later changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Component(BaseModel):
+    """A block of `params.yaml`: the name of a component, and its own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+
+
+class ComponentSettings(Strict):
+    """Base class of the `Settings` of a component."""
+
+    name: str
+
+
+def find(family: str, name: str, key: str) -> ModuleType:
+    """Import the module of a component.
+
+    Args:
+        family: a key of `FAMILIES`, such as `model`.
+        name: of the component, such as `mlp`.
+        key: of the name in `params.yaml`, for the message.
+
+    Raises:
+        ParamsError: the family has no such component.
+    """
+    known = names(family)
+    if name not in known:
+        raise ParamsError(
+            f"{key}: unknown {family} {name!r}{closest(name, known)} "
+            f"Known: {', '.join(known)}. A new one is a new file in src/labbook/{FAMILIES[family]}/."
+        )
+    return importlib.import_module(module_name(family, name))
+
+
+def names(family: str) -> list[str]:
+    """List the names of a family: those of its files."""
+    return sorted(file.stem for file in (PACKAGE / FAMILIES[family]).glob("[a-z]*.py"))
+
+
+def module_name(family: str, name: str) -> str:
+    """Return the module of a component, such as `labbook.models.mlp`, without importing it."""
+    return f"labbook.{FAMILIES[family].replace('/', '.')}.{name}"
+
+
+def load(family: str, component: Component, key: str) -> tuple[ModuleType, Any]:
+    """Import the module that `component` names, and validate its settings; `key` is that of the block in `params.yaml`.
+
+    Raises:
+        ParamsError: there is no such component, or its settings are wrong.
+    """
+    module, values = find(family, component.name, f"{key}.name"), component.model_dump()
+    try:
+        return module, module.Settings.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(describe(error, module.Settings, values, key)) from error
