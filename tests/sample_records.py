@@ -64,6 +64,7 @@ def make_record(
         "torch": "2.0",
         "parameters": 21578,
         "dataset": "mnist",
+        "digest": "d1",
         "classes": list(CLASSES),
         "image_shape": [1, 28, 28],
         "samples": {"train": 60000, "val": 0, "test": 10000},

@@ -22,7 +22,7 @@ from labbook.errors import DataError, LabbookError
 from labbook.evaluation import Evaluation
 from labbook.evaluation.tasks import classification, segmentation, toy2d
 from labbook.plots import COLUMN, PAGE, render, save, style
-from labbook.plots.confusion import LEGIBLE, draw_confusion
+from labbook.plots.confusion import MAX_LABELLED, draw_confusion
 from labbook.plots.curves import draw_comparison, draw_learning_curves, draw_overview, draw_sweep
 from labbook.plots.samples import draw_samples
 from labbook.report.assignments import COMPARISONS, PAIRS
@@ -133,12 +133,12 @@ def test_confusion_shows_counts_and_shades_by_actual_class():
 def test_confusion_of_pixels_shows_percents_and_of_many_classes_shades_alone():
     with style():
         assert cells(draw_confusion(np.array([[30_000, 10_000], [0, 5]]), ("a", "b"))) == ["75%", "25%", "100%"]
-        many = draw_confusion(np.eye(LEGIBLE + 1, dtype=np.int64), tuple(map(str, range(LEGIBLE + 1))))
+        many = draw_confusion(np.eye(MAX_LABELLED + 1, dtype=np.int64), tuple(map(str, range(MAX_LABELLED + 1))))
     assert cells(many) == []
-    assert many.axes[0].images[0].get_array().shape == (LEGIBLE + 1, LEGIBLE + 1)
+    assert many.axes[0].images[0].get_array().shape == (MAX_LABELLED + 1, MAX_LABELLED + 1)
 
 
-@pytest.mark.parametrize("classes", [2, 10, LEGIBLE, LEGIBLE + 1])
+@pytest.mark.parametrize("classes", [2, 10, MAX_LABELLED, MAX_LABELLED + 1])
 def test_confusion_fits_on_a_page(classes):
     with style():
         figure = draw_confusion(

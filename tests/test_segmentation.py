@@ -10,6 +10,8 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import confusion_matrix, jaccard_score
 from toolbox import never_asked
 
+from labbook.evaluation import stack_predictions
+from labbook.evaluation.predictions import metrics_of
 from labbook.evaluation.tasks import segmentation
 from labbook.evaluation.tasks.segmentation import SHOWN
 
@@ -62,6 +64,9 @@ def test_confusion_counts_are_kept_for_every_image():
     logits = np.moveaxis(np.eye(4, dtype=np.float32)[predicted], -1, 1)
     evaluation = evaluate(logits, labels, 0.5, CLASSES)
     counts = evaluation.predictions["confusion"]
+    assert counts.dtype == np.uint16
+    stored = stack_predictions([{"confusion": counts[::-1] * 2}, evaluation.predictions])
+    assert {"test_loss": 0.5, **metrics_of(stored, 1, CLASSES)} == evaluation.metrics
     assert (counts.sum(axis=0) == evaluation.confusion).all()
     for index in (0, SHOWN + 1):
         assert (counts[index] == confusion_matrix(labels[index].ravel(), predicted[index].ravel(), labels=range(4))).all()

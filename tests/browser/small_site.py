@@ -7,12 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import yaml
 from dvc.repo import Repo
 
+from labbook.evaluation.ledger import LEDGER, SWEEPS, Entry, read_arrays, write_entry
+
 ROOT = Path(__file__).parents[2]
+PROVENANCE: dict[str, Any] = {"code": {}, "packages": {}, "data": {}, "run": {}}
 KEPT = {
     "datasets": ("mnist", "cifar10", "tiny_imagenet", "rings"),
     "experiments": (
@@ -33,7 +37,8 @@ NOT_RUN = {
     "code", "gradcheck", "fetch@tiny_imagenet", "prepare@tiny_imagenet", "fetch_pretrained@resnet18", "pretrain@resnet18",
     "train@tiny_wide", "evaluate@tiny_wide",
 }  # fmt: skip
-REACHED = {"mnist_mlp_100": 0.9786, "mnist_cnn": 0.9999}  # on official data: as reported, and better; the others fall short
+REACHED = {"mnist_mlp_100": (0.978, 0.979, 0.98)}  # on official data, by seed: around the reported result
+EARLIER = "cifar10_cnn_plus_elu"  # on official data run by an earlier version only
 
 
 def build(folder: Path) -> None:
@@ -69,13 +74,22 @@ def build_official(folder: Path, embedded: Path) -> None:
     texts = [file for part in ("models", "plots", "timing") for file in (folder / part).rglob("*")]
     for file in (file for file in texts if file.suffix in {".json", ".tsv"}):
         file.write_text(file.read_text(encoding="utf-8").replace("embedded", "official"), encoding="utf-8")
-    for name, accuracy in REACHED.items():
-        file = folder / f"models/cards/{name}/card.json"
-        card = json.loads(file.read_text(encoding="utf-8"))
-        for seed in card["seeds"]:
-            seed["test"]["test_accuracy"] = accuracy
-        file.write_text(json.dumps(card), encoding="utf-8")
+    for file in (folder / "models/cards").glob("*/card.json"):
+        if file.parent.name != EARLIER:
+            _write_entry(folder, file.parent.name, json.loads(file.read_text(encoding="utf-8")))
+    rows = (folder / "plots/sweeps/mnist_cnn_dropout.tsv").read_text(encoding="utf-8")
+    write_entry(Entry("mnist_cnn_dropout", {"settings": {}} | PROVENANCE, {}, rows), folder / SWEEPS)
+    (folder / "results/earlier.csv").write_text(f"experiment,test_accuracy\n{EARLIER},0.71\n", encoding="utf-8")
     _python(folder, "stages/report.py")
+
+
+def _write_entry(folder: Path, name: str, card: dict[str, Any]) -> None:
+    for seed, accuracy in zip(card["seeds"], REACHED.get(name, ()), strict=False):
+        seed["test"]["test_accuracy"] = accuracy
+    run = json.loads((folder / f"timing/{name}.json").read_text(encoding="utf-8"))
+    predictions = read_arrays(folder / f"models/cards/{name}/predictions.npz", "")
+    history = (folder / f"plots/history/{name}.tsv").read_text(encoding="utf-8")
+    write_entry(Entry(name, card | PROVENANCE | {"run": run}, predictions, history), folder / LEDGER)
 
 
 def _write_params(folder: Path, values: dict[str, object]) -> None:

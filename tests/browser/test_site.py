@@ -98,7 +98,7 @@ def test_words_and_an_assignment_narrow_the_table_and_say_how_far(front):
 def test_verdicts_of_an_official_run_are_chosen_among(official_front):
     verdicts = official_front.get_by_label("Verdict")
     offered = [text for text in verdicts.locator("option").all_inner_texts() if text != "all"]
-    assert {"matched", "better", "below", "not yet run"} <= set(offered)
+    assert {"consistent", "one run only", "missed", "one run, earlier version", "not yet run"} <= set(offered)
     for verdict in offered:
         verdicts.select_option(verdict)
         shown = column(official_front, "Verdict")
@@ -165,6 +165,25 @@ def test_two_experiments_are_compared_and_the_address_names_them(visit, site):
     page.goto(address)
     expect(page.get_by_label("First")).to_have_value("cifar10_cnn")
     expect(page.get_by_label("Second")).to_have_value("cifar10_cnn_plus_elu")
+
+
+def test_two_experiments_on_one_test_set_are_tested_either_way_round(visit, site):
+    """Numbers are those of the script, which another test compares with the predictions."""
+    page = visit(site / "compare.html")
+    tested = page.evaluate("window.labbookPairs.rings_relu_random.rings_relu_zero")
+    first, second = (f"{tested['mcnemar'][key]:,}" for key in ("first", "second"))
+    low, high = (f"{abs(100 * tested['difference'][bound]):.2f}" for bound in ("low", "high"))
+    assert first != second
+    for names, counts in (((0, 1), (first, second)), ((1, 0), (second, first))):
+        pair = [("rings_relu_random", "rings_relu_zero")[index] for index in names]
+        page.get_by_label("First").select_option(pair[0])
+        page.get_by_label("Second").select_option(pair[1])
+        difference, mcnemar = page.locator("#tests p").all_inner_texts()
+        assert f"{counts[0]} samples are classified correctly by the first model only and {counts[1]} by the second" in mcnemar
+        bounds = re.search(r"95 % interval [+−]([\d.]+) to [+−]([\d.]+), paired by seed", difference).groups()
+        assert bounds == ((low, high) if names == (0, 1) else (high, low))
+    page.get_by_label("First").select_option("scenes_unet")
+    expect(page.locator("#tests")).to_have_count(0)
 
 
 def test_an_experiment_leads_to_its_comparison(visit, site):

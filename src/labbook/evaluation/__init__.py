@@ -1,9 +1,11 @@
 """Metrics that the tasks share: those of a classifier, confusion counts, calibration.
 
+They are computed from the stored predictions, so that anyone who has these can compute every digit again.
+
 Expected calibration error: Guo et al. (2017), "On calibration of modern neural networks", with 15 equal bins.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,18 @@ from numpy.typing import NDArray
 from labbook.io import write_text
 
 __all__ = [
-    "BINS", "Ask", "Evaluation", "calibration_error", "classifier_metrics", "confusion_counts", "predictions_of",
-    "probabilities", "reliability", "write_confusion",
+    "BINS", "CONFIDENCE_STEPS", "Ask", "Evaluation", "Predictions", "calibration_error", "classifier_metrics", "confidences",
+    "confusion_counts", "predictions_of", "probabilities", "reliability", "seed_predictions", "stack_predictions",
+    "write_confusion",
 ]  # fmt: skip
 
 BINS = 15
+CONFIDENCE_STEPS = 65535  # a confidence is stored as a multiple of 1/65535, in two bytes
 
 # Passed to a task that looks beyond the test set: uint8 images (N, C, H, W) → logits (N, classes, ...).
 Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+Predictions = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -43,24 +49,55 @@ class Evaluation:
     reliability: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
 
 
-def classifier_metrics(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...]
-) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Measure a classifier: numbers by name, and confusion counts with one row per actual class.
+def predictions_of(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return what is stored of each test sample: actual class, predicted class, and confidence in `CONFIDENCE_STEPS`.
 
     Args:
         logits: (N, classes).
-        labels: (N,).
-        loss: mean test loss in nats.
+        labels: (N,) actual classes.
+    """
+    kind = np.uint8 if logits.shape[1] <= 256 else np.uint16
+    return {
+        "labels": labels.astype(kind),
+        "predicted": logits.argmax(axis=1).astype(kind),
+        "confidence": np.rint(probabilities(logits).max(axis=1) * CONFIDENCE_STEPS).astype(np.uint16),
+    }
+
+
+def stack_predictions(seeds: Sequence[Predictions]) -> dict[str, NDArray[Any]]:
+    """Stack the predictions of several seeds; `labels` are kept once."""
+    return {key: value if key == "labels" else np.stack([seed[key] for seed in seeds]) for key, value in seeds[0].items()}
+
+
+def seed_predictions(predictions: Predictions, index: int) -> dict[str, NDArray[Any]]:
+    """Return the predictions of one seed.
+
+    Args:
+        predictions: of all seeds.
+        index: of the seed among them.
+    """
+    return {key: value if key == "labels" else value[index] for key, value in predictions.items()}
+
+
+def confidences(predictions: Predictions) -> NDArray[np.float64]:
+    """Return the stored confidences as probabilities (N,)."""
+    shares: NDArray[np.float64] = predictions["confidence"] / CONFIDENCE_STEPS
+    return shares
+
+
+def classifier_metrics(predictions: Predictions, classes: tuple[str, ...]) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Measure a classifier by its predictions: numbers by name, and confusion counts with one row per actual class.
+
+    Args:
+        predictions: as `predictions_of` returns them.
         classes: names.
     """
-    predicted = logits.argmax(axis=1)
+    labels, predicted = predictions["labels"], predictions["predicted"]
     confusion = confusion_counts(labels, predicted, len(classes))
     totals = confusion.sum(axis=1)
     metrics = {
-        "test_loss": round(loss, 6),
         "test_accuracy": round(float(np.mean(predicted == labels)), 6),
-        "test_ece": round(calibration_error(probabilities(logits).max(axis=1), predicted == labels), 6),
+        "test_ece": round(calibration_error(confidences(predictions), predicted == labels), 6),
         "chance_accuracy": round(float(totals.max() / totals.sum()), 6),
         "test_accuracy_per_class": {
             name: round(float(confusion[index, index] / totals[index]), 6) if totals[index] else None
@@ -105,7 +142,7 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> 
             "confidence": round(float(confidences[index] / counts[index]), 4),
             "accuracy": round(float(hits[index] / counts[index]), 4),
         }
-        for index in np.flatnonzero(counts)
+        for index in np.flatnonzero(counts).tolist()
     ]
 
 
@@ -123,19 +160,6 @@ def confusion_counts(labels: NDArray[np.integer[Any]], predicted: NDArray[np.int
     """
     pairs = labels.astype(np.int64).ravel() * classes + predicted.ravel()
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-
-
-def predictions_of(logits: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Return the predicted class and its probability for each sample.
-
-    Args:
-        logits: (N, classes).
-    """
-    kind = np.uint8 if logits.shape[1] <= 256 else np.uint16
-    return {
-        "predicted": logits.argmax(axis=1).astype(kind),
-        "confidence": probabilities(logits).max(axis=1).astype(np.float16),
-    }
 
 
 def write_confusion(path: Path, counts: NDArray[np.int64], classes: tuple[str, ...]) -> None:

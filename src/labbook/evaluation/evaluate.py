@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labbook.config.parts import find
+from labbook.config.components import find
 from labbook.config.train import TrainSettings
 from labbook.data.packed import PackedDataset
 from labbook.errors import DataError
-from labbook.evaluation import Evaluation
+from labbook.evaluation import Evaluation, stack_predictions
 from labbook.evaluation.layers import list_layers
 from labbook.evaluation.restore import Restored, restore_seed, weights_path
 from labbook.training.inference import predict, to_device
@@ -34,7 +34,7 @@ class Evaluated:
     Attributes:
         metrics: means over the seeds, for `metrics/<experiment>.json`.
         card: the summary of the training with the test metrics of every seed, and what the page of the experiment shows.
-        predictions: arrays whose first axis is that of the seeds.
+        predictions: `labels` of the test set, and arrays whose first axis is that of the seeds.
         first: the evaluation of the first seed, whose confusion counts and samples are shown.
     """
 
@@ -75,8 +75,7 @@ def evaluate_experiment(
         "reliability": first.reliability,
         "layers": layers,
     }
-    predictions = {key: np.stack([evaluation.predictions[key] for evaluation in evaluations]) for key in first.predictions}
-    return Evaluated(flat_metrics(seeds), card, predictions, first)
+    return Evaluated(flat_metrics(seeds), card, stack_predictions([each.predictions for each in evaluations]), first)
 
 
 def evaluate_model(task: ModuleType, restored: Restored, packed: PackedDataset, device: torch.device) -> Evaluation:

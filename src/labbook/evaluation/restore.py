@@ -1,4 +1,4 @@
-"""Build a trained model again from its summary and its weights."""
+"""Rebuild a trained model from its summary and its weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from labbook.config.parts import load
+from labbook.config.components import load
 from labbook.config.train import TrainSettings
 from labbook.data.packed import PackedDataset
 from labbook.errors import DataError

@@ -1,4 +1,4 @@
-"""How figures look, and how they are written: one style, and the same bytes for the same data.
+"""One style for all figures, and files whose bytes depend on the data alone.
 
 https://matplotlib.org/stable/users/explain/customizing.html; https://reproducible-builds.org/docs/timestamps/.
 """
@@ -19,8 +19,8 @@ __all__ = ["COLUMN", "PAGE", "render", "save", "style"]
 STYLE = Path(__file__).with_name("labbook.mplstyle")
 COLUMN, PAGE = 3.5, 7.2  # inches: width of a column of a two-column paper, and of the text of its page
 
-# Metadata that would differ with the day or with the version of the software.
-LEFT_OUT: dict[str, dict[str, None]] = {
+# Metadata that depends on the date or on the version of the software.
+OMITTED_METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
     "svg": {"Creator": None, "Date": None},
@@ -29,7 +29,7 @@ LEFT_OUT: dict[str, dict[str, None]] = {
 
 @contextlib.contextmanager
 def style(changes: Mapping[str, object] | None = None) -> Iterator[None]:
-    """Draw and write in the project's style, whatever a user's own `matplotlibrc` says.
+    """Use the style of the project, regardless of the user's `matplotlibrc`.
 
     Args:
         changes: settings of matplotlib that override those of the style.
@@ -50,5 +50,5 @@ def save(figure: Figure, path: Path, title: str | None = None) -> None:
 def render(figure: Figure, kind: str, metadata: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """Return a figure as the bytes of a file of this kind: pdf, png or svg."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata={**LEFT_OUT[kind], **metadata})
+    figure.savefig(buffer, format=kind, metadata={**OMITTED_METADATA[kind], **metadata})
     return buffer.getvalue()

@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 
 __all__ = ["draw_confusion"]
 
-LEGIBLE = 20  # classes whose names and counts can be read on a page
-DIGITS = 4  # of a count that fits into a cell; scenes count pixels, and have longer ones
-CELL, SIDE, LEAST = 0.26, 5.2, 1.3  # inches: of a cell with a count, of the picture of more classes, of any picture
-LETTER, MARGIN, BAR = 0.055, 0.3, 0.5  # inches: of a name's letters, of what is beside it, of a colour bar
+MAX_LABELLED = 20  # classes; more names and counts are not legible on a page
+DIGITS = 4  # of a count that fits into a cell; longer counts, such as those of pixels, become percentages
+CELL, SIDE, MIN_SIDE = 0.26, 5.2, 1.3  # inches: a cell with a count, the matrix without counts, the smallest matrix
+LETTER, MARGIN, BAR = 0.055, 0.3, 0.5  # inches: a letter of a name, the space beside it, the colour bar
 
 
 def draw_confusion(counts: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
@@ -20,14 +20,14 @@ def draw_confusion(counts: NDArray[np.int64], classes: tuple[str, ...]) -> Figur
         classes: names.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    legible = len(classes) <= LEGIBLE
-    side = max(CELL * len(classes), LEAST) if legible else SIDE
+    legible = len(classes) <= MAX_LABELLED
+    side = max(CELL * len(classes), MIN_SIDE) if legible else SIDE
     names = MARGIN + (LETTER * max(map(len, classes)) if legible else 0)
     width, height = names + side + (0.05 if legible else BAR), names + side + 0.05
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((names / width, names / height, side / width, side / height))
     if legible:
-        # Areas, not pixels: some readers smooth pixels.
+        # Polygons instead of an image: some PDF viewers smooth the pixels of images.
         axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
         axes.invert_yaxis()
         places = np.arange(len(classes)) + 0.5

@@ -1,6 +1,6 @@
 """Figures of learning curves, sweeps and pairs of experiments. Draw and write within `labbook.plots.style`.
 
-Margins are fixed, in inches: computing a layout for each figure took a third of the time of the report.
+Margins are fixed, in inches: an automatic layout took a third of the time of the report.
 """
 
 import math
@@ -34,8 +34,8 @@ class Curves:
     Attributes:
         name: of the experiment.
         history: one row per validation, with the columns of `labbook.training.history.Row`.
-        kept: the row whose weights were kept, or `None` if those after the last step are kept by rule.
-        watched: per row, the values of each layer by what was watched, a key of `WATCHED`.
+        kept: the row whose weights were kept, or `None` if the last weights are always kept.
+        watched: for each row, values by key of `WATCHED` and layer.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Curves:
         return "epoch" if self.history["epoch"].is_unique else "step"
 
     def by_layer(self, key: str) -> dict[str, list[float]]:
-        """Return the values of each layer: `hidden 1`, `hidden 2`, …, and `output` as the last one with gradients."""
+        """Return the values by layer: `hidden 1`, `hidden 2`, …, and `output` for the last layer of gradient norms."""
         layers = list(self.watched[0].get(key, {})) if self.watched else []
         names = [f"hidden {number}" for number in range(1, len(layers) + 1)]
         if key == "gradient_norms" and names:
@@ -58,7 +58,7 @@ class Curves:
 
 
 def draw_learning_curves(curves: Curves) -> Figure:
-    """Draw loss and accuracy by epoch, for each split that was measured."""
+    """Draw loss and accuracy by epoch, for each split in the history."""
     figure, axes = _grid(1, 2, PAGE, 2.5)
     history, progress = curves.history, curves.progress
     for axis, measure in zip(axes[0], ("loss", "accuracy"), strict=True):
@@ -125,7 +125,7 @@ def draw_sweep(rows: pd.DataFrame, key: str) -> Figure:
 
 
 def draw_pair(first: Curves, second: Curves) -> Figure:
-    """Draw loss and whatever was watched by step, side by side and to the same scales."""
+    """Draw the loss and the watched values of two experiments by step, side by side and on the same scales."""
     members = (first, second)
     columns = [_measures(curves) for curves in members]
     measures = [measure for measure in columns[0] if measure in columns[1]]
@@ -182,14 +182,14 @@ def _grid(
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for axis in axes.flat:
         axis.grid()
-        axis.locator_params(nbins=5)  # ticks take most of the time of drawing
+        axis.locator_params(nbins=5)  # drawing ticks takes most of the time
     width_of_one = (width - LEFT - right - between * (columns - 1)) / columns
     figure.subplots_adjust(LEFT / width, BOTTOM / height, 1 - right / width, 1 - top / height, wspace=between / width_of_one)
     return figure, axes
 
 
 def _legend_above(figure: Figure) -> None:
-    """Put the legend above the axes: inside them, it would cover a curve."""
+    """Place the legend above the axes, where it covers no curve."""
     figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="upper right", ncols=4, borderaxespad=0.2)
 
 

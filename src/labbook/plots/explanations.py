@@ -1,7 +1,7 @@
 """Figures of filters, activations and attributions. Draw and write within `labbook.plots.style`.
 
-What is compared has one colour scale. A figure is one axes whose unit is an inch, and images side by side are one image,
-because an axes for each, and a colour bar for each scale, would take a large part of the time of the explain stage.
+Images that are compared share one colour scale. A figure is one axes whose unit is an inch, and images side by side are one
+image: one axes per image and one colour bar per scale would take a large part of the time of the explain stage.
 """
 
 import math
@@ -23,21 +23,21 @@ __all__ = ["Panel", "draw_activations", "draw_attributions", "draw_filters"]
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-DIVERGING, SEQUENTIAL = "RdBu_r", "magma"  # colour maps: of values of both signs, with white for 0; of values ≥ 0
-PERCENTILE = 99  # where a colour scale ends: a few outliers would leave all other values pale
+DIVERGING, SEQUENTIAL = "RdBu_r", "magma"  # colour maps of signed values, with white for 0, and of values ≥ 0
+PERCENTILE = 99  # where a colour scale ends; with outliers on it, all other values would be pale
 ACROSS = 16  # filters per row
-FILLED = 0.94  # fraction of the width of a tile that its picture fills; the rest is white
-FINE = 15  # pixels of a picture from which a gap can be as narrow as that; smaller ones are enlarged
+FILLED = 0.94  # fraction of the width of a tile that its picture fills; the rest is the gap to the next
+MIN_PIXELS = 15  # per side; smaller pictures are enlarged, so that a narrow gap is at least one pixel
 WRAP = 22  # characters per line of a caption
 
 # Inches.
 MARGIN = 0.1
-LETTER = 0.058  # width of a small letter
-LINE = 0.16  # a line of small text
-HEAD = 0.3  # a title, and beside it a colour scale
+LETTER = 0.058  # width of a letter of small text
+LINE = 0.16  # height of a line of small text
+HEAD = 0.3  # height of a title with a colour scale beside it
 SCALE, STRIP = 1.2, 0.07  # width and height of the coloured strip of a scale
 TILE = 1.0  # largest width of a tile, and height of a bar chart
-IMAGE = 1.2  # width of an image that is explained
+IMAGE = 1.2  # width of the explained image
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Panel:
     """A row of the figure of activations.
 
     Attributes:
-        title: above it.
+        title: above the row.
         values: images (N, 1 or 3, h, w), maps (N, h, w) or units (N,).
-        channels: N numbers, as labels.
+        channels: N numbers, used as labels.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Colours for the values from `low` to `high`."""
+    """The colours of values from `low` to `high`."""
 
     colours: str
     low: float
@@ -70,7 +70,7 @@ class _Scale:
 
     @property
     def labels(self) -> tuple[str, str]:
-        """Labels of both ends, which stand for all values beyond them too."""
+        """Labels of both ends, which include all values beyond them."""
         return f"≤ −{_number(self.high)}" if self.low else "0", f"≥ {_number(self.high)}"
 
 
@@ -79,7 +79,7 @@ def draw_filters(title: str, weights: Floats) -> Figure:
     across = min(len(weights), ACROSS)
     side = min((PAGE - 2 * MARGIN) / across, TILE)
     top = MARGIN + HEAD
-    height = top + math.ceil(len(weights) / across) * side * _tall(weights) + MARGIN
+    height = top + math.ceil(len(weights) / across) * side * _aspect(weights) + MARGIN
     figure, axes = _new_figure(PAGE, height)
     pictures, scale = _paint(weights)
     _draw_head(axes, MARGIN, MARGIN, title, scale)
@@ -98,10 +98,10 @@ def draw_activations(caption: str, image: Bytes, panels: Sequence[Panel]) -> Fig
     left = MARGIN + IMAGE + 3 * MARGIN
     sides = [min((PAGE - left - MARGIN) / len(panel.values), TILE) for panel in panels]
     heights = [
-        HEAD + LINE + MARGIN + (TILE if panel.values.ndim == 1 else side * _tall(panel.values))
+        HEAD + LINE + MARGIN + (TILE if panel.values.ndim == 1 else side * _aspect(panel.values))
         for panel, side in zip(panels, sides, strict=True)
     ]
-    natural = _natural(image[None])
+    natural = _to_picture(image[None])
     below = MARGIN + HEAD + IMAGE * natural.shape[1] / natural.shape[2]
     figure, axes = _new_figure(PAGE, MARGIN + max(sum(heights), below + LINE))
     _draw_tiles(axes, (MARGIN, MARGIN + HEAD), IMAGE / FILLED, natural)
@@ -116,7 +116,7 @@ def draw_activations(caption: str, image: Bytes, panels: Sequence[Panel]) -> Fig
             _draw_head(axes, left, top, panel.title, scale)
             _draw_tiles(axes, (left, top + HEAD), side, pictures, across=len(pictures))
             for index, channel in enumerate(panel.channels):
-                below = top + HEAD + side * _tall(panel.values)
+                below = top + HEAD + side * _aspect(panel.values)
                 axes.text(left + (index + FILLED / 2) * side, below, str(channel), size="small", ha="center", va="top")
         top += height
     return figure
@@ -135,7 +135,7 @@ def draw_attributions(pixels: Bytes, captions: Sequence[str], maps: Mapping[str,
     wrapped = ["\n".join(textwrap.fill(line, WRAP) for line in each) for each in lines]
     left = 2 * MARGIN + LETTER * max(len(line) for text in wrapped for line in text.splitlines())
     side = min((PAGE - left - MARGIN) / (1 + len(maps)), IMAGE)
-    natural = _natural(pixels)
+    natural = _to_picture(pixels)
     row, top = side * natural.shape[1] / natural.shape[2], MARGIN + 2 * LINE
     bottom = top + len(pixels) * row
     figure, axes = _new_figure(left + side * (1 + len(maps)), bottom + HEAD)
@@ -178,7 +178,7 @@ def _draw_scale(axes: Axes, left: float, top: float, width: float, scale: _Scale
 
 def _draw_tiles(axes: Axes, corner: tuple[float, float], side: float, pictures: Bytes, *, across: int = 1) -> None:
     """Draw pictures (N, h, w) or (N, h, w, 3) in rows of `across`, each of width `side` with the gap to the next."""
-    finer = max(1, round(FINE / pictures.shape[2]))
+    finer = max(1, round(MIN_PIXELS / pictures.shape[2]))
     pictures = pictures.repeat(finer, axis=1).repeat(finer, axis=2)
     count, high, wide, *colours = pictures.shape
     gap = round(wide / FILLED - wide) or 1
@@ -218,12 +218,12 @@ def _find_scale(values: Floats, *, signed: bool) -> _Scale:
     return _Scale(DIVERGING, -end, end) if signed else _Scale(SEQUENTIAL, 0.0, end)
 
 
-def _natural(pixels: Bytes) -> Bytes:
+def _to_picture(pixels: Bytes) -> Bytes:
     """Turn bytes (N, C, H, W) into (N, H, W) of grey images, (N, H, W, 3) of coloured ones."""
     return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
 
 
-def _tall(values: NDArray[Any]) -> float:
+def _aspect(values: NDArray[Any]) -> float:
     """Return height over width of images (N, C, h, w) or maps (N, h, w)."""
     return float(values.shape[-2] / values.shape[-1])
 

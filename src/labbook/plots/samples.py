@@ -1,4 +1,4 @@
-"""Figures of test samples: mistakes of a classifier, scenes of a segmenter, the regions of a classifier of points."""
+"""Figures of test samples: mistakes of a classifier, segmented scenes, decision regions of a classifier of points."""
 
 import textwrap
 from functools import singledispatch
@@ -21,20 +21,20 @@ __all__ = ["draw_samples"]
 
 COLUMNS, CELL, SIDE = 5, (216, 244), 192  # of mistakes, in pixels of the PNG; no sample is larger than SIDE
 COLOURS = ("C0", "C1")  # of the two classes of points
-LEVELS = 12  # steps of probability; few, to keep the file small
-TINT = 0.55  # of the strongest colours
+LEVELS = 12  # levels of probability; few, to keep the file small
+TINT = 0.55  # strength of the most intense colours
 
 
 @singledispatch
 def draw_samples(evaluation: Evaluation, images: NDArray[np.uint8], classes: tuple[str, ...]) -> Figure:
-    """Draw the most confident mistakes of a classifier, the first scenes of a segmenter, or the regions of a plane.
+    """Draw the most confident mistakes of a classifier, the first segmented scenes, or the decision regions of points.
 
     Args:
         evaluation: of the test set.
         images: (N, C, H, W) of the test set.
         classes: names.
     """
-    # One axes whose unit is a pixel of the PNG: a pixel of a sample takes a whole number of them, and stays square.
+    # One axes whose unit is a pixel of the PNG, so that a pixel of a sample is a square of a whole number of pixels.
     mistakes = evaluation.mistakes
     width, height = COLUMNS * CELL[0], MISTAKES // COLUMNS * CELL[1]
     dpi = mpl.rcParams["savefig.dpi"]

@@ -1,16 +1,24 @@
 """The questions of the assignments, answered with what was measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from labbook.report.assignments import DETAILED, QUESTIONS
+import pandas as pd
+
+from labbook.report.assignments import QUESTIONS, Question
+from labbook.report.changes import INPUT, Change, compare_changes, sum_up
+from labbook.report.claims import Judged, is_official, judge_effects, judge_epochs, judge_results
+from labbook.report.differences import EPOCHS, describe, difference, difference_of, same_but
 from labbook.report.records import Record
 
-__all__ = ["ANSWERS", "Answer", "answer", "choose_detailed", "print_accuracy", "threshold"]
+__all__ = ["ANSWERS", "Answer", "answer", "print_accuracy", "threshold"]
 
 RESOLUTION = 1e-6  # of the metrics in a history
 CURVES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+COMPARED = ("model", "optimizer")  # settings in which two experiments of different accuracy differ
+OTHER_SETTINGS = "The two also differ in other settings."
 
 
 @dataclass(frozen=True)
@@ -20,11 +28,15 @@ class Answer:
     Attributes:
         question: as the page prints it.
         answer: with the measured values.
+        claims: what the report says on it, on official data.
+        changes: rows of a table.
         timed: two experiments whose seconds belong to the answer; the page fills them in, since they differ from run to run.
     """
 
     question: str
     answer: str
+    claims: tuple[Judged, ...] = ()
+    changes: tuple[Change, ...] = ()
     timed: tuple[str, str] | None = None
 
 
@@ -32,7 +44,7 @@ def answer(letter: str, records: Sequence[Record]) -> list[Answer]:
     """Answer those questions of an assignment for which the experiments were run."""
     by_name = {record.name: record for record in records}
     asked = QUESTIONS.get(letter, ())
-    found = [ANSWERS[question.kind]([by_name.get(name) for name in question.experiments]) for question in asked]
+    found = [ANSWERS[one.kind](one, [by_name.get(name) for name in one.experiments]) for one in asked]
     return [one for one in found if one]
 
 
@@ -47,153 +59,166 @@ def print_accuracy(record: Record, metric: str = "test_accuracy") -> str:
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
-def choose_detailed(letter: str, records: Sequence[Record]) -> Record | None:
-    """Choose the experiment that an assignment shows in detail: the most accurate of its candidates, the first if equal."""
-    candidates = [record for record in records if record.name in DETAILED.get(letter, ())]
-    return max(candidates, key=lambda record: record.test_accuracy, default=None)
-
-
-def _pytorch_and_numpy(records: Sequence[Record | None]) -> Answer | None:
+def _pytorch_and_numpy(_: Question, records: Sequence[Record | None]) -> Answer | None:
     pytorch, numpy = records
     if not pytorch or not numpy:
         return None
-    question = "Are NumPy and PyTorch equally accurate, and which is faster?"
-    accuracies = f"Test accuracy is {print_accuracy(pytorch)} in PyTorch and {print_accuracy(numpy)} in NumPy"
-    timed = pytorch.name, numpy.name
-    if not _same_but(pytorch, numpy, "backend"):
-        return Answer(question, f"{accuracies}, but the two runs differ in other settings too.", timed)
-    first, last = ((pytorch.history["train_loss"] - numpy.history["train_loss"]).abs().iloc[row] for row in (0, -1))
-    first, last = (f"{max(difference, RESOLUTION):.1e}" for difference in (first, last))
-    curves = f"their train losses differ by at most {first} after the first epoch and {last} after the last"
-    return Answer(question, f"{accuracies}. From the same initial weights and in the same order, {curves}.", timed)
+    if same_but(pytorch, numpy, "backend"):
+        first, last = (
+            max(
+                abs(pytorch.histories[seed]["train_loss"] - rows["train_loss"]).iloc[row]
+                for seed, rows in numpy.histories.items()
+            )
+            for row in (0, -1)
+        )
+        detail = (
+            f"From the same initial weights and with the same order of images, their train losses differ by at most "
+            f"{max(first, RESOLUTION):.1e} after the first epoch and {max(last, RESOLUTION):.1e} after the last."
+        )
+    else:
+        detail = OTHER_SETTINGS
+    return Answer(
+        "Are NumPy and PyTorch equally accurate, and which is faster?",
+        f"Test accuracy is {print_accuracy(pytorch)} in PyTorch and {print_accuracy(numpy)} in NumPy. "
+        f"{describe(difference(pytorch, numpy, 'test_accuracy', 'backend'))} {detail}",
+        judge_results({"PyTorch": pytorch, "NumPy": numpy}),
+        timed=(pytorch.name, numpy.name),
+    )
 
 
-def _pool_and_relu(records: Sequence[Record | None]) -> Answer | None:
+def _pool_and_relu(_: Question, records: Sequence[Record | None]) -> Answer | None:
     relu_first, pool_first = records
     if not relu_first or not pool_first:
         return None
     question = "Does swapping pool and ReLU change the result?"
+    claims = judge_results({"ReLU first": relu_first, "pool first": pool_first})
     accuracies = (
         f"Test accuracy is {print_accuracy(relu_first)} with ReLU first and {print_accuracy(pool_first)} with the pool first"
     )
-    if not _same_but(relu_first, pool_first, "model.pool_first") or len(relu_first.history) != len(pool_first.history):
-        return Answer(question, f"{accuracies}, but the two runs differ in other settings too.")
-    difference = max(
+    measured = describe(difference(relu_first, pool_first, "test_accuracy", "model.pool_first"))
+    if not same_but(relu_first, pool_first, "model.pool_first") or len(relu_first.history) != len(pool_first.history):
+        return Answer(question, f"{accuracies}. {measured} {OTHER_SETTINGS}", claims)
+    largest = max(
         (relu_first.histories[seed][CURVES] - pool_first.histories[seed][CURVES]).abs().max().max()
         for seed in relu_first.histories
     )
-    if difference == 0:
-        return Answer(
-            question,
-            f"No, and it cannot: both orders compute the same function. {accuracies}; the curves are identical.",
-        )
-    return Answer(
-        question,
-        f"Both orders compute the same function, but the curves differ by up to {difference:.2g}. {accuracies}.",
-    )
+    if largest == 0:
+        measured = "Their curves are identical in every seed."
+        return Answer(question, f"No: both orders compute the same function. {accuracies}. {measured}", claims)
+    curves = f"Both orders compute the same function, but their curves differ by up to {largest:.2g}."
+    return Answer(question, f"{curves} {accuracies}. {measured}", claims)
 
 
-def _relu_and_tanh(records: Sequence[Record | None]) -> Answer | None:
+def _relu_and_tanh(asked: Question, records: Sequence[Record | None]) -> Answer | None:
     relu, tanh = records
     if not relu or not tanh:
         return None
-    source = relu.card["source"]
-    reported = " (reported: about 20 and 50)" if source == "official" else ""
+    claims = judge_results({"ReLU": relu, "tanh": tanh})
+    if is_official(relu):
+        numbers = zip(asked.reported, (_epochs(relu), _epochs(tanh)), strict=True)
+        claims = (judge_epochs(dict(zip(("ReLU", "tanh"), numbers, strict=True))), *claims)
     return Answer(
-        f"How many epochs do ReLU and tanh need to reach {threshold(source):.0%} on the test set?",
-        f"ReLU {_epochs(relu)}, tanh {_epochs(tanh)}{reported}.",
+        f"How many epochs do ReLU and tanh need to reach {threshold(relu.card['source']):.0%} on the test set?",
+        f"ReLU {_print_epochs(relu)}, tanh {_print_epochs(tanh)}. {_epochs_apart(relu, tanh, 'model.activation')}",
+        claims,
     )
 
 
-def _sgd_and_adam(records: Sequence[Record | None]) -> Answer | None:
+def _sgd_and_adam(_: Question, records: Sequence[Record | None]) -> Answer | None:
     sgd, adam = records
     if not sgd or not adam:
         return None
+    goal = f"{threshold(sgd.card['source']):.0%}"
     return Answer(
         "Does Adam get there faster than SGD without momentum?",
-        f"To {threshold(sgd.card['source']):.0%} on the test set, SGD {_epochs(sgd)} and Adam {_epochs(adam)}; at the end they "
-        f"have {print_accuracy(sgd)} and {print_accuracy(adam)}.",
+        f"With a goal of {goal} test accuracy, SGD {_print_epochs(sgd)} and Adam {_print_epochs(adam)}. "
+        f"{_epochs_apart(sgd, adam, 'optimizer')} Their final test accuracies are {print_accuracy(sgd)} and "
+        f"{print_accuracy(adam)}. {describe(difference(sgd, adam, 'test_accuracy', 'optimizer'), of='in test accuracy')}",
+        judge_results({"SGD": sgd, "Adam": adam}),
     )
 
 
-def _image_sizes(records: Sequence[Record | None]) -> Answer | None:
+def _accuracies(asked: Question, records: Sequence[Record | None]) -> Answer | None:
+    """Compare the test accuracy of two experiments, whatever they differ in."""
+    first, second = records
+    if not first or not second:
+        return None
+    return Answer(
+        asked.text,
+        f"Test accuracy is {print_accuracy(first)} with {first.name} and {print_accuracy(second)} with {second.name}. "
+        f"{describe(difference(first, second, 'test_accuracy', *COMPARED))}",
+        tuple(filter(None, [judge_effects(first, second, (), COMPARED)])),
+    )
+
+
+def _image_sizes(_: Question, records: Sequence[Record | None]) -> Answer | None:
     """Compare the same network on images of several sizes, if nothing else differs."""
     known = [record for record in records if record]
-    if len(known) < 2 or not all(_same_but(known[0], record, "model", "preprocess", "augment") for record in known):
+    if len(known) < 2 or not all(same_but(known[0], record, *INPUT) for record in known):
         return None
-    measured = [f"{print_accuracy(record)} at {_size(record)}" for record in known]
+    *measured, last = [f"{print_accuracy(record)} at {_size(record)}" for record in known]
+    steps = [describe(None)]
+    if len(known[0].seeds) > 1:
+        steps = [
+            describe(difference(small, large, "test_accuracy", *INPUT), of=f"between {_size(small)} and {_size(large)}")
+            for small, large in pairwise(known)
+        ]
+    quotes = dict.fromkeys(record.asked.reported.quote for record in known if is_official(record))
     return Answer(
         "What happens to the same network on images of another size?",
-        f"Its test accuracy is {', '.join(measured)}. Larger images are scaled up, and show nothing more.",
+        f"Its test accuracy is {', '.join(measured)} and {last}. {' '.join(steps)} Larger images are scaled up and show "
+        "nothing more.",
+        tuple(Judged(f"“{quote}”", "There is nothing to compare.", holds=None) for quote in quotes if quote),
     )
 
 
-def _single_changes(records: Sequence[Record | None]) -> Answer | None:
-    """Compare changes to the first experiment on validation data, by which a choice is made."""
+def _single_changes(_: Question, records: Sequence[Record | None]) -> Answer | None:
     base, *others = records
-    before = base.mean("val_accuracy") if base else None
-    if not base or before is None:
+    run = [record for record in others if record]
+    changes = compare_changes(base, run) if base and base.values("val_accuracy") else []
+    if not base or not changes:
         return None
-    changed = [record for record in others if record and _same_but(base, record, "model", "preprocess", "augment")]
-    gains = [(after - before, record) for record in changed if (after := record.mean("val_accuracy")) is not None]
-    if not gains:
-        return None
-    gains.sort(key=lambda pair: -pair[0])
-    words = [f"{record.name.removeprefix(f'{base.name}_plus_')} {100 * gain:+.1f}" for gain, record in gains]
+    left_out = {record.name for record in run} - {change.name for change in changes}
+    why = f" Not compared, since other settings differ too: {', '.join(sorted(left_out))}." if left_out else ""
     return Answer(
         "Which single change helps?",
-        f"In percentage points of validation accuracy, against {print_accuracy(base, 'val_accuracy')} of {base.name}: "
-        f"{', '.join(words)}.",
+        f"{sum_up(changes)} Differences in validation accuracy are those from {base.name}, which has "
+        f"{print_accuracy(base, 'val_accuracy')}.{why}",
+        changes=tuple(changes),
     )
 
 
-def _overfitting(records: Sequence[Record | None]) -> Answer | None:
+def _overfitting(_: Question, records: Sequence[Record | None]) -> Answer | None:
     (record,) = records
     if not record or record.history["val_loss"].isna().any():
         return None
-    kept, last = record.kept, record.history.iloc[-1]
-    question = "Does the best model overfit?"
-    weights = "the kept weights" + (" of the first seed" if len(record.seeds) > 1 else "")
-    losses = f"validation loss {kept['val_loss']:.3f} and train loss {kept['train_loss']:.3f} with {weights}"
-    if last["val_loss"] > kept["val_loss"] and last["train_loss"] < kept["train_loss"]:
-        return Answer(
-            question,
-            f"At the end, yes: {losses}; after that the train loss falls to {last['train_loss']:.3f} "
-            f"while the validation loss rises to {last['val_loss']:.3f}.",
-        )
+    seeds = [_kept_and_last(record, seed) for seed in record.seeds]
+    count = sum(last["val_loss"] > kept["val_loss"] and last["train_loss"] < kept["train_loss"] for kept, last in seeds)
+    kept, last = (f"{row['val_loss']:.3f} and {row['train_loss']:.3f}" for row in seeds[0])
     return Answer(
-        question,
-        f"Not by the last row: {losses}, {last['val_loss']:.3f} and {last['train_loss']:.3f} at the end.",
+        "Does the best model overfit?",
+        f"After the kept weights, the validation loss rises while the train loss falls in {count} of "
+        f"{len(seeds)} seeds. In seed {record.seeds[0]['seed']}, validation and train loss are {kept} with the kept "
+        f"weights, and {last} at the end.",
     )
 
 
-ANSWERS: dict[str, Callable[[Sequence[Record | None]], Answer | None]] = {
+ANSWERS: dict[str, Callable[[Question, Sequence[Record | None]], Answer | None]] = {
     "pytorch_and_numpy": _pytorch_and_numpy,
     "pool_and_relu": _pool_and_relu,
     "relu_and_tanh": _relu_and_tanh,
     "sgd_and_adam": _sgd_and_adam,
+    "accuracies": _accuracies,
     "image_sizes": _image_sizes,
     "single_changes": _single_changes,
     "overfitting": _overfitting,
 }
 
 
-def _same_but(first: Record, second: Record, *keys: str) -> bool:
-    """Return whether two trainings have the same seeds and the same settings, apart from these dotted keys."""
-    if list(first.histories) != list(second.histories):
-        return False
-    one, two = (_without({**record.settings, "constraint": None}, keys) for record in (first, second))
-    return one == two
-
-
-def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    left = dict(settings)
-    for key in keys:
-        name, _, rest = key.partition(".")
-        value = left.pop(name, {})
-        if rest:
-            left[name] = _without(value, [rest])
-    return left
+def _kept_and_last(record: Record, seed: Mapping[str, Any]) -> tuple[pd.Series, pd.Series]:
+    """Return two rows of the history of a seed: that of the kept weights and the last one."""
+    history = record.histories[seed["seed"]]
+    return history.iloc[seed["kept"]["row"]], history.iloc[-1]
 
 
 def _size(record: Record) -> str:
@@ -201,16 +226,30 @@ def _size(record: Record) -> str:
     return f"{side}×{side}"
 
 
-def _epochs(record: Record) -> str:
-    """Return in words how many epochs the seeds need to reach the threshold."""
+def _epochs(record: Record) -> list[int | None]:
+    """Return how many epochs each seed needs to reach the threshold; `None` for a seed that does not."""
     goal = threshold(record.card["source"])
     reached = [history.loc[history["test_accuracy"] >= goal, "epoch"] for history in record.histories.values()]
-    needed = sorted(int(epochs.iloc[0]) for epochs in reached if not epochs.empty)
+    return [None if epochs.empty else int(epochs.iloc[0]) for epochs in reached]
+
+
+def _print_epochs(record: Record) -> str:
+    """Return in words how many epochs the seeds need to reach the threshold."""
+    counted = _epochs(record)
+    needed = sorted(count for count in counted if count is not None)
     if not needed:
         return f"does not reach it in {record.history['epoch'].iloc[-1]} epochs"
     epochs = f"{needed[0]} to {needed[-1]} epochs" if needed[0] < needed[-1] else _count(needed[0], "epoch")
-    share = f" in {len(needed)} of {len(reached)} seeds" if len(needed) < len(reached) else ""
+    share = f" in {len(needed)} of {len(counted)} seeds" if len(needed) < len(counted) else ""
     return f"needs {epochs}{share}"
+
+
+def _epochs_apart(first: Record, second: Record, key: str) -> str:
+    """Return in a sentence how many more epochs the second experiment needs, if every seed reaches the threshold."""
+    one, two = ([count for count in _epochs(record) if count is not None] for record in (first, second))
+    if len(one) < len(first.seeds) or len(two) < len(second.seeds):
+        return "Not every seed reaches it, so no interval is given."
+    return describe(difference_of(one, two, paired=same_but(first, second, key)), EPOCHS)
 
 
 def _count(number: int, word: str) -> str:

@@ -4,10 +4,11 @@ No other module of the report knows an experiment by name.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = [
-    "ASSIGNMENTS", "CLAIMS", "COMPARISONS", "DETAILED", "OVERVIEW", "PAIRS", "QUESTIONS",
-    "Claim", "Comparison", "Pair", "Question",
+    "ASSIGNMENTS", "CLAIMS", "COMPARISONS", "DETAILED", "EFFECTS", "OVERVIEW", "PAIRS", "QUESTIONS",
+    "Claim", "Comparison", "Effect", "Pair", "Question",
 ]  # fmt: skip
 
 ASSIGNMENTS = {
@@ -15,7 +16,7 @@ ASSIGNMENTS = {
     "B": "Variations of a small CNN on MNIST",
     "C": "Wide against deep on CIFAR-10 and Tiny ImageNet",
     "D": "CNNs on CIFAR-10, and transfer learning",
-    "E": "Layers from scratch, and segmentation",
+    "E": "Layers in NumPy, and segmentation",
 }
 
 
@@ -75,10 +76,27 @@ class Question:
     Attributes:
         kind: a key of `labbook.report.answers.ANSWERS`.
         experiments: what it is about, in the order that the answer expects.
+        text: the question, where its kind answers more than one.
+        reported: numbers that the report gives as an answer, one per experiment.
     """
 
     kind: str
     experiments: tuple[str, ...]
+    text: str = ""
+    reported: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a report claims of an experiment, compared with the one that it changes.
+
+    Attributes:
+        metric: see `Record.values`.
+        direction: of the difference; `highest` is higher than with each of the other changes.
+    """
+
+    metric: str
+    direction: Literal["higher", "lower", "not higher", "same", "highest"]
 
 
 PAIRS = (
@@ -103,10 +121,17 @@ QUESTIONS = {
     "B": (
         Question("pytorch_and_numpy", ("mnist_mlp_2x50", "mnist_mlp_2x50_numpy")),
         Question("pool_and_relu", ("mnist_cnn_small", "mnist_cnn_pool_first")),
-        Question("relu_and_tanh", ("mnist_cnn_pool_first", "mnist_cnn_pool_first_tanh")),
+        Question("relu_and_tanh", ("mnist_cnn_pool_first", "mnist_cnn_pool_first_tanh"), reported=(20, 50)),
         Question("sgd_and_adam", ("mnist_cnn_small", "mnist_cnn_adam")),
     ),
-    "C": (Question("image_sizes", ("tiny_wide_32px", "tiny_wide", "tiny_wide_128px")),),
+    "C": (
+        Question(
+            "accuracies", ("cifar10_wide", "cifar10_deep_residual"),
+            "Is the wide or the deep network more accurate on CIFAR-10?",
+        ),
+        Question("accuracies", ("tiny_wide", "tiny_deep"), "Is the wide or the deep network more accurate on Tiny ImageNet?"),
+        Question("image_sizes", ("tiny_wide_32px", "tiny_wide", "tiny_wide_128px")),
+    ),
     "D": (
         Question(
             "single_changes",
@@ -117,8 +142,23 @@ QUESTIONS = {
         ),
         Question("overfitting", ("cifar10_cnn_best",)),
     ),
+    "E": (Question("accuracies", ("scenes_unet", "scenes_unet_sgd"), "Is SGD worse than Adam?"),),
 }  # fmt: skip
+EFFECTS = {  # of `cifar10_cnn_plus_…` against `cifar10_cnn`; of the others against the experiment before them in a question
+    "cifar10_cnn_plus_flip": (Effect("val_accuracy", "higher"), Effect("val_accuracy", "highest"), Effect("steps", "higher")),
+    "cifar10_cnn_plus_double": (Effect("val_accuracy", "not higher"),),
+    "cifar10_cnn_plus_elu": (
+        Effect("train_accuracy", "higher"),
+        Effect("val_accuracy", "lower"),
+        Effect("test_accuracy", "lower"),
+    ),
+    "cifar10_cnn_plus_dropout": (Effect("val_accuracy", "higher"),),
+    "cifar10_cnn_plus_bn": (Effect("val_accuracy", "higher"),),
+    "cifar10_deep_residual": (Effect("test_accuracy", "lower"),),
+    "tiny_deep": (Effect("test_accuracy", "same"),),
+    "scenes_unet_sgd": (Effect("test_accuracy", "lower"),),
+}
 OVERVIEW = "B"  # the assignment whose test curves are drawn in one figure
-DETAILED = {  # of these experiments the most accurate one is shown in detail
-    "B": ("mnist_resnet_bn_sgd", "mnist_cnn_adam_tuned", "mnist_resnet_bn_adam"),
+DETAILED = {  # shown in detail: the most accurate of B's last three by the figures of its report, which has no validation data
+    "B": "mnist_resnet_bn_sgd",
 }

@@ -98,7 +98,7 @@ def _copies(gathered: Gathered) -> Iterator[tuple[Path, Path]]:
     """Yield what is copied, below the root of the project, and where to, below the folder of figures."""
     for folder, kinds in COPIED.items():
         for record in gathered.records:
-            if folder == "models/explained" and record.name not in gathered.explained:
+            if not record.has_pictures or (folder == "models/explained" and record.name not in gathered.explained):
                 continue
             for kind in kinds:
                 yield Path(folder) / record.name / f"{kind}.pdf", Path(kind) / f"{record.name}.pdf"

@@ -1,52 +1,31 @@
 """What each page of the site says: words, tables and charts, which its template lays out."""
 
-import json
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from labbook.io import read_bytes
 from labbook.report import charts
-from labbook.report.answers import answer, choose_detailed, print_accuracy, threshold
-from labbook.report.assignments import ASSIGNMENTS, COMPARISONS, PAIRS, Pair
+from labbook.report.answers import answer, print_accuracy, threshold
+from labbook.report.assignments import ASSIGNMENTS, COMPARISONS, DETAILED, PAIRS, Pair
+from labbook.report.compare import flat
+from labbook.report.pictures import Picture
 from labbook.report.principles import count_seen, describe_boundary, describe_pair
 from labbook.report.records import Gathered, Record, SweepRecord, of_overview, page_of, read_confusion
 from labbook.report.tables import environment_of, results_table, sweep_table
-from labbook.report.verdict import TOLERANCE, describe_reported, judge_seeds
+from labbook.report.verdict import compare_epochs, describe_reported, judge_record
 from labbook.statistics import summarize_seeds
 
-__all__ = ["Picture", "assignment_page", "compare_data", "experiment_page", "front_page", "pictures", "result_rows"]
+__all__ = ["assignment_page", "experiment_page", "front_page", "result_rows"]
 
 Rows = Mapping[str, dict[str, Any]]  # of the table of results, by experiment; `None` where a cell is empty
 
-INSIDE = ("filters", "activations", "attributions")  # kinds of picture that the explain stage draws
 CONFUSED = 10  # pairs of classes that are confused most often, in words
 UNITS = {"toy2d": "points", "segmentation": "pixels"}  # that a task counts, instead of images
 UNKNOWN = "–"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture on a page.
-
-    Attributes:
-        address: in the folder of the site.
-        file: the original.
-        width: in pixels.
-        height: in pixels.
-        words: for readers who do not see it.
-    """
-
-    address: str
-    file: Path
-    width: int
-    height: int
-    words: str
+PLACES = {"consistent": "inside", "ours is higher": "below", "ours is lower": "above"}  # of the reported accuracy
 
 
 def result_rows(gathered: Gathered) -> Rows:
@@ -61,7 +40,6 @@ def front_page(gathered: Gathered, rows: Rows) -> dict[str, Any]:
     records = gathered.records
     return {
         "run": environment_of(records),
-        "tolerance": TOLERANCE,
         "datasets": _datasets(records),
         "entries": [(entry, rows[entry.name]) for entry in gathered.entries],
         "verdicts": sorted({str(row["verdict"]).partition(" (")[0] for row in rows.values() if row["verdict"]}),
@@ -77,7 +55,7 @@ def assignment_page(gathered: Gathered, rows: Rows, letter: str, root: Path = Pa
     """
     by_name = gathered.by_name
     own = [record for record in gathered.records if page_of(record.asked.assignment) == letter]
-    overview, detailed = of_overview(own), choose_detailed(letter, own)
+    overview, detailed = of_overview(own), by_name.get(DETAILED.get(letter, ""))
     return {
         "letter": letter,
         "title": ASSIGNMENTS[letter],
@@ -100,7 +78,6 @@ def assignment_page(gathered: Gathered, rows: Rows, letter: str, root: Path = Pa
         "sparklines": {record.name: charts.sparkline(record) for record in own},
         "detailed": detailed,
         "confusion": read_confusion(detailed, root) if detailed else None,
-        "tolerance": TOLERANCE,
     }
 
 
@@ -139,90 +116,12 @@ def experiment_page(
         "pictures": shown,
         "trust": gathered.explained.get(record.name),
         "seeds": _seeds(record, official=_official(gathered)),
+        "epochs": compare_epochs(record) if _official(gathered) else [],
         "settings": _settings(record),
         "override": _learning_rate(record),
         "layers": record.card["layers"],
         "neighbours": _neighbours(gathered.records, record),
     }
-
-
-def compare_data(gathered: Gathered, rows: Rows, shown: Mapping[str, Mapping[str, Picture]]) -> dict[str, Any]:
-    """Return, by experiment, what the page that compares two of them shows.
-
-    Args:
-        gathered: of the whole run.
-        rows: of the results, by experiment.
-        shown: pictures by experiment and kind.
-    """
-    return {
-        record.name: {
-            "title": record.asked.title,
-            "assignment": page_of(record.asked.assignment),
-            "metrics": {
-                "Test accuracy": record.test_accuracy,
-                "Standard deviation over seeds": record.deviation("test_accuracy"),
-                "Seeds": len(record.seeds),
-                "Chance": rows[record.name]["chance"],
-                **({"Reported": rows[record.name]["reported_test_accuracy"]} if _official(gathered) else {}),
-                "Train accuracy": rows[record.name]["train_accuracy"],
-                "Validation accuracy": rows[record.name]["val_accuracy"],
-                "Test loss": rows[record.name]["test_loss"],
-                "Calibration error": rows[record.name]["test_ece"],
-                "Mean intersection over union": rows[record.name]["test_miou"],
-                "Parameters": rows[record.name]["parameters"],
-                "Epochs": rows[record.name]["epochs"],
-            },
-            "classes": record.card["metrics"]["test_accuracy_per_class"],
-            "settings": dict(_flat(record.settings)),
-            "learning": charts.learning(record),
-            "trust": (gathered.explained.get(record.name) or {}).get("methods", {}),
-            "pictures": {
-                kind: {"address": one.address, "width": one.width, "height": one.height, "words": one.words}
-                for kind, one in shown[record.name].items()
-            },
-        }
-        for record in gathered.records
-    }
-
-
-def pictures(gathered: Gathered, record: Record, root: Path = Path()) -> dict[str, Picture]:
-    """Find the pictures of an experiment, by kind.
-
-    Raises:
-        DataError: a picture is missing.
-    """
-    stages = {"samples": f"evaluate@{record.name}"}
-    if record.name in gathered.explained:
-        stages |= dict.fromkeys(INSIDE, f"explain@{record.name}")
-    words = _words(record)
-    found = {}
-    for kind, stage in stages.items():
-        file = root / (f"plots/{kind}/{record.name}.png" if kind == "samples" else f"plots/explained/{record.name}/{kind}.png")
-        found[kind] = Picture(f"pictures/{kind}/{record.name}.png", file, *_size(file, stage), words[kind])
-    return found
-
-
-def _words(record: Record) -> dict[str, str]:
-    name, metrics = record.name, record.card["metrics"]
-    if record.settings["task"] == "toy2d":
-        samples = f"Regions of both classes by {name}, with the test points: {describe_boundary(metrics)}"
-    elif record.settings["task"] == "segmentation":
-        samples = f"Test images of {name}, the actual class of every pixel, and the predicted one"
-    else:
-        mistakes = [f"{mistake['actual']} taken for {mistake['predicted']}" for mistake in record.card["mistakes"]]
-        samples = "Misclassified test images: " + ", ".join(mistakes) if mistakes else "No test image is misclassified"
-    return {
-        "samples": samples,
-        "filters": f"Weights of the first layer of {name}, as pictures",
-        "activations": f"Filters of {name} above their activations for one image, and the activations of its last layer",
-        "attributions": f"Test images of {name}, and for each method how much each pixel contributes to the prediction",
-    }
-
-
-def _size(file: Path, stage: str) -> tuple[int, int]:
-    """Read width and height from the header of a PNG; with them, a page does not move while it loads."""
-    width, height = struct.unpack(">II", read_bytes(file, f"Run `dvc repro {stage}`.")[16:24])
-    return width, height
 
 
 def _official(gathered: Gathered) -> bool:
@@ -265,7 +164,7 @@ def _seeds(record: Record, *, official: bool) -> dict[str, Any] | None:
         "accuracy": accuracy,
         "loss": summarize_seeds(record.values("test_loss")),
         "rows": record.seeds,
-        "reported": judge_seeds(record.asked.reported, accuracy) if official else None,
+        "reported": PLACES.get(judge_record(record).words) if official else None,
     }
 
 
@@ -314,18 +213,9 @@ def _printable(history: pd.DataFrame) -> pd.DataFrame:
 
 def _settings(record: Record) -> list[tuple[str, str, str]]:
     """Return each setting of the run, and its value on official data."""
-    own, official = dict(_flat(record.settings)), dict(_flat(record.official))
+    own, official = dict(flat(record.settings)), dict(flat(record.official))
     keys = dict.fromkeys([*own, *official])
     return [(key, own.get(key, UNKNOWN), official.get(key, UNKNOWN)) for key in keys]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield settings with dotted keys, as `dvc exp run -S` has them; empty ones are left out."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif value not in ([], {}, None):
-            yield f"{prefix}{key}", json.dumps(value).replace('"', "")
 
 
 def _learning_rate(record: Record) -> str | None:

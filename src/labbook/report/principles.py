@@ -1,4 +1,4 @@
-"""What experiments on points in a plane show: words chosen by measured values, and in how many seeds the outcome is seen.
+"""Describe what experiments on points in a plane show, and count the seeds in which the claimed outcome is seen.
 
 An assignment claims an outcome of each experiment; an outcome is a condition on what was measured with one seed.
 """

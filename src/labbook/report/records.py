@@ -1,8 +1,6 @@
-"""Gather what was measured: for each experiment of `params.yaml` its card and history, for each sweep its rows.
+"""What was measured, as the report reads it: one record per experiment of `params.yaml`, and one per sweep."""
 
-The names come from `params.yaml`, not from what the folders hold: files of an experiment that was removed are not read.
-"""
-
+import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,30 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from numpy.typing import NDArray
 
-from labbook.config.project import Experiment, Project
-from labbook.config.sweep import Sweep, variants
-from labbook.config.train import resolve
+from labbook.config.project import Experiment
+from labbook.config.sweep import Sweep
 from labbook.errors import DataError
-from labbook.io import read_json
+from labbook.evaluation.ledger import read_arrays
+from labbook.evaluation.predictions import confusion_of
+from labbook.io import read_bytes
 from labbook.plots.curves import Curves
 from labbook.report.assignments import OVERVIEW
 
 __all__ = [
-    "Gathered", "Pending", "PendingSweep", "Record", "SweepRecord",
-    "gather", "gather_all", "gather_explained", "gather_sweeps", "gather_timing", "of_overview", "page_of", "read_confusion",
+    "Earlier", "Gathered", "Pending", "PendingSweep", "Record", "SweepRecord",
+    "of_overview", "page_of", "parse_table", "read_confusion", "read_predictions",
 ]  # fmt: skip
 
-CARD = (
-    "source", "dataset", "device", "torch", "parameters", "classes", "image_shape", "samples", "settings", "seeds", "metrics",
-    "mistakes", "reliability", "layers",
-)  # fmt: skip
-HISTORY = (
-    "seed", "epoch", "step", *(f"{split}_{metric}" for split in ("train", "val", "test") for metric in ("loss", "accuracy"))
-)  # fmt: skip
-SWEEP = ("source", "value", "train_accuracy", "test_loss", "test_accuracy")
-EXPLAINED = ("source", "samples", "notes", "methods")
-TIMING = ("source", "seconds", "seconds_per_training", "seconds_per_epoch", "finished", "processor", "cores", "python")
 DIGITS = 6  # decimals of a metric
 
 
@@ -53,6 +43,9 @@ class Record:
         origins: the block of `params.yaml` that sets each dotted key of its settings.
         card: what the evaluate stage wrote: the summary of the training, the metrics of each seed, mistakes, layers.
         histories: one table per seed, one row per validation.
+        predictions: of the test set, by name of the array, where they come from the ledger; see `read_predictions`.
+        has_pictures: whether the stages that draw left pictures of this very run here; a ledger entry of another machine has
+            none.
     """
 
     name: str
@@ -61,6 +54,8 @@ class Record:
     origins: Mapping[str, str]
     card: Mapping[str, Any]
     histories: Mapping[int, pd.DataFrame]
+    predictions: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    has_pictures: bool = True
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -121,6 +116,22 @@ class Pending:
 
 
 @dataclass(frozen=True)
+class Earlier(Pending):
+    """One experiment that has no entry in the ledger, but a single run by an earlier version of the code.
+
+    Attributes:
+        row: of that run in `results/earlier.csv`, by column; what is empty there is `None`.
+    """
+
+    row: Mapping[str, Any]
+
+    @property
+    def test_accuracy(self) -> float:
+        """Return the test accuracy of that run."""
+        return float(self.row["test_accuracy"])
+
+
+@dataclass(frozen=True)
 class SweepRecord:
     """One sweep that was run.
 
@@ -172,115 +183,32 @@ class Gathered:
         return {record.name: record for record in self.records}
 
 
-def gather_all(values: dict[str, Any], project: Project, root: Path = Path()) -> Gathered:
-    """Read what the other stages measured.
-
-    Args:
-        values: all of `params.yaml`.
-        project: the same, typed.
-        root: the folder of the project.
-
-    Raises:
-        DataError: a file is missing or damaged.
-    """
-    sweeps = gather_sweeps(values, project, root)
-    return Gathered(project.source, gather(values, project, root), sweeps, gather_explained(project, root))
-
-
-def gather(values: dict[str, Any], project: Project, root: Path = Path()) -> list[Record | Pending]:
-    """Read cards and histories, in the order of `params.yaml`.
-
-    An experiment without a card, or with one of another data source, is pending: nobody has to run them all.
-
-    Raises:
-        DataError: a file is damaged, or a card and a history are of different runs.
-    """
-    entries: list[Record | Pending] = []
-    for name, experiment in project.experiments.items():
-        fix = f"Run `dvc repro evaluate@{name}`."
-        path = root / f"models/cards/{name}/card.json"
-        card = read_json(path, CARD, fix) if path.is_file() else None
-        if card is None or card["source"] != project.source:
-            entries.append(Pending(name, experiment))
-            continue
-        curves = root / f"plots/history/{name}.tsv"
-        histories = _by_seed(_read_table(curves, HISTORY, fix))
-        if not _match(card["seeds"], histories):
-            raise DataError(f"{path}: of another run than {curves}. {fix}")
-        official = resolve(values, f"experiments.{name}", "official").settings.model_dump(exclude_none=True)
-        origins = resolve(values, f"experiments.{name}", project.source).origins
-        entries.append(Record(name, experiment, official, origins, card, histories))
-    return entries
-
-
-def _by_seed(history: pd.DataFrame) -> dict[int, pd.DataFrame]:
-    seeds = history["seed"].unique().tolist()
-    return {seed: history[history["seed"] == seed].reset_index(drop=True) for seed in seeds}
-
-
-def _match(seeds: Sequence[Mapping[str, Any]], histories: Mapping[int, pd.DataFrame]) -> bool:
-    """Return whether the histories have the seeds, the kept rows and the length that the summaries name."""
-    if [seed["seed"] for seed in seeds] != list(histories):
-        return False
-    for seed in seeds:
-        rows, kept = histories[seed["seed"]], seed["kept"]
-        if not 0 <= kept["row"] < len(rows) or rows["epoch"].iloc[-1] != seed["epochs_trained"]:
-            return False
-        if any(rows[key].iloc[kept["row"]] != kept[key] for key in ("epoch", "step")):
-            return False
-    return True
-
-
-def gather_sweeps(values: dict[str, Any], project: Project, root: Path = Path()) -> list[SweepRecord | PendingSweep]:
-    """Read the rows of every sweep, in the order of `params.yaml`; a sweep without rows of this data source is pending.
-
-    Raises:
-        DataError: a file is damaged.
-    """
-    entries: list[SweepRecord | PendingSweep] = []
-    for name, sweep in project.sweeps.items():
-        path = root / f"plots/sweeps/{name}.tsv"
-        rows = _read_table(path, SWEEP, f"Run `dvc repro sweep@{name}`.") if path.is_file() else None
-        if rows is None or (rows["source"] != project.source).any():
-            entries.append(PendingSweep(name, sweep))
-        else:
-            (_, settings), *_ = variants(values, name, sweep, project.source)
-            entries.append(SweepRecord(name, sweep, settings.epochs, rows))
-    return entries
-
-
-def gather_explained(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Read how far the attributions of each experiment can be trusted, where it was explained on this data source.
-
-    Raises:
-        DataError: a file is damaged.
-    """
-    paths = {name: root / f"models/explained/{name}/explained.json" for name in project.explain}
-    return _read_own(project, paths, EXPLAINED, "Run `dvc repro explain@{name}`.")
-
-
-def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Read seconds, date and machine of every experiment and sweep on this data source, where they are known.
-
-    Raises:
-        DataError: a file is damaged.
-    """
-    paths = {name: root / f"timing/{name}.json" for name in (*project.experiments, *project.sweeps)}
-    return _read_own(project, paths, TIMING, "Delete it: it holds nothing but the seconds of the last training.")
-
-
 def read_confusion(record: Record, root: Path = Path()) -> pd.DataFrame:
-    """Read the confusion counts of an experiment: one row per actual class, one column per predicted class.
+    """Return the confusion counts of the first seed: one row per actual class, one column per predicted class.
+
+    They are counted from the predictions, or read from `plots/confusion/` where a record has none.
 
     Raises:
         DataError: the file is missing, damaged or of other classes than the card.
     """
-    path, fix = root / f"plots/confusion/{record.name}.csv", f"Run `dvc repro evaluate@{record.name}`."
-    counts = _read_table(path, ("actual", "predicted", "count"), fix, separator=",")
     classes = list(record.card["metrics"]["test_accuracy_per_class"])
+    if record.predictions:
+        return pd.DataFrame(confusion_of(record.predictions, 0, classes), index=classes, columns=classes)
+    path, fix = root / f"plots/confusion/{record.name}.csv", f"Run `dvc repro evaluate@{record.name}`."
+    counts = parse_table(read_bytes(path, fix), path, ("actual", "predicted", "count"), fix, separator=",")
     if list(dict.fromkeys(counts["actual"])) != classes or len(counts) != len(classes) ** 2:
         raise DataError(f"{path}: damaged, or of another run than its card, which has {len(classes)} classes. {fix}")
     return pd.DataFrame(counts["count"].to_numpy().reshape(len(classes), -1), index=classes, columns=classes)
+
+
+def read_predictions(record: Record, root: Path = Path()) -> Mapping[str, NDArray[Any]]:
+    """Return the predictions of all seeds by name of the array, from the ledger or from what the evaluate stage wrote.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    path = root / f"models/cards/{record.name}/predictions.npz"
+    return record.predictions or read_arrays(path, f"Run `dvc repro evaluate@{record.name}`.")
 
 
 def page_of(assignment: str) -> str:
@@ -294,29 +222,22 @@ def of_overview(records: Sequence[Record]) -> list[Record]:
     return [record for record in own if record.history["test_accuracy"].notna().any()]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return round(math.fsum(values) / len(values), DIGITS)
+def parse_table(content: bytes, path: Path, columns: Sequence[str], fix: str, separator: str = "\t") -> pd.DataFrame:
+    """Parse the content of a file as a table that has at least `columns`; `fix` is the advice in the message if it is not.
 
-
-def _read_own(project: Project, paths: Mapping[str, Path], keys: Sequence[str], fix: str) -> dict[str, dict[str, Any]]:
-    """Read those of the files, by name, that exist and are of this data source."""
-    found = {}
-    for name, path in paths.items():
-        entry = read_json(path, keys, fix.format(name=name)) if path.is_file() else None
-        if entry and entry["source"] == project.source:
-            found[name] = entry
-    return found
-
-
-def _read_table(path: Path, columns: Sequence[str], fix: str, separator: str = "\t") -> pd.DataFrame:
+    Raises:
+        DataError: the content is no table, is empty, or lacks a column.
+    """
     text = dict.fromkeys(("actual", "predicted"), "str")  # names of classes, which may be digits
     try:
-        table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=separator == "\t")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: not found. {fix}") from error
-    except (ValueError, OSError) as error:
+        table = pd.read_csv(io.BytesIO(content), sep=separator, dtype=text, keep_default_na=separator == "\t")
+    except ValueError as error:
         raise DataError(f"{path}: damaged, not a table ({error}). {fix}") from error
     missing = [column for column in columns if column not in table]
     if missing or table.empty:
         raise DataError(f"{path}: damaged, it holds no {', '.join(missing) or 'rows'}. {fix}")
     return table
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(math.fsum(values) / len(values), DIGITS)

@@ -15,7 +15,9 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from labbook.io import read_bytes, write_bytes, write_folder
 from labbook.report.assignments import ASSIGNMENTS
-from labbook.report.pages import assignment_page, compare_data, experiment_page, front_page, pictures, result_rows
+from labbook.report.compare import compare_data, compare_pairs
+from labbook.report.pages import assignment_page, experiment_page, front_page, result_rows
+from labbook.report.pictures import pictures
 from labbook.report.records import Gathered
 
 __all__ = ["write_site"]
@@ -67,8 +69,8 @@ def _make(gathered: Gathered, root: Path) -> dict[str, bytes]:
         address: environment.get_template(template).render(root="../" * address.count("/"), page=address, **context).encode()
         for address, (template, context) in pages.items()
     }
-    data = htmlsafe_json_dumps(compare_data(gathered, rows, shown), default=_plain)
-    made["assets/runs.js"] = f"window.labbookRuns = {data};\n".encode()
+    runs, pairs = compare_data(gathered, rows, shown), compare_pairs(gathered.records, root)
+    made["assets/runs.js"] = _script("labbookRuns", runs) + _script("labbookPairs", pairs)
     made |= _assets()
     for found in shown.values():
         made |= {picture.address: read_bytes(picture.file, "Run `dvc repro`.") for picture in found.values()}
@@ -86,6 +88,10 @@ def _environment(source: str) -> jinja2.Environment:
     environment.policies["json.dumps_kwargs"] = {"default": _plain}
     environment.globals |= {"source": source, "official": source == "official", "assignments": ASSIGNMENTS}
     return environment
+
+
+def _script(name: str, data: Any) -> bytes:
+    return f"window.{name} = {htmlsafe_json_dumps(data, default=_plain)};\n".encode()
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`reports/tables/<source>.csv` and `.md`: reported beside reproduced, one line per experiment.
+"""The tables of results, as CSV and as Markdown: reported beside reproduced, one line per experiment.
 
 Only a run on official data is compared with what was reported; an embedded one is compared with chance. The files hold no
 seconds: two runs write the same bytes.
@@ -12,13 +12,13 @@ import pandas as pd
 from labbook.io import write_text
 from labbook.report.answers import print_accuracy
 from labbook.report.principles import principles_table
-from labbook.report.records import Gathered, Pending, Record, SweepRecord, page_of
-from labbook.report.verdict import TOLERANCE, judge, judge_seeds, print_reported
+from labbook.report.records import Earlier, Gathered, Pending, Record, SweepRecord, page_of
+from labbook.report.verdict import EARLIER, NOT_RUN, comparable, judge_record, print_reported
 from labbook.statistics import summarize_seeds
 
 __all__ = [
-    "COLUMNS", "NOT_RUN", "comparison", "curve_points", "environment_of", "markdown", "results_table", "seeds_table",
-    "segmentation_table", "sweep_table", "write_results",
+    "COLUMNS", "comparison", "curve_points", "environment_of", "markdown", "results_csv", "results_markdown", "results_table",
+    "seeds_table", "segmentation_table", "sweep_table", "write_results",
 ]  # fmt: skip
 
 COLUMNS = (
@@ -27,7 +27,6 @@ COLUMNS = (
     "select", "epochs", "parameters", "data", "device", "precision", "threads", "first_seed", "torch",
 )  # fmt: skip
 WHOLE = ("seeds", "parameters", "threads", "first_seed")
-NOT_RUN = "not yet run"
 
 
 def results_table(source: str, entries: Sequence[Record | Pending]) -> pd.DataFrame:
@@ -42,19 +41,23 @@ def results_table(source: str, entries: Sequence[Record | Pending]) -> pd.DataFr
 
 
 def _empty_row(pending: Pending, source: str) -> dict[str, object]:
-    return {
+    """Return the row of an experiment without a result; a run by an earlier version is shown and not compared."""
+    row: dict[str, object] = {
         "experiment": pending.name,
         "assignment": page_of(pending.asked.assignment),
         "reported_test_accuracy": print_reported(pending.asked.reported) if source == "official" else None,
         "verdict": NOT_RUN,
         "data": source,
     }
+    if isinstance(pending, Earlier):
+        row |= {"test_accuracy": pending.test_accuracy, "seeds": 1, "verdict": EARLIER}
+    return row
 
 
 def _row(record: Record) -> dict[str, object]:
-    card, metrics, reported = record.card, record.card["metrics"], record.asked.reported
+    card, metrics, reported = record.card, record.card["metrics"], comparable(record)
     official = card["source"] == "official"
-    verdict = judge(reported, record.test_accuracy, metrics["chance_accuracy"]) if official else None
+    verdict = judge_record(record) if official else None
     required = reported.required if official else None
     means = ("test_loss", "test_miou", "test_ece", "train_accuracy", "val_accuracy")
     return {
@@ -160,12 +163,12 @@ def curve_points(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def seeds_table(gathered: Gathered) -> pd.DataFrame:
-    """Return one row per experiment with several seeds; the reported accuracy is compared on official data only."""
+    """Return one row per experiment with several seeds; the reported accuracy stands beside them on official data only."""
     rows = []
     for record in gathered.records:
         if len(record.seeds) < 2:
             continue
-        accuracies, reported = summarize_seeds(record.values("test_accuracy")), record.asked.reported
+        accuracies = summarize_seeds(record.values("test_accuracy"))
         row = {
             "experiment": f"`{record.name}`",
             "seeds": len(record.seeds),
@@ -174,7 +177,7 @@ def seeds_table(gathered: Gathered) -> pd.DataFrame:
             "of one run": f"{accuracies['run_low']:.4f} to {accuracies['run_high']:.4f}",
         }
         if gathered.source == "official":
-            row |= {"reported": print_reported(reported), "which is": judge_seeds(reported, accuracies) or ""}
+            row["reported"] = print_reported(comparable(record))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -185,12 +188,16 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def write_results(gathered: Gathered, folder: Path = Path("reports/tables")) -> None:
-    """Write the tables of one data source."""
-    source = gathered.source
-    table = results_table(source, gathered.entries)
-    write_text(folder / f"{source}.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
-    parts = ["# Results", "Written by the report stage.", *_about(gathered), markdown(comparison(table))]
+def results_csv(gathered: Gathered) -> str:
+    """Return the table of results with all columns."""
+    table = results_table(gathered.source, gathered.entries)
+    return str(table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+
+
+def results_markdown(gathered: Gathered) -> str:
+    """Return the tables that a person reads: results, segmentation, sweeps, principles, and intervals over seeds."""
+    table = results_table(gathered.source, gathered.entries)
+    parts = ["# Results", *_about(gathered), markdown(comparison(table))]
     segmentation = segmentation_table(table)
     if not segmentation.empty:
         note = "Mean IoU: intersection over union of the pixels of a class, averaged over the classes; chance: one class alone."
@@ -213,22 +220,33 @@ def write_results(gathered: Gathered, folder: Path = Path("reports/tables")) -> 
             "one the result of one more run."
         )
         parts += ["## Several seeds", note, markdown(seeds)]
-    write_text(folder / f"{source}.md", "\n\n".join(parts) + "\n")
+    return "\n\n".join(parts) + "\n"
+
+
+def write_results(gathered: Gathered, folder: Path = Path("reports/tables")) -> None:
+    """Write the tables of one data source."""
+    write_text(folder / f"{gathered.source}.csv", results_csv(gathered))
+    write_text(folder / f"{gathered.source}.md", results_markdown(gathered))
 
 
 def _about(gathered: Gathered) -> list[str]:
     source, run = gathered.source, environment_of(gathered.records)
+    official = source == "official"
+    written = "Generated from the ledger, `results/official/`." if official else "Written by the report stage."
+    seconds = "`results/official-timing.csv`" if official else f"`timing/{source}.csv` on the machine that trained"
     about = (
         f"Data: {source}. Device: {run['device']}, threads: {run['threads']}; first seed {run['seed']}; torch {run['torch']}. "
-        f"Test accuracies are means ± standard deviations over n seeds where there are several. Seconds, dates and the machine "
-        f"are in `timing/{source}.csv` on the machine that trained."
+        "Test accuracies are means ± standard deviations over n seeds where there are several. Seconds, dates and machines "
+        f"are in {seconds}."
     )
-    if source == "official":
-        note = (
-            f"*matched*: within {TOLERANCE * 100:.1f} percentage points of the reported test accuracy; *better*: above that; "
-            "*reached*: above an accuracy that was reported as a lower bound. Weights were chosen on validation data or "
-            "are those after the last step; test data chose nothing."
-        )
-    else:
+    if not official:
         note = "Stand-in data: these results show that the pipeline works, and are not compared with the reported ones."
-    return [about, note]
+        return [written, about, note]
+    note = (
+        "*consistent*: the reported test accuracy lies inside the 95 % prediction interval of one more run of ours; *ours is "
+        "higher*, *ours is lower*: it lies outside; *one run only*: a single run has no interval; *reached*, *missed*: an "
+        "accuracy that was reported as a lower bound, by the mean. Weights were chosen on validation data or are those after "
+        f"the last step; test data chose nothing. *{EARLIER}*: not run again since; these rows, `results/earlier.csv`, are not "
+        "compared with the reported ones."
+    )
+    return [written, about, note]

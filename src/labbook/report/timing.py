@@ -1,4 +1,4 @@
-"""Seconds, dates and machines: all that differs between two runs, in files that neither git nor DVC knows."""
+"""Seconds, dates and machines: all that differs between two runs, in files that are no output of a stage."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import pandas as pd
 from labbook.config.project import Project
 from labbook.io import write_text
 
-__all__ = ["timing_table", "write_timing"]
+__all__ = ["timing_csv", "timing_table", "write_timing"]
 
 COLUMNS = (
     "experiment", "trainings", "seconds", "seconds_per_training", "seconds_per_epoch", "reported_seconds_cpu",
@@ -38,6 +38,11 @@ def timing_table(project: Project, timing: Mapping[str, Mapping[str, Any]]) -> p
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def timing_csv(project: Project, timing: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the same table as CSV."""
+    return str(timing_table(project, timing).to_csv(index=False, lineterminator="\n"))
+
+
 def write_timing(
     project: Project,
     timing: Mapping[str, Mapping[str, Any]],
@@ -52,8 +57,7 @@ def write_timing(
         script: in the folder of the site.
         folder: of the table.
     """
-    table = timing_table(project, timing)
-    write_text(folder / f"{project.source}.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / f"{project.source}.csv", timing_csv(project, timing))
     values = {
         "finished": max((entry["finished"] for entry in timing.values()), default="–"),
         "processor": ", ".join(sorted({entry["processor"] for entry in timing.values()})) or "–",

@@ -1,13 +1,21 @@
-"""Compare a reproduced test accuracy with the one that a report printed."""
+"""Judge whether a reported test accuracy could be the result of one more run of ours."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
-from labbook.config.project import Reported
+from labbook.config.reported import Reported
+from labbook.report.records import Record
+from labbook.statistics import summarize_seeds
 
-__all__ = ["TOLERANCE", "Verdict", "describe_reported", "judge", "judge_seeds", "print_reported"]
+__all__ = [
+    "EARLIER", "NOT_RUN", "EpochComparison", "Verdict", "bounds", "comparable", "compare_epochs", "describe_reported", "judge",
+    "judge_record", "judge_run", "print_reported",
+]  # fmt: skip
 
-TOLERANCE = 0.003  # of accuracy: within 0.3 percentage points counts as the same
+NOT_RUN = "not yet run"
+EARLIER = "one run, earlier version"
 DETAILS = {
     "val": "validation accuracy {:g}",
     "train": "train accuracy {:g}",
@@ -23,9 +31,9 @@ class Verdict:
     """The outcome of a comparison.
 
     Attributes:
-        gap: ours minus theirs, where theirs is a number.
-        words: `matched`, `better`, `below`, `reached`, `missed`, or why there is no verdict.
-        good: whether the reported result was reproduced; `None` when there is nothing to compare.
+        gap: our mean minus the reported accuracy, where that is a number.
+        words: `consistent`, `ours is higher`, `ours is lower`, `one run only`, `reached`, `missed`, or why there is no verdict.
+        good: whether the reported result was reproduced; `None` where that cannot be judged.
     """
 
     gap: float | None
@@ -33,45 +41,113 @@ class Verdict:
     good: bool | None
 
 
-def judge(reported: Reported, accuracy: float, chance: float) -> Verdict:
-    """Compare a test accuracy with the reported one.
+@dataclass(frozen=True)
+class EpochComparison:
+    """A test accuracy that a report printed of one epoch, and ours of the epoch that was chosen in the same way.
+
+    Attributes:
+        epoch: which one.
+        reported: accuracy in the report.
+        accuracies: ours, one per seed.
+        verdict: of the comparison.
+    """
+
+    epoch: str
+    reported: float
+    accuracies: list[float]
+    verdict: Verdict
+
+    @property
+    def mean(self) -> float:
+        """Return the mean of ours."""
+        return round(statistics.fmean(self.accuracies), 6)
+
+    @property
+    def deviation(self) -> float | None:
+        """Return the standard deviation (n - 1) of ours; `None` for one seed."""
+        return round(statistics.stdev(self.accuracies), 6) if len(self.accuracies) > 1 else None
+
+
+def judge(reported: Reported, accuracies: Sequence[float], chance: float) -> Verdict:
+    """Judge a reported test accuracy by the 95 % prediction interval of one more run, a lower bound by the mean.
 
     Args:
-        reported: what the report printed.
-        accuracy: ours, the mean over the seeds, on the official test set.
+        reported: what the report printed, of one run.
+        accuracies: ours on the official test set, one per seed.
         chance: accuracy of always predicting the most frequent class, for reports that say "guessing".
     """
     if reported.kind == "guessing":
-        near = "hardly better than chance" if accuracy - chance < 0.05 else "better than chance"
+        near = "hardly better than chance" if statistics.fmean(accuracies) - chance < 0.05 else "better than chance"
         return Verdict(None, f"{near} ({chance:.4f})", None)
     if reported.kind == "other_data":
         return Verdict(None, "reported on other data", None)
     if reported.test is None:
         return Verdict(None, "reported in words" if reported.quote else "nothing reported", None)
-    gap = round(accuracy - reported.test, 6)
     if reported.kind == "over":
+        gap = round(statistics.fmean(accuracies) - reported.test, 6)
         return Verdict(gap, "reached", True) if gap > 0 else Verdict(gap, "missed", False)
-    if gap > TOLERANCE:
-        return Verdict(gap, "better", True)
-    return Verdict(gap, "matched", True) if gap >= -TOLERANCE else Verdict(gap, "below", False)
+    return judge_run(reported.kind, reported.test, accuracies)
 
 
-def judge_seeds(reported: Reported, accuracies: Mapping[str, float]) -> str | None:
-    """Return where the reported test accuracy lies among ours; `None` when it is not a number on our data.
+def judge_run(kind: str, theirs: float, ours: Sequence[float]) -> Verdict:
+    """Judge whether a reported number could be the result of one more run of ours, by the 95 % prediction interval.
 
     Args:
-        reported: what the report printed, of one run.
-        accuracies: intervals on the official test set, as `labbook.statistics.summarize_seeds` returns them.
+        kind: how it was printed, see `bounds`.
+        theirs: the number.
+        ours: results, one per seed.
     """
-    theirs = reported.test
-    if theirs is None or reported.kind == "other_data":
-        return None
-    if accuracies["low"] <= theirs <= accuracies["high"]:
-        return "inside the interval of the mean"
-    side = "above" if theirs > accuracies["high"] else "below"
-    if accuracies["run_low"] <= theirs <= accuracies["run_high"]:
-        return f"{side} the interval of the mean, inside that of one run"
-    return f"{side} both intervals"
+    gap = round(statistics.fmean(ours) - theirs, 6)
+    if len(ours) < 2:
+        return Verdict(gap, "one run only", None)
+    interval, (low, high) = summarize_seeds(ours), bounds(kind, theirs)
+    if high < interval["run_low"]:
+        return Verdict(gap, "ours is higher", False)
+    return Verdict(gap, "ours is lower", False) if low > interval["run_high"] else Verdict(gap, "consistent", True)
+
+
+def bounds(kind: str, value: float) -> tuple[float, float]:
+    """Return the least and the greatest number that may have been printed in this way.
+
+    "About" 0.44 may be 0.435 to 0.445, "about" 20 may be 15 to 25, and "almost" 0.99 may be 0.98 to 0.99.
+    """
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    unit = 10.0 ** int(exponent)
+    below, above = {"about": (unit / 2, unit / 2), "almost": (unit, 0.0)}.get(kind, (0.0, 0.0))
+    return value - below, value + above
+
+
+def judge_record(record: Record) -> Verdict:
+    """Judge the reported test accuracy of an experiment by that of the weights that each seed selected."""
+    return judge(comparable(record), record.values("test_accuracy"), record.card["metrics"]["chance_accuracy"])
+
+
+def comparable(record: Record) -> Reported:
+    """Return what was reported, with the test accuracy that is comparable with ours.
+
+    A report that printed its best and its last epoch is compared by the last one if we keep the last weights. Weights that we
+    select on validation data are compared with its best epoch, although the report chose that one by test accuracy.
+    """
+    reported = record.asked.reported
+    if reported.last_test is None or record.settings["select"] != "last":
+        return reported
+    return reported.model_copy(update={"test": reported.last_test})
+
+
+def compare_epochs(record: Record) -> list[EpochComparison]:
+    """Compare the best and the last epoch of a report with the best and the last one of our test curves, where both exist."""
+    reported = record.asked.reported
+    curves = [history["test_accuracy"] for history in record.histories.values()]
+    if reported.test is None or reported.last_test is None or any(curve.isna().any() for curve in curves):
+        return []
+    best, last = [float(curve.max()) for curve in curves], [float(curve.iloc[-1]) for curve in curves]
+    return [
+        EpochComparison(epoch, theirs, ours, judge_run("exact", theirs, ours))
+        for epoch, theirs, ours in (
+            ("best epoch by test accuracy", reported.test, best),
+            ("last epoch", reported.last_test, last),
+        )
+    ]
 
 
 def print_reported(reported: Reported) -> str:

@@ -1,11 +1,21 @@
 """Metrics of a classifier: loss, accuracy, per class, confusion counts, calibration, and its most confident mistakes."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.evaluation import Ask, Evaluation, classifier_metrics, predictions_of, probabilities, reliability
+from labbook.evaluation import (
+    Ask,
+    Evaluation,
+    Predictions,
+    classifier_metrics,
+    confidences,
+    predictions_of,
+    reliability,
+)
 
-__all__ = ["MISTAKES", "evaluate"]
+__all__ = ["MISTAKES", "evaluate", "reliability_of", "worst_mistakes"]
 
 MISTAKES = 10  # misclassified samples that are shown, as hand-in 2 asks
 
@@ -22,11 +32,28 @@ def evaluate(
         classes: names.
         ask: not used; the test set says all.
     """
-    metrics, confusion = classifier_metrics(logits, labels, loss, classes)
-    predicted, confidence = logits.argmax(axis=1), probabilities(logits).max(axis=1)
+    predictions = predictions_of(logits, labels)
+    metrics, confusion = classifier_metrics(predictions, classes)
+    return Evaluation(
+        {"test_loss": round(loss, 6), **metrics},
+        confusion,
+        predictions,
+        mistakes=worst_mistakes(predictions, classes),
+        reliability=reliability_of(predictions),
+    )
+
+
+def worst_mistakes(predictions: Predictions, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """List the most confident mistakes; of equally confident ones, the first in the test set.
+
+    Args:
+        predictions: as `labbook.evaluation.predictions_of` returns them.
+        classes: names.
+    """
+    labels, predicted, confidence = predictions["labels"], predictions["predicted"], confidences(predictions)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    mistakes = [
+    return [
         {
             "index": int(index),
             "actual": classes[labels[index]],
@@ -35,6 +62,8 @@ def evaluate(
         }
         for index in worst
     ]
-    return Evaluation(
-        metrics, confusion, predictions_of(logits), mistakes=mistakes, reliability=reliability(confidence, predicted == labels)
-    )
+
+
+def reliability_of(predictions: Predictions) -> list[dict[str, Any]]:
+    """Return samples, mean confidence and accuracy of each bin of confidence that is not empty."""
+    return reliability(confidences(predictions), predictions["predicted"] == predictions["labels"])

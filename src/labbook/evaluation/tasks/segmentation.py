@@ -5,13 +5,14 @@ goes over the classes that there are (Everingham et al., 2010, "The Pascal visua
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.evaluation import Ask, Evaluation, confusion_counts
+from labbook.evaluation import Ask, Evaluation, Predictions, confusion_counts
 
-__all__ = ["SHOWN", "SegmentationEvaluation", "evaluate", "intersection_over_union"]
+__all__ = ["SHOWN", "SegmentationEvaluation", "evaluate", "intersection_over_union", "segmentation_metrics"]
 
 SHOWN = 8  # test images that are shown with truth and prediction: the first ones, not chosen
 
@@ -42,12 +43,25 @@ def evaluate(
         ask: not used; the test set says all.
     """
     predicted = logits.argmax(axis=1)
-    confusion = confusion_counts(labels, predicted, len(classes))
+    per_image = np.stack([confusion_counts(*pair, len(classes)) for pair in zip(labels, predicted, strict=True)])
+    predictions = {"confusion": per_image.astype(np.min_scalar_type(max(labels[0].size, 256)))}
+    metrics, confusion = segmentation_metrics(predictions, classes)
+    metrics = {"test_loss": round(loss, 6), **metrics}
+    return SegmentationEvaluation(metrics, confusion, predictions, labels[:SHOWN], predicted[:SHOWN])
+
+
+def segmentation_metrics(predictions: Predictions, classes: tuple[str, ...]) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Measure a segmenter by its confusion counts: numbers by name, and the counts of all images.
+
+    Args:
+        predictions: `confusion`, (N, classes, classes): pixels of each image, one row per actual class.
+        classes: names.
+    """
+    confusion = predictions["confusion"].sum(axis=0, dtype=np.int64)
     totals, hits, overlaps = confusion.sum(axis=1), confusion.diagonal(), intersection_over_union(confusion)
     guessed = np.zeros_like(confusion)  # by whoever says the most frequent class of every pixel
     guessed[:, totals.argmax()] = totals
     metrics = {
-        "test_loss": round(loss, 6),
         "test_accuracy": round(float(hits.sum() / totals.sum()), 6),
         "test_miou": round(float(np.nanmean(overlaps)), 6),
         "chance_accuracy": round(float(totals.max() / totals.sum()), 6),
@@ -59,10 +73,7 @@ def evaluate(
             name: None if np.isnan(overlaps[index]) else round(float(overlaps[index]), 6) for index, name in enumerate(classes)
         },
     }
-    per_image = np.stack([confusion_counts(*pair, len(classes)) for pair in zip(labels, predicted, strict=True)])
-    return SegmentationEvaluation(
-        metrics, confusion, {"confusion": per_image.astype(np.uint16)}, labels[:SHOWN], predicted[:SHOWN]
-    )
+    return metrics, confusion
 
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -52,11 +52,13 @@ def evaluate(
     """
     if len(classes) != 2:
         raise ParamsError(f"task: toy2d is for two classes of points, and these are {len(classes)}. Choose another task.")
-    metrics, confusion = classifier_metrics(logits, labels, loss, classes)
+    predictions = predictions_of(logits, labels)
+    metrics, confusion = classifier_metrics(predictions, classes)
     everywhere = ask(_lattice())
     shape = boundary_metrics((everywhere[:, 1] - everywhere[:, 0]).reshape(SIDE, SIDE).astype(np.float64))
     chances = probabilities(everywhere)[:, 1].reshape(SIDE, SIDE)
-    return Toy2dEvaluation(metrics | shape, confusion, predictions_of(logits), chances, labels)
+    metrics = {"test_loss": round(loss, 6), **metrics, **shape}
+    return Toy2dEvaluation(metrics, confusion, predictions, chances, labels)
 
 
 def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:

@@ -67,6 +67,30 @@
         return element("section", {}, element("h2", {}, title), element("div", { className: "charts" }, ...shown));
       });
 
+  // Tests of both on one test set, which the report stage computed for each pair in one order.
+  const tests = ([left, right]) => {
+    const pairs = window.labbookPairs;
+    const [found, turn] = pairs[left]?.[right] ? [pairs[left][right], 1] : [pairs[right]?.[left], -1];
+    if (!found?.difference && !found?.mcnemar) return "";
+    const made = [];
+    if (found.difference) {
+      const { mean, low, high, paired } = found.difference;
+      const points = [mean, ...(turn > 0 ? [low, high] : [high, low])].map((value) => signed(100 * turn * value));
+      const words = low <= 0 && high >= 0 ? "no difference in mean test accuracy was measured" : "the mean test accuracies differ";
+      made.push(`Over the seeds, ${words}: second − first is ${points[0]} percentage points (95 % interval ${points[1]} to ${points[2]}, ${paired ? "paired by seed" : "not paired, by Welch"}).`);
+    }
+    if (found.mcnemar) {
+      const [one, other] = turn > 0 ? ["first", "second"] : ["second", "first"];
+      const [b, c] = [found.mcnemar[one], found.mcnemar[other]].map((count) => count.toLocaleString("en"));
+      const p = found.mcnemar.p < 0.0001 ? "p < 0.0001" : `p = ${found.mcnemar.p.toFixed(4)}`;
+      made.push(
+        `McNemar’s exact test of the first seed of each: on the same test set, ${b} samples are classified correctly by the first model only and ${c} by the second only; ${p}. It compares these two trained models; other seeds may give another result.`,
+      );
+    }
+    return element("section", { id: "tests" }, element("h2", {}, "Statistical tests"), ...made.map((text) => element("p", {}, text)));
+  };
+
+  const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
   const seconds = (name) => window.labbookTiming?.runs[name]?.seconds ?? null;
   const flat = (trust) =>
     Object.fromEntries(
@@ -89,6 +113,7 @@
     place.replaceChildren(
       element("div", { className: "charts" }, ...heads),
       table("Metrics", ...metrics, pair),
+      tests(pair),
       element("section", {}, element("h2", {}, "Learning curves"), element("div", { className: "charts" }, ...charts.map(([node]) => node))),
       table("Settings", one.settings, other.settings, pair),
       table("Test accuracy by class", one.classes, other.classes, pair),

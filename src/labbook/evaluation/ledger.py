@@ -1,0 +1,187 @@
+"""The ledger: an entry for each experiment and sweep that was run on official data, in files that git tracks.
+
+An entry is `NAME.json` with what was measured and by what, `NAME.npz` with the predictions of every test sample and seed, and
+`NAME.tsv` with the history of every seed; a sweep has its rows in `NAME.tsv`, and no predictions. All tables of official data
+are generated from these files alone, and `labbook verify` computes every metric again from the predictions.
+"""
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labbook.errors import DataError, LabbookError
+from labbook.io import explain, read_bytes, read_json, write_bytes
+
+__all__ = [
+    "LEDGER",
+    "SUFFIXES",
+    "SWEEPS",
+    "Entry",
+    "check_sums",
+    "checksums",
+    "names",
+    "read_arrays",
+    "read_entry",
+    "write_entry",
+]
+
+LEDGER = Path("results/official")
+SWEEPS = LEDGER / "sweeps"
+
+PARTS = {"values": "key", "predictions": "array", "history": "column"}  # of which there is a checksum for each
+SUFFIXES = (".json", ".npz", ".tsv")
+ENTRY = ("settings", "code", "packages", "data", "run", "sha256")  # keys of every entry
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger holds of one experiment or sweep.
+
+    Attributes:
+        name: of the experiment or sweep.
+        values: the content of `NAME.json`.
+        predictions: by name of the array; those of a sweep are not kept.
+        history: the text of `NAME.tsv`.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    predictions: Mapping[str, NDArray[Any]]
+    history: str
+
+
+def names(folder: Path = LEDGER) -> list[str]:
+    """List the entries of a folder of the ledger."""
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def read_entry(name: str, folder: Path = LEDGER) -> Entry:
+    """Read an entry; `labbook verify` compares it with its checksums.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    fix = "Restore it with `git checkout`, or run the experiment again with data.source=official."
+    values = read_json(folder / f"{name}.json", ENTRY, fix)
+    try:
+        stored = bool(values["sha256"]["predictions"])
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{folder / name}.json: damaged, its sha256 names no predictions. {fix}") from error
+    predictions = read_arrays(folder / f"{name}.npz", fix) if stored else {}
+    path = folder / f"{name}.tsv"
+    try:
+        return Entry(name, values, predictions, read_bytes(path, fix).decode())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: damaged, not UTF-8. {fix}") from error
+
+
+def write_entry(entry: Entry, folder: Path = LEDGER) -> None:
+    """Write an entry with its checksums, whole or not at all; leave a stored one that differs in its `run` alone.
+
+    An entry exists while its JSON file does: the old one is removed before the other files change, the new one comes last.
+
+    Raises:
+        LabbookError: the disk is full or the folder cannot be written.
+    """
+    entry = Entry(entry.name, json.loads(json.dumps(entry.values, allow_nan=False)), entry.predictions, entry.history)
+    with contextlib.suppress(DataError):
+        if _same(entry, read_entry(entry.name, folder)):
+            return
+    values = {**entry.values, "sha256": checksums(entry)}
+    contents = {".npz": _to_npz(entry.predictions)} if entry.predictions else {}
+    contents |= {".tsv": entry.history.encode(), ".json": _to_json(values)}
+    aside = folder / f"{entry.name}.{os.getpid()}.part"
+    try:
+        for suffix, content in contents.items():
+            write_bytes(aside / suffix, content)
+        (folder / f"{entry.name}.json").unlink(missing_ok=True)
+        for suffix in contents:
+            (aside / suffix).replace(folder / f"{entry.name}{suffix}")
+    except OSError as error:
+        raise LabbookError(explain(error, folder)) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def checksums(entry: Entry) -> dict[str, dict[str, str]]:
+    """Hash an entry part by part: each key of its JSON in canonical form, each array, each column of its history."""
+    rows = [line.split("\t") for line in entry.history.splitlines()]
+    columns = itertools.zip_longest(*rows, fillvalue="")
+    return {
+        "values": {key: _hash(_canonical(value)) for key, value in entry.values.items() if key != "sha256"},
+        "predictions": {key: _hash_array(array) for key, array in entry.predictions.items()},
+        "history": {column[0]: _hash("\n".join(column).encode()) for column in columns},
+    }
+
+
+def check_sums(entry: Entry, path: Path) -> list[str]:
+    """Return a line for each part of an entry that does not have the checksum with which it was written.
+
+    Args:
+        entry: the entry.
+        path: of its files, without suffix, for messages.
+    """
+    stored, found = entry.values["sha256"], checksums(entry)
+    return [
+        f"{path}{suffix}, {kind} {key}: not as it was written, its checksum is another one"
+        for (part, kind), suffix in zip(PARTS.items(), SUFFIXES, strict=True)
+        for key in dict.fromkeys([*stored[part], *found[part]])
+        if stored[part].get(key) != found[part].get(key)
+    ]
+
+
+def _same(new: Entry, stored: Entry) -> bool:
+    """Return whether two entries are equal but for the circumstances of their runs."""
+    ours, theirs = checksums(new), checksums(stored)
+    for found in (ours, theirs):
+        found["values"].pop("run", None)  # date, machine and seconds
+    return ours == theirs
+
+
+def read_arrays(path: Path, fix: str) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an npz file; `fix` is the advice in the message if that fails.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        with np.load(io.BytesIO(read_bytes(path, fix)), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, KeyError, EOFError, OSError, BadZipFile, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: damaged, not a file of predictions ({error}). {fix}") from error
+
+
+def _to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _to_json(values: Mapping[str, Any]) -> bytes:
+    """Write one key per line, so that a diff names what differs; histories of watched layers make the lines long."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _hash_array(array: NDArray[Any]) -> str:
+    return _hash(f"{array.dtype.str}{array.shape}".encode(), array.tobytes())
+
+
+def _hash(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -1,0 +1,42 @@
+"""Compute again what a card says, from the stored predictions alone: without torch and without data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labbook.evaluation import Predictions, classifier_metrics, seed_predictions
+from labbook.evaluation.tasks.classification import reliability_of, worst_mistakes
+from labbook.evaluation.tasks.segmentation import segmentation_metrics
+
+__all__ = ["confusion_of", "metrics_of", "shown_of"]
+
+
+def metrics_of(predictions: Predictions, index: int, classes: Sequence[str]) -> dict[str, Any]:
+    """Compute the metrics of one seed; the loss and what is measured beyond the test set do not follow from predictions.
+
+    Args:
+        predictions: of all seeds.
+        index: of the seed among them.
+        classes: names.
+    """
+    return _measure(predictions, index, classes)[0]
+
+
+def confusion_of(predictions: Predictions, index: int, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Count by actual class (row) and predicted class (column); the arguments are those of `metrics_of`."""
+    return _measure(predictions, index, classes)[1]
+
+
+def shown_of(predictions: Predictions, task: str, classes: Sequence[str]) -> Mapping[str, list[dict[str, Any]]]:
+    """Return what a card shows of the first seed: its mistakes and its reliability, where the task has them."""
+    if task != "classification":
+        return {"mistakes": [], "reliability": []}
+    first = seed_predictions(predictions, 0)
+    return {"mistakes": worst_mistakes(first, tuple(classes)), "reliability": reliability_of(first)}
+
+
+def _measure(predictions: Predictions, index: int, classes: Sequence[str]) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    measure = segmentation_metrics if "confusion" in predictions else classifier_metrics
+    return measure(seed_predictions(predictions, index), tuple(classes))

@@ -1,0 +1,133 @@
+"""What a result on official data was made by, and the entry of the ledger that says so.
+
+The stages write these entries beside their outputs. An entry holds a date and a machine, so it is no output of a stage; it is
+kept by git.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from labbook.config.reading import read
+from labbook.errors import DataError
+from labbook.evaluation.ledger import LEDGER, SWEEPS, Entry, write_entry
+from labbook.fingerprint import record
+from labbook.io import read_bytes, read_json
+from labbook.training.timing import TIMING
+
+__all__ = ["data_settings", "record_experiment", "record_sweep", "stages_of_experiment", "stages_of_sweep"]
+
+
+def record_experiment(name: str, card: Mapping[str, Any], predictions: Mapping[str, NDArray[Any]], root: Path = Path()) -> None:
+    """Write the entry of an experiment if it was run on official data.
+
+    Args:
+        name: of the experiment.
+        card: what its evaluation says.
+        predictions: of all its seeds.
+        root: of the project.
+
+    Raises:
+        DataError: the fingerprint of a stage, or the history, is missing.
+        LabbookError: the entry cannot be written.
+    """
+    if card["source"] != "official":
+        return
+    params = read(root / "params.yaml")
+    stages = stages_of_experiment(params, name, card["settings"]["inputs"])
+    history = root / "plots/history" / f"{name}.tsv"
+    values = {**card, **_provenance(name, params, card, stages, root)}
+    text = read_bytes(history, f"Run `dvc repro train@{name}`.").decode()
+    write_entry(Entry(name, values, predictions, text), root / LEDGER)
+
+
+def record_sweep(name: str, summary: Mapping[str, Any], settings: Mapping[str, Any], table: Path, root: Path = Path()) -> None:
+    """Write the entry of a sweep if it was run on official data.
+
+    Args:
+        name: of the sweep.
+        summary: of the training of its experiment.
+        settings: of its first training.
+        table: its rows, below `root`.
+        root: of the project.
+
+    Raises:
+        DataError: the fingerprint of a stage is missing.
+        LabbookError: the entry cannot be written.
+    """
+    if summary["source"] != "official":
+        return
+    params = read(root / "params.yaml")
+    stages = stages_of_sweep(params, name, settings["inputs"])
+    about = {key: summary[key] for key in ("source", "dataset", "digest", "device", "torch")} | {"settings": settings}
+    values = {"sweep": name, **about, **_provenance(name, params, about, stages, root)}
+    text = read_bytes(root / table, f"Run `dvc repro sweep@{name}`.").decode()
+    write_entry(Entry(name, values, {}, text), root / SWEEPS)
+
+
+def stages_of_experiment(params: Mapping[str, Any], name: str, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the key of the fingerprint of each stage that decides the result of an experiment, by kind of stage.
+
+    Args:
+        params: all of `params.yaml`.
+        name: of the experiment.
+        inputs: its dataset and initial weights.
+    """
+    return _stages_of_data(params, inputs) | {"train": f"train/{name}", "evaluate": f"evaluate/{name}"}
+
+
+def stages_of_sweep(params: Mapping[str, Any], name: str, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the same for a sweep, whose stage both trains and evaluates."""
+    return _stages_of_data(params, inputs) | {"sweep": f"sweep/{name}"}
+
+
+def data_settings(params: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that the prepared dataset depends on, by their key in `params.yaml`."""
+    dataset = inputs["dataset"]
+    derived = params["derived"].get(dataset)
+    origin = derived["made_from"] if derived else dataset
+    settings = {"seed": params["seed"], f"datasets.{origin}": params["datasets"].get(origin)}
+    return settings | ({f"derived.{dataset}": derived} if derived else {})
+
+
+def _stages_of_data(params: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
+    dataset, weights = inputs["dataset"], inputs["pretrained"]
+    derived = params["derived"].get(dataset)
+    stages = {"prepare": f"prepare/{derived['made_from'] if derived else dataset}"}
+    if derived:
+        stages["derive"] = f"derive/{dataset}"
+    if weights != "none":
+        stages["pretrain"] = f"pretrain/{weights}"
+    return stages
+
+
+def _provenance(
+    name: str, params: Mapping[str, Any], card: Mapping[str, Any], stages: Mapping[str, str], root: Path
+) -> dict[str, Any]:
+    code: dict[str, dict[str, str]] = {}
+    packages: dict[str, str] = {}
+    for kind, key in stages.items():
+        path = root / record.FOLDER / f"{key}.txt"
+        fingerprint = record.read(path)
+        if fingerprint is None:
+            raise DataError(
+                f"{path}: not found, but an entry of the ledger names the code it was made by. Run `dvc repro code`."
+            )
+        code[kind] = fingerprint.code
+        packages |= fingerprint.packages
+    return {
+        "code": code,
+        "packages": dict(sorted(packages.items())),
+        "data": {"digest": card["digest"], "settings": data_settings(params, card["settings"]["inputs"])},
+        "run": _run(name, card, root),
+    }
+
+
+def _run(name: str, card: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Return device, torch, and date, machine and seconds of the training where this machine knows them."""
+    path = root / TIMING / f"{name}.json"
+    timing = read_json(path, ("source",), "Delete it: it holds nothing but seconds.") if path.is_file() else {}
+    known = timing.pop("source", None) == card["source"]
+    return {**(timing if known else {}), "device": card["device"], "torch": card["torch"]}

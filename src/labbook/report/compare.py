@@ -1,0 +1,123 @@
+"""The data of the page that compares two experiments: each experiment by itself, and tests of every two on one test set."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labbook.evaluation.ledger import read_arrays
+from labbook.report import charts
+from labbook.report.differences import difference_of
+from labbook.report.pictures import Picture
+from labbook.report.records import Gathered, Record, page_of
+from labbook.statistics import mcnemar_exact
+
+__all__ = ["compare_data", "compare_pairs", "flat"]
+
+
+def compare_data(
+    gathered: Gathered, rows: Mapping[str, dict[str, Any]], shown: Mapping[str, Mapping[str, Picture]]
+) -> dict[str, Any]:
+    """Return, by experiment, what the page shows of it.
+
+    Args:
+        gathered: of the whole run.
+        rows: of the table of results, by experiment.
+        shown: pictures by experiment and kind.
+    """
+    return {
+        record.name: {
+            "title": record.asked.title,
+            "assignment": page_of(record.asked.assignment),
+            "metrics": _metrics(record, rows[record.name], official=gathered.source == "official"),
+            "classes": record.card["metrics"]["test_accuracy_per_class"],
+            "settings": dict(flat(record.settings)),
+            "learning": charts.learning(record),
+            "trust": (gathered.explained.get(record.name) or {}).get("methods", {}),
+            "pictures": {
+                kind: {"address": one.address, "width": one.width, "height": one.height, "words": one.words}
+                for kind, one in shown[record.name].items()
+            },
+        }
+        for record in gathered.records
+    }
+
+
+def compare_pairs(records: Sequence[Record], root: Path = Path()) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what is known of every two experiments on the same test set, by the first and the second name.
+
+    `difference` is that of the mean test accuracies with its 95 % interval, where both have several seeds, and `mcnemar` is the
+    exact test of the predictions of the first seed of each, where both have them.
+
+    Raises:
+        DataError: predictions are damaged.
+    """
+    first_seeds = {record.name: _first_seed(record, root) for record in records}
+    pairs: dict[str, dict[str, dict[str, Any]]] = {record.name: {} for record in records}
+    for first, second in combinations(records, 2):
+        if first.card["digest"] == second.card["digest"]:
+            found = {
+                "difference": _difference(first, second),
+                "mcnemar": _mcnemar(first_seeds[first.name], first_seeds[second.name]),
+            }
+            pairs[first.name][second.name] = {key: value for key, value in found.items() if value}
+    return pairs
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings with dotted keys, as `dvc exp run -S` has them; empty ones are left out."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        elif value not in ([], {}, None):
+            yield f"{prefix}{key}", json.dumps(value).replace('"', "")
+
+
+def _metrics(record: Record, row: Mapping[str, Any], *, official: bool) -> dict[str, Any]:
+    return {
+        "Test accuracy": record.test_accuracy,
+        "Standard deviation over seeds": record.deviation("test_accuracy"),
+        "Seeds": len(record.seeds),
+        "Chance": row["chance"],
+        **({"Reported": row["reported_test_accuracy"]} if official else {}),
+        "Train accuracy": row["train_accuracy"],
+        "Validation accuracy": row["val_accuracy"],
+        "Test loss": row["test_loss"],
+        "Calibration error": row["test_ece"],
+        "Mean intersection over union": row["test_miou"],
+        "Parameters": row["parameters"],
+        "Epochs": row["epochs"],
+    }
+
+
+def _difference(first: Record, second: Record) -> dict[str, Any] | None:
+    paired = list(first.histories) == list(second.histories)
+    found = difference_of(first.values("test_accuracy"), second.values("test_accuracy"), paired=paired)
+    return {"mean": found.mean, "low": found.low, "high": found.high, "paired": paired} if found else None
+
+
+def _mcnemar(first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None) -> dict[str, Any] | None:
+    """Count the samples that only one of two classifiers gets right, and test whether they are equally accurate."""
+    if first is None or second is None:
+        return None
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    return {"first": only_first, "second": only_second, "p": float(f"{mcnemar_exact(only_first, only_second):.4g}")}
+
+
+def _first_seed(record: Record, root: Path) -> NDArray[np.bool_] | None:
+    """Return for each test sample whether the first seed classifies it correctly; `None` without one class per sample."""
+    predictions = record.predictions or _read_predictions(record.name, root)
+    if not {"labels", "predicted"} <= predictions.keys():
+        return None
+    correct: NDArray[np.bool_] = predictions["predicted"][0] == predictions["labels"]
+    return correct
+
+
+def _read_predictions(name: str, root: Path) -> Mapping[str, NDArray[Any]]:
+    """Read the predictions that the evaluate stage wrote here, if it did."""
+    path = root / f"models/cards/{name}/predictions.npz"
+    return read_arrays(path, f"Run `dvc repro evaluate@{name}`.") if path.is_file() else {}

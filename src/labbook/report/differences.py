@@ -1,0 +1,92 @@
+"""Differences between two experiments, with their 95 % interval over seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labbook.report.records import Record
+from labbook.statistics import Difference, paired_difference, unpaired_difference
+
+__all__ = ["EPOCHS", "POINTS", "STEPS", "Unit", "describe", "difference", "difference_of", "print_interval", "same_but"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a difference is printed.
+
+    Attributes:
+        name: of the unit, in the plural.
+        scale: units per unit of the metric.
+        digits: decimals.
+    """
+
+    name: str
+    scale: float = 1
+    digits: int = 0
+
+
+POINTS = Unit("percentage points", 100, 2)  # of accuracy
+EPOCHS = Unit("epochs", digits=1)
+STEPS = Unit("steps")
+
+
+def difference(first: Record, second: Record, metric: str, *keys: str) -> Difference | None:
+    """Return the difference of a metric between two experiments, second - first.
+
+    Args:
+        first: an experiment.
+        second: an experiment that differs from it in the settings below `keys`.
+        metric: see `Record.values`.
+        keys: dotted keys of the settings that are compared; seeds are paired if no other setting differs.
+
+    Returns:
+        `None` if either was run with a single seed, or a seed lacks the metric.
+    """
+    return difference_of(first.values(metric), second.values(metric), paired=same_but(first, second, *keys))
+
+
+def difference_of(first: Sequence[float], second: Sequence[float], *, paired: bool) -> Difference | None:
+    """Return the difference of two lists of values, one per seed; `None` if either has fewer than two."""
+    if min(len(first), len(second)) < 2:
+        return None
+    return paired_difference(first, second) if paired else unpaired_difference(first, second)
+
+
+def describe(found: Difference | None, unit: Unit = POINTS, of: str = "") -> str:
+    """Return a sentence with a difference and its interval.
+
+    Args:
+        found: the difference, second - first; `None` where there is one run each.
+        unit: how it is printed.
+        of: what differs, such as `in test accuracy`.
+    """
+    place = f" {of}" if of else ""
+    if found is None:
+        return f"With one run each, a difference{place} cannot be told from seed-to-seed variance."
+    if found.sign:
+        return f"The difference{place} is {print_interval(found, unit)}."
+    return f"No difference{place} was measured: {print_interval(found, unit)}."
+
+
+def print_interval(found: Difference, unit: Unit = POINTS) -> str:
+    """Return a difference with its unit and its interval."""
+    mean, low, high = (f"{unit.scale * value:+z.{unit.digits}f}" for value in (found.mean, found.low, found.high))
+    return f"{mean} {unit.name} (95 % interval {low} to {high})"
+
+
+def same_but(first: Record, second: Record, *keys: str) -> bool:
+    """Return whether two trainings have the same seeds and the same settings, apart from these dotted keys."""
+    if list(first.histories) != list(second.histories):
+        return False
+    one, two = (_without({**record.settings, "constraint": None}, keys) for record in (first, second))
+    return one == two
+
+
+def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    left = dict(settings)
+    for key in keys:
+        name, _, rest = key.partition(".")
+        value = left.pop(name, {})
+        if rest:
+            left[name] = _without(value, [rest])
+    return left

@@ -1,0 +1,211 @@
+"""Gather what was measured on one data source: on official data from the ledger, else from what the stages wrote here.
+
+The names come from `params.yaml`, not from what the folders hold: files of an experiment that was removed are not read.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labbook.config.project import Project
+from labbook.config.sweep import variants
+from labbook.config.train import resolve
+from labbook.errors import DataError
+from labbook.evaluation.ledger import LEDGER, SWEEPS, Entry, check_sums, read_entry
+from labbook.io import read_bytes, read_json
+from labbook.report.records import (
+    Earlier,
+    Gathered,
+    Pending,
+    PendingSweep,
+    Record,
+    SweepRecord,
+    parse_table,
+)
+
+__all__ = ["EARLIER_ROWS", "gather", "gather_all", "gather_explained", "gather_sweeps", "gather_timing"]
+
+EARLIER_ROWS = Path("results/earlier.csv")  # single runs by earlier versions of the code; no program writes it
+
+CARD = (
+    "source", "dataset", "digest", "device", "torch", "parameters", "classes", "image_shape", "samples", "settings", "seeds",
+    "metrics", "mistakes", "reliability", "layers",
+)  # fmt: skip
+HISTORY = (
+    "seed", "epoch", "step", *(f"{split}_{metric}" for split in ("train", "val", "test") for metric in ("loss", "accuracy"))
+)  # fmt: skip
+SWEEP = ("source", "value", "train_accuracy", "test_loss", "test_accuracy")
+EXPLAINED = ("source", "samples", "notes", "methods")
+TIMING = ("source", "seconds", "seconds_per_training", "seconds_per_epoch", "finished", "processor", "cores", "python")
+
+
+def gather_all(values: dict[str, Any], project: Project, root: Path = Path(), *, check: bool = True) -> Gathered:
+    """Read what the other stages measured.
+
+    Args:
+        values: all of `params.yaml`.
+        project: the same, typed.
+        root: the folder of the project.
+        check: whether to refuse entries of the ledger that were edited.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    entries, sweeps = gather(values, project, root, check=check), gather_sweeps(values, project, root, check=check)
+    drawn = {entry.name for entry in entries if isinstance(entry, Record) and entry.has_pictures}
+    explained = {name: found for name, found in gather_explained(project, root).items() if name in drawn}
+    return Gathered(project.source, entries, sweeps, explained)
+
+
+def gather(values: dict[str, Any], project: Project, root: Path = Path(), *, check: bool = True) -> list[Record | Pending]:
+    """Read cards, histories and predictions, in the order of `params.yaml`.
+
+    An experiment that was not run on this data source is pending: nobody has to run them all.
+
+    Raises:
+        DataError: a file is damaged, or a card and a history are of different runs.
+    """
+    earlier = _earlier_rows(root) if project.source == "official" else {}
+    entries: list[Record | Pending] = []
+    for name, experiment in project.experiments.items():
+        found = (
+            _from_ledger(name, root, check=check) if project.source == "official" else _from_stages(name, project.source, root)
+        )
+        if found is None:
+            entries.append(Earlier(name, experiment, earlier[name]) if name in earlier else Pending(name, experiment))
+            continue
+        official = resolve(values, f"experiments.{name}", "official").settings.model_dump(exclude_none=True)
+        origins = resolve(values, f"experiments.{name}", project.source).origins
+        entries.append(Record(name, experiment, official, origins, **found))
+    return entries
+
+
+def _from_stages(name: str, source: str, root: Path) -> dict[str, Any] | None:
+    """Return card, histories and predictions that the stages wrote here, or `None` if there are none of this source."""
+    fix = f"Run `dvc repro evaluate@{name}`."
+    path, curves = root / f"models/cards/{name}/card.json", root / f"plots/history/{name}.tsv"
+    card = read_json(path, CARD, fix) if path.is_file() else None
+    if card is None or card["source"] != source:
+        return None
+    histories = _by_seed(parse_table(read_bytes(curves, fix), curves, HISTORY, fix))
+    if not _match(card["seeds"], histories):
+        raise DataError(f"{path}: of another run than {curves}. {fix}")
+    return {"card": card, "histories": histories}
+
+
+def _from_ledger(name: str, root: Path, *, check: bool) -> dict[str, Any] | None:
+    """Return card, histories and predictions of an entry of the ledger, or `None` if there is none."""
+    path = root / LEDGER / f"{name}.json"
+    if not path.is_file():
+        return None
+    fix = "Run `labbook verify` to see what is wrong."
+    card = read_json(path, CARD, fix)
+    entry = _read_entry(name, root / LEDGER, check=check)
+    histories = _by_seed(parse_table(entry.history.encode(), path.with_suffix(".tsv"), HISTORY, fix))
+    if not _match(card["seeds"], histories):
+        raise DataError(f"{path}: of another run than {path.with_suffix('.tsv')}. {fix}")
+    drawn = root / f"models/cards/{name}/card.json"
+    last = read_json(drawn, CARD, f"Run `dvc repro evaluate@{name}`.") if drawn.is_file() else None
+    here = last is not None and all(card.get(key) == value for key, value in last.items())
+    return {"card": card, "histories": histories, "predictions": entry.predictions, "has_pictures": here}
+
+
+def _read_entry(name: str, folder: Path, *, check: bool) -> Entry:
+    """Read an entry of the ledger, and refuse one that was edited if `check` is true."""
+    entry = read_entry(name, folder)
+    changed = check_sums(entry, folder / name) if check else []
+    if changed:
+        raise DataError(f"{changed[0]}. Run `labbook verify` to see everything that is wrong.")
+    return entry
+
+
+def _earlier_rows(root: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of earlier versions that have a test accuracy, by experiment."""
+    path = root / EARLIER_ROWS
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{key: value or None for key, value in row.items()} for row in csv.DictReader(file)]
+    return {str(row["experiment"]): row for row in rows if row["test_accuracy"]}
+
+
+def _by_seed(history: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    seeds = history["seed"].unique().tolist()
+    return {seed: history[history["seed"] == seed].reset_index(drop=True) for seed in seeds}
+
+
+def _match(seeds: Sequence[Mapping[str, Any]], histories: Mapping[int, pd.DataFrame]) -> bool:
+    """Return whether the histories have the seeds, the kept rows and the length that the summaries name."""
+    if [seed["seed"] for seed in seeds] != list(histories):
+        return False
+    for seed in seeds:
+        rows, kept = histories[seed["seed"]], seed["kept"]
+        if not 0 <= kept["row"] < len(rows) or rows["epoch"].iloc[-1] != seed["epochs_trained"]:
+            return False
+        if any(rows[key].iloc[kept["row"]] != kept[key] for key in ("epoch", "step")):
+            return False
+    return True
+
+
+def gather_sweeps(
+    values: dict[str, Any], project: Project, root: Path = Path(), *, check: bool = True
+) -> list[SweepRecord | PendingSweep]:
+    """Read the rows of every sweep, in the order of `params.yaml`; a sweep without rows of this data source is pending.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    entries: list[SweepRecord | PendingSweep] = []
+    for name, sweep in project.sweeps.items():
+        folder, fix = root / (SWEEPS if project.source == "official" else "plots/sweeps"), f"Run `dvc repro sweep@{name}`."
+        path = folder / f"{name}.tsv"
+        rows = parse_table(read_bytes(path, fix), path, SWEEP, fix) if path.is_file() else None
+        if rows is not None and project.source == "official":
+            _read_entry(name, folder, check=check)
+        if rows is None or (rows["source"] != project.source).any():
+            entries.append(PendingSweep(name, sweep))
+        else:
+            (_, settings), *_ = variants(values, name, sweep, project.source)
+            entries.append(SweepRecord(name, sweep, settings.epochs, rows))
+    return entries
+
+
+def gather_explained(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
+    """Read how far the attributions of each experiment can be trusted, where it was explained on this data source.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    paths = {name: root / f"models/explained/{name}/explained.json" for name in project.explain}
+    return _read_own(project, paths, EXPLAINED, "Run `dvc repro explain@{name}`.")
+
+
+def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
+    """Read seconds, date and machine of every experiment and sweep on this data source, where they are known.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    if project.source == "official":
+        places = [*((name, LEDGER) for name in project.experiments), *((name, SWEEPS) for name in project.sweeps)]
+        runs = {
+            name: read_json(root / folder / f"{name}.json", ("run",), "Run `labbook verify`.")["run"]
+            for name, folder in places
+            if (root / folder / f"{name}.json").is_file()
+        }
+        return {name: run for name, run in runs.items() if set(run) >= set(TIMING) - {"source"}}
+    paths = {name: root / f"timing/{name}.json" for name in (*project.experiments, *project.sweeps)}
+    return _read_own(project, paths, TIMING, "Delete it: it holds nothing but the seconds of the last training.")
+
+
+def _read_own(project: Project, paths: Mapping[str, Path], keys: Sequence[str], fix: str) -> dict[str, dict[str, Any]]:
+    """Read those of the files, by name, that exist and are of this data source."""
+    found = {}
+    for name, path in paths.items():
+        entry = read_json(path, keys, fix.format(name=name)) if path.is_file() else None
+        if entry and entry["source"] == project.source:
+            found[name] = entry
+    return found

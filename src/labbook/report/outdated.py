@@ -1,0 +1,102 @@
+"""Find out whether an entry of the ledger was made by other settings, data, code or packages than today's.
+
+Nothing is run or imported: code is compared by the hashes of its meaning, packages by `requirements.lock`.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from labbook.config.chosen import chosen_modules
+from labbook.config.project import parse_project
+from labbook.config.sweep import variants
+from labbook.config.train import resolve
+from labbook.evaluation.ledger import Entry
+from labbook.evaluation.provenance import data_settings, stages_of_experiment, stages_of_sweep
+from labbook.fingerprint.sources import Sources
+from labbook.io import read_bytes
+
+__all__ = ["Today"]
+
+LOCK = Path("requirements.lock")
+PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;+]+)", re.MULTILINE)
+
+
+class Today:
+    """Settings, code and packages as they are now, in the current folder.
+
+    Args:
+        values: all of `params.yaml`.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+        self._project = parse_project(self._values)
+        self._sources = Sources()
+        self._chosen = chosen_modules()
+        lock = read_bytes(LOCK, "Restore it with `git checkout`.").decode()
+        self._packages = {_normalise(name): version for name, version in PINNED.findall(lock)}
+
+    def changes_to_experiment(self, entry: Entry) -> Iterator[str]:
+        """Yield a line for each setting, module and package of an experiment's entry that is another one today."""
+        if entry.name not in self._project.experiments:
+            yield f"experiments.{entry.name} is no longer in params.yaml"
+            return
+        settings = resolve(self._values, f"experiments.{entry.name}", "official").settings.model_dump(exclude_none=True)
+        yield from self._changes(entry, settings, stages_of_experiment(self._values, entry.name, settings["inputs"]))
+
+    def changes_to_sweep(self, entry: Entry) -> Iterator[str]:
+        """Yield the same for the entry of a sweep."""
+        sweep = self._project.sweeps.get(entry.name)
+        if sweep is None:
+            yield f"sweeps.{entry.name} is no longer in params.yaml"
+            return
+        (_, first), *_ = trainings = variants(self._values, entry.name, sweep, "official")
+        column = entry.history.splitlines()[0].split("\t").index("value")
+        trained = [line.split("\t")[column] for line in entry.history.splitlines()[1:]]
+        if trained != [str(value) for value, _ in trainings]:
+            yield f"values of {sweep.vary.key}: {', '.join(trained)} then, {', '.join(str(one) for one, _ in trainings)} today"
+        settings = first.model_dump(exclude_none=True)
+        yield from self._changes(entry, settings, stages_of_sweep(self._values, entry.name, settings["inputs"]))
+
+    def _changes(self, entry: Entry, settings: Mapping[str, Any], stages: Mapping[str, str]) -> Iterator[str]:
+        values = entry.values
+        yield from _differences("setting", _flat(values["settings"]), _flat(settings))
+        yield from _differences(
+            "setting", _flat(values["data"]["settings"]), _flat(data_settings(self._values, settings["inputs"]))
+        )
+        for kind in dict.fromkeys([*values["code"], *stages]):
+            then, now = values["code"].get(kind, {}), self._code(stages.get(kind))
+            modules: dict[str, list[str]] = {"changed": [], "new": [], "no longer used": []}
+            for module in sorted({*then, *now}):
+                if then.get(module) != now.get(module):
+                    modules["new" if module not in then else "changed" if module in now else "no longer used"].append(module)
+            yield from (f"code of {kind}, {word}: {', '.join(found)}" for word, found in modules.items() if found)
+        today = {name: self._packages.get(_normalise(name), "not in requirements.lock") for name in values["packages"]}
+        yield from _differences("package", values["packages"], today)
+
+    def _code(self, key: str | None) -> dict[str, str]:
+        if key is None:
+            return {}
+        return self._sources.closure(key.partition("/")[0], self._chosen[key]).code
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted key."""
+    if isinstance(value, Mapping) and value:
+        items = (_flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items())
+        return {path: leaf for found in items for path, leaf in found.items()}
+    return {key: json.loads(json.dumps(value))}
+
+
+def _differences(kind: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key in dict.fromkeys([*then, *now]):
+        before, after = then.get(key, "not set"), now.get(key, "not set")
+        if before != after:
+            yield f"{kind} {key}: {before} then, {after} today"
+
+
+def _normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
