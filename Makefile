@@ -20,7 +20,7 @@ doctor: $(VENV)/installed  # `make doctor MEND=1` mends, `make doctor REMOTE=tea
 	python -m labbook.doctor $(if $(MEND),--mend) $(if $(REMOTE),--remote $(REMOTE))
 
 test: $(VENV)/installed
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed
 	ruff format --check .
@@ -30,10 +30,10 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	python benchmarks/engine.py
 	python benchmarks/colour.py
-	python benchmarks/scratch.py
+	python benchmarks/numpy_layers.py
 
-readme: $(VENV)/installed  # after a run on official data: keep its tables under results/, and put them into README.md
-	python -m labbook.report.readme
+readme: $(VENV)/installed  # write the tables under results/ and in README.md from the ledger, results/official/
+	python -m labbook results
 
 lock:  # write requirements.lock anew from what is installed
 	python tools/lock.py

@@ -1,4 +1,4 @@
-"""Fixtures: a small project in a temporary folder, a toy dataset, and ground that is the same for every test."""
+"""Fixtures: a small project in a temporary folder, toy datasets, and the same process state for every test."""
 
 import labbook  # noqa: F401  # before torch, whose threads read the environment that it sets
 
@@ -37,24 +37,17 @@ KEPT = {
     "sweeps": ("mnist_cnn_dropout",),
     "explain": ("mnist_cnn",),
 }
-LONGEST = ("pipeline", "accessibility", "cluster", "distributed", "repro", "teams", "pages", "checkpoint")
-FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML has the fast ones where libyaml is there
+FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast ones need libyaml
 FastDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 settings.register_profile("labbook", deadline=None, max_examples=50)  # a shared machine is slow now and then
 settings.load_profile("labbook")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no worker is left with one at the end."""
-    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
-
-
 @pytest.fixture(autouse=True)
-def _ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(DATA_ROOT, raising=False)
-    torch.set_num_threads(1)  # small tensors gain nothing by a second, and the other core has tests of its own
+    torch.set_num_threads(1)  # small tensors do not gain from a second one, and other tests use the other core
     torch.manual_seed(0)
     yield
     torch.use_deterministic_algorithms(False)
@@ -79,7 +72,7 @@ def small_params() -> str:
         defaults |= {"seeds": 1, "embedded": {}}
     for block in (*values["experiments"].values(), *values["sweeps"].values()):
         block["train"] |= {"epochs": 2, "embedded": {}}
-    # What the tests count on, whatever the repository's own settings are.
+    # Tests rely on these settings, whatever those of the repository are.
     schedule = {"name": "MultiStepLR", "milestones": [1], "gamma": 0.1}
     values["experiments"]["mnist_mlp_100"]["train"] |= {"select": "best_val_accuracy", "schedule": schedule, "threads": 2}
     return yaml.safe_dump(values, sort_keys=False)
@@ -97,7 +90,7 @@ def workdir(tmp_path: Path, small_params: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def edit_params(workdir: Path) -> Callable[[Callable[[dict[str, Any]], object]], None]:
-    """Change `params.yaml` of the work folder by a function of its values."""
+    """Return a function that changes `params.yaml` of the work folder."""
 
     def edit(change: Callable[[dict[str, Any]], object]) -> None:
         file = workdir / "params.yaml"
@@ -128,7 +121,7 @@ def prepared(workdir: Path, mnist_file: Path) -> Path:
 
 @pytest.fixture
 def start_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a stage script in the current folder in a process of its own, as DVC does."""
+    """Return a function that runs a stage script in its own process, as DVC does."""
 
     def start(stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, f"stages/{stage}.py", *arguments]
@@ -139,20 +132,20 @@ def start_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def run_stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a stage script in the current folder, in this process, which has imported torch; what is no message is raised."""
+    """Return a function that runs a stage script in this process; only errors without a message are raised."""
 
     def run(stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [f"stages/{stage}.py", *arguments]
         monkeypatch.setattr(sys, "argv", command)
         monkeypatch.setattr(sys, "path", [*sys.path, str(Path("stages").resolve())])  # where stages find `_here`
-        said, complaint, code = io.StringIO(), io.StringIO(), 0
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
+        stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             try:
                 runpy.run_path(command[0], run_name="__main__")
             except SystemExit as end:  # with a message
                 print(end.code, file=sys.stderr)
                 code = 1
-        return subprocess.CompletedProcess(command, code, said.getvalue(), complaint.getvalue())
+        return subprocess.CompletedProcess(command, code, stdout.getvalue(), stderr.getvalue())
 
     return run
 
@@ -168,7 +161,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mirror]]:
-    """Start a mirror; its address is that of the folder which holds the file."""
+    """Return a function that starts a mirror; its address is that of the folder that holds the file."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with contextlib.ExitStack() as at_end:
 
@@ -203,7 +196,7 @@ def rings_packed(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
 
 @pytest.fixture(scope="session")
 def tiny_packed() -> PackedDataset:
-    """Three classes of noisy 6×6 images: each class lights up two rows of its own."""
+    """Three classes of noisy 6×6 images: two rows are brighter, others in each class."""
     generator = np.random.default_rng(0)
 
     def draw(count: int) -> Split:

@@ -103,7 +103,7 @@ class Project:
         return self.run("--cluster", "cluster.yaml", *arguments, fails=fails)
 
     def run(self, *arguments: str, fails: bool = False) -> str:
-        ended = Fork(*self.line(*arguments)[2:], folder=self.folder, environment=self.environment).end(120)
+        ended = Fork(*self.line(*arguments)[2:], folder=self.folder, environment=self.environment).wait(120)
         assert (ended.returncode != 0) == fails, ended.stdout + ended.stderr
         return ended.stdout + ended.stderr
 
@@ -320,7 +320,7 @@ def test_what_a_killed_worker_leaves_stops_nobody(tmp_path, project):
     [
         ("executor: slum", "executor: invalid value 'slum'"),
         ("excutor: local", "unknown key; did you mean 'executor'?"),
-        ("executor: local\nexecutor: slurm", "cluster.yaml, line 2: duplicate key 'executor'"),
+        ("executor: local\nexecutor: slurm", 'cluster.yaml, line 2: duplicate key "executor"'),
         ("executor: local\nparameters: {partition: gpu}", "parameters of"),
         ("executor: local\nremote: elsewhere", "elsewhere"),
         ("executor: local\nstages: {trian: {}}", "did you mean 'train'?"),

@@ -1,8 +1,5 @@
 """The command `labbook`."""
 
-import importlib
-import importlib.util
-import inspect
 import subprocess
 import sys
 import tomllib
@@ -11,9 +8,9 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from labbook import __main__ as command
+from labbook.errors import LabbookError
 
-SCRIPTS = [name for name, entry in command.COMMANDS.items() if entry.is_script]
-FUNCTIONS = [name for name, entry in command.COMMANDS.items() if not entry.is_script]
+NAMES = ("check", "show", "why", "verify", "results", "repro", "exp", "team", "doctor")
 
 
 def run(*arguments):
@@ -21,48 +18,84 @@ def run(*arguments):
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_help_lists_every_command_with_its_purpose():
-    shown = run("--help").stdout.splitlines()
-    listed = {
-        line.split()[0]: " ".join(line.split()[1:]) for line in shown[shown.index("commands:") + 1 :] if line.startswith("  ")
-    }
-    assert listed == {name: entry.purpose for name, entry in command.COMMANDS.items()}
-    assert {"check", "show", "why", "repro", "exp", "team", "doctor"} == listed.keys()
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_is_a_module_that_runs(name):
-    module = command.COMMANDS[name].module
-    found = importlib.util.find_spec(module)
-    assert found
-    assert not found.submodule_search_locations or importlib.util.find_spec(f"{module}.__main__")
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_another_command_is_a_function_of_its_arguments(name):
-    module = importlib.import_module(command.COMMANDS[name].module)
-    inspect.signature(module.main).bind(["--help"])
+def test_help_lists_every_command_with_its_purpose_on_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
-        module.main(["--help"])
+        command.main(["--help"])
     assert ended.value.code == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert set(NAMES) <= command.COMMANDS.keys()
+    for name, entry in command.COMMANDS.items():
+        assert any(line.split() == [name, *entry.purpose.split()] for line in printed), name
 
 
-def test_nothing_slow_is_imported_for_help():
-    loaded = "import sys, labbook.__main__; print({'torch', 'dvc', 'numpy', 'pydantic'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "set()\n"
-
-
-def test_arguments_go_to_a_script():
-    ended = run("repro", "-j", "0")
-    assert ended.returncode == 2
-    assert "labbook repro: error: --jobs: 0 is less than 1" in ended.stderr
-
-
-def test_arguments_go_to_a_function(capsys):
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_every_command_has_help(name, capsys):
     with pytest.raises(SystemExit) as ended:
-        command.main(["show", "--help"])
+        command.main([name, "--help"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: labbook show [-h] [--source {embedded,official}] NAME\n")
+    assert capsys.readouterr().out.startswith(f"usage: labbook {name} [-h]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "slow"), [(["--help"], "torch dvc numpy pydantic"), (["why", "--help"], "torch dvc pydantic")]
+)
+def test_help_imports_no_other_command(arguments, slow):
+    script = (
+        "import sys, contextlib, labbook.__main__ as command\n"
+        f"with contextlib.suppress(SystemExit): command.main({arguments})\n"
+        f"sys.exit(' '.join(set({slow.split()}) & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.stdout.startswith("usage: labbook")
+    assert ended.stderr == "\n"
+
+
+def test_known_arguments_are_parsed_and_others_go_to_dvc(monkeypatch):
+    called = []
+    monkeypatch.setattr("labbook.repro.__main__.install", lambda jobs, *_: called.append(jobs))
+    monkeypatch.setattr("dvc.cli.main", called.append)
+    with pytest.raises(SystemExit):
+        command.main(["repro", "--force", "-j", "1", "--single-item", "train@mnist_cnn"])
+    with pytest.raises(SystemExit):
+        command.main(["exp", "run", "-S", "seed=1", "--jobs=2", "--queue"])
+    assert called == [
+        1,
+        ["--wait-for-lock", "repro", "--force", "--single-item", "train@mnist_cnn"],
+        2,
+        ["--wait-for-lock", "exp", "run", "-S", "seed=1", "--queue"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["repro", "-j", "0"], "labbook repro: error: --jobs: 0 is less than 1"),
+        (["exp", "run", "-j", "0"], "labbook exp run: error: --jobs: 0 is less than 1"),
+        (["repro", "--cluster", "c.yaml"], "labbook repro: error: --cluster: say with --jobs"),
+        (["show", "one", "two"], "labbook show: error: unrecognized arguments: two"),
+        (["check", "--all"], "labbook check: error: unrecognized arguments: --all"),
+        ([], "labbook: error: the following arguments are required: COMMAND"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_the_parser_of_their_command(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(LabbookError("x: wrong. Correct it."), "error: x: wrong. Correct it."), (KeyboardInterrupt(), 130)]
+)
+def test_an_error_of_a_command_ends_it_without_a_traceback(monkeypatch, raised, code):
+    def show(*_):
+        raise raised
+
+    monkeypatch.setattr("labbook.config.show.show", show)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["show", "mnist_cnn"])
+    assert ended.value.code == code
 
 
 def test_unknown_command_is_refused_with_those_that_there_are():

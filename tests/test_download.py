@@ -147,13 +147,13 @@ def test_when_every_mirror_fails_each_is_listed_with_what_to_do(serve, get, tmp_
     with pytest.raises(DownloadError) as caught:
         get(missing, altered, nobody, broken)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "digits.gz: no mirror gave the file."
+    assert lines[0] == "digits.gz: no mirror served the file."
     listed = [missing.address, altered.address, nobody, broken.address]
     for line, address in zip(lines[1:5], listed, strict=True):
         assert line.startswith(f"  {address}/digits.gz: ")
     assert "404" in lines[1]
-    assert f"7 bytes came, but not with the published md5 {REMOTE.checksum}" in lines[2]
-    assert "run again (what came is kept)" in lines[5]
+    assert f"received 7 bytes, which do not have the published md5 {REMOTE.checksum}" in lines[2]
+    assert "run again (received bytes are kept)" in lines[5]
     assert f"put the file at DIGITS/raw/digits.gz below a folder that {DATA_ROOT} names" in lines[5]
     assert_nothing_left(tmp_path)
 

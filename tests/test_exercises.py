@@ -1,4 +1,4 @@
-"""Exercises: each function against a library that computes the same, every figure against the reported one, and the page."""
+"""Exercises: each function compared with a library, every result with the reported one, and the page."""
 
 import html
 import json
@@ -15,22 +15,22 @@ from scipy.signal import correlate2d
 from torch import nn
 from torch.nn import functional
 
-from labbook.config.parts import load
+from labbook.config.components import load
 from labbook.config.reading import read
 from labbook.config.train import resolve
 from labbook.errors import ExerciseError, LabbookError
 from labbook.exercises.assignment_b import MNIST_CNN_SMALL, MNIST_MLP_2X50
 from labbook.exercises.assignment_d import CIFAR10_CNN
 from labbook.exercises.exercise import Exercise, Result
-from labbook.exercises.gates import INPUTS, OR, XOR, Network, decide, hidden, output
-from labbook.exercises.layers import Conv, Linear, Pool, conv_parameters, linear_parameters, walk
+from labbook.exercises.gates import INPUTS, OR, XOR, Network, decide, hidden_units, output
+from labbook.exercises.layers import Conv, Linear, Pool, conv_parameters, linear_parameters, summarize
 from labbook.exercises.page import metrics, write_page
 from labbook.exercises.sheet import exercises
-from labbook.exercises.steps import Formula, Table, number, sum_of, unit
+from labbook.exercises.steps import Formula, Table, format_number, format_sum_of_products, format_weighted_sum
 from labbook.exercises.windows import cross_correlate, kernel_for, output_size, pool, same_padding, windows
 
 WORKED = {exercise.name: exercise for exercise in exercises()}
-REPORTED_WRONG = {("tiny_wide", "features, as printed")}  # its report prints a layer that does not fit its own pools
+REPORTED_WRONG = {("tiny_wide", "features, as printed")}  # its report prints a size that its own pools do not give
 
 small = st.integers(1, 12)
 odd = st.integers(0, 3).map(lambda half: 2 * half + 1)
@@ -39,7 +39,7 @@ images = st.tuples(small, small).flatmap(lambda shape: arrays(int, shape, elemen
 kernels = st.tuples(odd, odd).flatmap(lambda shape: arrays(int, shape, elements=pixels))
 
 
-def learnt(model: nn.Module) -> int:
+def parameters_of(model: nn.Module) -> int:
     return sum(weights.numel() for weights in model.parameters())
 
 
@@ -89,8 +89,8 @@ def test_pools_are_those_of_torch(image, size, stride):
 
 @given(channels=small, filters=small, kernel=small)
 def test_layers_have_the_parameters_of_torch(channels, filters, kernel):
-    assert conv_parameters(channels, filters, kernel) == learnt(nn.Conv2d(channels, filters, kernel))
-    assert linear_parameters(channels, filters) == learnt(nn.Linear(channels, filters))
+    assert conv_parameters(channels, filters, kernel) == parameters_of(nn.Conv2d(channels, filters, kernel))
+    assert linear_parameters(channels, filters) == parameters_of(nn.Linear(channels, filters))
 
 
 @given(
@@ -100,17 +100,17 @@ def test_layers_have_the_parameters_of_torch(channels, filters, kernel):
     window=st.integers(1, 4),
     outputs=small,
 )
-def test_a_walk_meets_the_shapes_and_weights_of_torch(channels, side, conv, window, outputs):
-    way = walk((channels, side, side + 1), [conv, Pool(window), Linear(outputs)])
+def test_a_summary_has_the_shapes_and_parameters_of_torch(channels, side, conv, window, outputs):
+    summary = summarize((channels, side, side + 1), [conv, Pool(window), Linear(outputs)])
     signal = torch.zeros(1, channels, side, side + 1)
     layers = (
         nn.Conv2d(channels, conv.filters, conv.kernel, padding=conv.padding),
         nn.MaxPool2d(window),
-        nn.Sequential(nn.Flatten(), nn.Linear(math.prod(way[1].shape), outputs)),
+        nn.Sequential(nn.Flatten(), nn.Linear(math.prod(summary[1].shape), outputs)),
     )
-    for step, layer in zip(way, layers, strict=True):
+    for step, layer in zip(summary, layers, strict=True):
         signal = layer(signal)
-        assert (step.shape, step.parameters) == (tuple(signal.shape[1:]), learnt(layer))
+        assert (step.shape, step.parameters) == (tuple(signal.shape[1:]), parameters_of(layer))
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_networks_are_those_that_the_experiments_train(repository, name, layers,
     module, keys = load(
         "model", resolve(read(repository / "params.yaml"), f"experiments.{name}", "official").settings.model, name
     )
-    assert [step.parameters for step in walk(shape, layers) if step.parameters] == [
-        learnt(layer) for layer in module.build(keys, shape, 10).children() if learnt(layer)
+    assert [step.parameters for step in summarize(shape, layers) if step.parameters] == [
+        parameters_of(layer) for layer in module.build(keys, shape, 10).children() if parameters_of(layer)
     ]
 
 
@@ -146,7 +146,7 @@ def test_a_network_computes_what_torch_does(weights, inputs):
     signal = torch.from_numpy(inputs).double()
     layer = torch.tensor(network.weights).double()
     fired = functional.relu(functional.linear(signal, layer, torch.tensor(bias).double()))
-    np.testing.assert_array_equal(hidden(network, inputs), fired.numpy())
+    np.testing.assert_array_equal(hidden_units(network, inputs), fired.numpy())
     np.testing.assert_array_equal(output(network, inputs), (fired @ torch.tensor(out).double()).numpy())
 
 
@@ -161,19 +161,19 @@ ROW, CUBE = np.ones(3), np.ones((2, 2, 2))
         (lambda: output_size(5, 3, padding=-1), "padding -1"),
         (lambda: same_padding(4), "kernel 4"),
         (lambda: same_padding(-1), "kernel -1"),
-        (lambda: kernel_for(504, 512), "512 of 504"),
-        (lambda: kernel_for(504, 0), "0 of 504"),
+        (lambda: kernel_for(504, 512), "size 504 to 512"),
+        (lambda: kernel_for(504, 0), "size 504 to 0"),
         (lambda: cross_correlate(ROW, np.ones((3, 3))), r"\(3,\)"),
         (lambda: cross_correlate(np.ones((3, 3)), CUBE), r"\(2, 2, 2\)"),
         (lambda: cross_correlate(np.ones((3, 3)), np.ones((3, 2))), "kernel 2"),
         (lambda: windows(CUBE, 1, 1), r"\(2, 2, 2\)"),
         (lambda: pool(np.ones((4, 4)), 5, 1, "max"), "kernel 5 does not fit into size 4"),
-        (lambda: pool(np.ones((4, 4)), 2, 2, "median"), "'median'; there are average and max"),
+        (lambda: pool(np.ones((4, 4)), 2, 2, "median"), "'median'; known: average, max"),
         (lambda: conv_parameters(3, 0, 5), "filters 0"),
         (lambda: linear_parameters(-1, 5), "inputs -1"),
-        (lambda: walk((1, 2, 2), [Pool(3)]), "kernel 3 does not fit into size 2"),
-        (lambda: walk((8,), [Conv(2, 3)]), r"Conv\(filters=2.*\(8,\)"),
-        (lambda: hidden(OR, np.ones((4, 3))), r"\(4, 3\)"),
+        (lambda: summarize((1, 2, 2), [Pool(3)]), "kernel 3 does not fit into size 2"),
+        (lambda: summarize((8,), [Conv(2, 3)]), r"Conv\(filters=2.*\(8,\)"),
+        (lambda: hidden_units(OR, np.ones((4, 3))), r"\(4, 3\)"),
         (lambda: decide(np.array([0, 0.5])), "output 0.5"),
         (lambda: decide(np.array([np.nan])), "output nan"),
         (lambda: decide(np.array([-1])), "output -1"),
@@ -185,13 +185,13 @@ def test_wrong_input_is_named_with_its_values(work, values):
         work()
 
 
-def test_every_figure_agrees_with_the_reported_one_but_for_what_was_printed_wrong():
-    differing = {(name, result.figure) for name, worked in WORKED.items() for result in worked.results if not result.agrees}
+def test_every_result_agrees_with_the_reported_one_unless_the_report_is_wrong():
+    differing = {(name, result.quantity) for name, worked in WORKED.items() for result in worked.results if not result.agrees}
     assert differing == REPORTED_WRONG
 
 
 @pytest.mark.parametrize(
-    ("name", "figure", "value"),
+    ("name", "quantity", "value"),
     [
         ("filtering", "filtered image", [[2, -1, 11, -2, -13], [10, -4, 8, 2, -18], [14, -1, -5, 6, -9]]),
         ("padding", "padding of kernel 5", 2),
@@ -206,15 +206,15 @@ def test_every_figure_agrees_with_the_reported_one_but_for_what_was_printed_wron
         ("mnist_cnn_small", "parameters", 21_578),
     ],
 )
-def test_metrics_hold_what_was_computed(name, figure, value):
+def test_metrics_hold_what_was_computed(name, quantity, value):
     written = json.loads(json.dumps(metrics(exercises()), allow_nan=False))
-    (entry,) = (entry for entry in written[name]["figures"] if entry["figure"] == figure)
+    (entry,) = (entry for entry in written[name]["results"] if entry["quantity"] == quantity)
     assert entry["computed"] == value
 
 
 def equations(worked: Exercise) -> list[str]:
-    lines = [line for step in worked.working if isinstance(step, Formula) for line in step.lines]
-    lines += [cell for step in worked.working if isinstance(step, Table) for row in step.rows for cell in row]
+    lines = [line for step in worked.steps if isinstance(step, Formula) for line in step.lines]
+    lines += [cell for step in worked.steps if isinstance(step, Table) for row in step.rows for cell in row]
     return [line for line in lines if " = " in line]
 
 
@@ -225,7 +225,7 @@ def value_of(side: str) -> float | None:
     return None if re.search(r"[a-z]", side.replace("int(", "(")) else eval(side)
 
 
-def test_every_equation_of_a_working_is_true():
+def test_every_equation_in_a_step_is_true():
     checked = 0
     for worked in WORKED.values():
         for line in equations(worked):
@@ -235,15 +235,15 @@ def test_every_equation_of_a_working_is_true():
     assert checked > 30
 
 
-def test_arithmetic_is_written_as_a_person_writes_it():
-    assert sum_of([-1, 0, 2], [3, 5, -4]) == "−1 · 3 + 0 · 5 + 2 · (−4)"
-    assert unit((1, -2), ("x", "y"), -1) == "x − 2y − 1"
-    assert unit((-1, 0), ("x", "y")) == "−x"
-    assert unit((0, 0), ("x", "y")) == "0"
-    assert [number(value) for value in (np.float64(1), 0.25, -1234, np.int64(7))] == ["1", "0.25", "−1,234", "7"]
+def test_arithmetic_is_formatted_as_on_paper():
+    assert format_sum_of_products([-1, 0, 2], [3, 5, -4]) == "−1 · 3 + 0 · 5 + 2 · (−4)"
+    assert format_weighted_sum((1, -2), ("x", "y"), -1) == "x − 2y − 1"
+    assert format_weighted_sum((-1, 0), ("x", "y")) == "−x"
+    assert format_weighted_sum((0, 0), ("x", "y")) == "0"
+    assert [format_number(value) for value in (np.float64(1), 0.25, -1234, np.int64(7))] == ["1", "0.25", "−1,234", "7"]
 
 
-def test_the_page_holds_every_exercise_and_is_the_same_bytes_twice(tmp_path):
+def test_the_page_shows_every_exercise_and_is_reproducible(tmp_path):
     for name in ("first.html", "second.html"):
         write_page(exercises(), tmp_path / name)
     page = (tmp_path / "first.html").read_text()
@@ -252,14 +252,14 @@ def test_the_page_holds_every_exercise_and_is_the_same_bytes_twice(tmp_path):
         assert f'<article id="{name}">' in page
         assert html.escape(worked.question, quote=False) in page
         for result in worked.results:
-            assert html.escape(result.figure) in page
+            assert html.escape(result.quantity) in page
     count = sum(len(worked.results) for worked in WORKED.values())
-    assert f"{count - 1} of {count} figures agree" in page
+    assert f"{count - 1} of {count} results agree" in page
     assert page.count(">differs<") == 1
-    assert not re.findall(r'<(?:script|link|img)[^>]*(?:href|src)="(?!data:,")', page), "it needs no other file"
+    assert not re.findall(r'<(?:script|link|img)[^>]*(?:href|src)="(?!data:,")', page), "the page needs no other file"
 
 
-def test_a_figure_that_differs_is_shown_as_such(tmp_path):
+def test_a_result_that_differs_is_marked(tmp_path):
     wrong = [
         Exercise("line", "A", "Is 2 < 3?", (), (Result("number", 2, 3),)),
         Exercise("square", "A", "Which square?", (), (Result("matrix", np.eye(2), [[1, 0], [0, 2]]),)),
@@ -267,7 +267,7 @@ def test_a_figure_that_differs_is_shown_as_such(tmp_path):
     ]
     write_page(wrong, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert "0 of 3 figures agree" in page
+    assert "0 of 3 results agree" in page
     assert page.count(">differs<") == 3
     assert "Is 2 &lt; 3?" in page
     assert page.count('<td class="marked">') == 2

@@ -165,7 +165,7 @@ def test_full_disk_is_told_with_the_file_and_what_to_do(tmp_path, number):
     with pytest.raises(LabbookError) as caught:
         replace(tmp_path / "x", failing(number))
     assert str(caught.value) == (
-        f"{tmp_path / 'x'}: the disk is full. Free some space there and run the same command again; nothing was half-written."
+        f"{tmp_path / 'x'}: the disk is full. Free some space there and run the same command again; the file was not changed."
     )
 
 

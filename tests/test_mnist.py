@@ -50,9 +50,9 @@ def test_truncated_idx_file_is_refused(cut, tmp_path_factory):
         (idx(np.zeros((2, 3), np.uint8), shape=(2, 4)), r"holds 6 values for the shape \(2, 4\)"),
         (idx(np.zeros((2, 3), np.uint8), shape=(2, 2)), r"holds 6 values for the shape \(2, 2\)"),
         (idx(np.zeros(5, np.uint8), shape=(4294967295, 4294967295)), "holds 5 values for the shape"),
-        (b"", "no gzipped IDX file"),
-        (b"\x00\x00", "no gzipped IDX file"),
-        (b"\x00\x00\x08\x03\x00\x00\x00\x01", "no gzipped IDX file"),
+        (b"", "not a gzipped IDX file"),
+        (b"\x00\x00", "not a gzipped IDX file"),
+        (b"\x00\x00\x08\x03\x00\x00\x00\x01", "not a gzipped IDX file"),
     ],
 )
 def test_idx_file_with_wrong_magic_or_counts_is_refused(tmp_path, data, reason):
@@ -65,7 +65,7 @@ def test_idx_file_with_wrong_magic_or_counts_is_refused(tmp_path, data, reason):
 def test_idx_file_that_is_not_gzipped_is_refused(tmp_path):
     file = tmp_path / "values.gz"
     file.write_bytes(idx(np.zeros(5, np.uint8)))
-    with pytest.raises(DataError, match=f"no gzipped IDX file .*{MEND}"):
+    with pytest.raises(DataError, match=f"not a gzipped IDX file .*{MEND}"):
         read_idx(file)
 
 

@@ -74,7 +74,7 @@ class Clone:
                 told, _ = process.communicate(timeout=120)
             code = process.returncode
         else:
-            ended = Fork(*line, folder=self.folder, environment=self.environment).end(120)
+            ended = Fork(*line, folder=self.folder, environment=self.environment).wait(120)
             told, code = ended.stdout + ended.stderr, ended.returncode
         assert (code != 0) == fails, told
         return told

@@ -121,7 +121,7 @@ def test_truncated_archive_is_refused(share, tmp_path_factory):
     write_archive(folder / ARCHIVE, published_layout().items())
     whole = (folder / ARCHIVE).read_bytes()
     (folder / ARCHIVE).write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(DataError, match=rf"{ARCHIVE}: damaged, no zip archive .*{MEND}"):
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: damaged, not a zip archive .*{MEND}"):
         tiny_imagenet.prepare(folder, "official", 0.25, 0)
 
 
@@ -150,24 +150,24 @@ JPEG = encoded(np.zeros((64, 64, 3), np.uint8))
 wrong_contents = pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"train/n1/images/n1_2.JPEG": JPEG[:-300]}, "train/n1/images/n1_2.JPEG does not decode"),
-        ({"train/n1/images/n1_2.JPEG": b""}, "train/n1/images/n1_2.JPEG does not decode"),
-        ({"val/images/val_12.JPEG": b"GIF89a"}, "val/images/val_12.JPEG does not decode"),
+        ({"train/n1/images/n1_2.JPEG": JPEG[:-300]}, "train/n1/images/n1_2.JPEG cannot be decoded"),
+        ({"train/n1/images/n1_2.JPEG": b""}, "train/n1/images/n1_2.JPEG cannot be decoded"),
+        ({"val/images/val_12.JPEG": b"GIF89a"}, "val/images/val_12.JPEG cannot be decoded"),
         (
             {"val/images/val_12.JPEG": encoded(np.zeros((32, 64, 3), np.uint8))},
             "val/images/val_12.JPEG has 64×32 pixels instead of 64×64",
         ),
         ({"val/images/val_99.JPEG": JPEG}, "val/images/val_99.JPEG has no line in val/val_annotations.txt"),
         ({"val/val_annotations.txt": b""}, "val/images/val_12.JPEG has no line in val/val_annotations.txt"),
-        ({"val/val_annotations.txt": None}, "val/val_annotations.txt is not there"),
-        ({"val/images/val_14.JPEG": None}, "val/images/val_14.JPEG is not there, but has a line in val/val_annotations.txt"),
+        ({"val/val_annotations.txt": None}, "val/val_annotations.txt is missing"),
+        ({"val/images/val_14.JPEG": None}, "val/images/val_14.JPEG is missing, but has a line in val/val_annotations.txt"),
         (
             {"train/n7/images/n7_0.JPEG": JPEG},
             "train/n7/images/n7_0.JPEG is of the class 'n7', which wnids.txt does not list",
         ),
-        ({"wnids.txt": b"n0\nn1\nn2\nn3\n"}, "train/n3/images holds no image, but wnids.txt lists its class"),
-        ({"wnids.txt": b"\xff\xfe"}, "wnids.txt is no UTF-8 text"),
-        ({"wnids.txt": None}, "wnids.txt is not there"),
+        ({"wnids.txt": b"n0\nn1\nn2\nn3\n"}, "train/n3/images has no image, but wnids.txt lists its class"),
+        ({"wnids.txt": b"\xff\xfe"}, "wnids.txt is not UTF-8 text"),
+        ({"wnids.txt": None}, "wnids.txt is missing"),
     ],
 )
 
@@ -187,7 +187,7 @@ def test_archive_with_a_member_that_leads_out_is_refused(files, tmp_path, name):
     write_archive(tmp_path / ARCHIVE, files.items())
     with zipfile.ZipFile(tmp_path / ARCHIVE, "a") as archive:
         archive.writestr(zipfile.ZipInfo(name), b"")
-    with pytest.raises(DataError, match=rf"{ARCHIVE}: {re.escape(name)} leads out of the archive\. {MEND}"):
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: {re.escape(name)} points outside the archive\. {MEND}"):
         tiny_imagenet.prepare(tmp_path, "official", 0.25, 0)
 
 
@@ -284,7 +284,7 @@ def test_archive_comes_from_the_first_mirror_that_has_it(files, publish, serve, 
 
 
 def test_archive_that_is_nowhere_is_named(root, tmp_path):
-    with pytest.raises(DownloadError, match=rf"{ARCHIVE}: no mirror gave the file"):
+    with pytest.raises(DownloadError, match=rf"{ARCHIVE}: no mirror served the file"):
         tiny_imagenet.fetch("official", tmp_path / "raw")
 
 

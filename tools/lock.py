@@ -1,4 +1,4 @@
-"""Write requirements.lock: the exact version of everything that labbook needs, as it is installed here."""
+"""Write requirements.lock: the exact installed version of every package that labbook requires."""
 
 import re
 from importlib.metadata import distribution
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-# CUDA's libraries exist for Linux alone; elsewhere torch brings what it needs itself.
+# The CUDA libraries exist for Linux only.
 LINUX_ONLY = re.compile(r"^(nvidia-|cuda-|triton$)")
-HEADER = "# Exact versions that the results were made with; `make lock` writes this file. Python 3.11 or newer.\n"
+HEADER = "# Exact versions of the packages that produced the results; written by `make lock`. Python 3.11 or newer.\n"
 
 
-def needed(name: str, extras: frozenset[str], found: dict[str, str]) -> None:
-    """Add what `name` needs, and what that needs, to `found`."""
+def add_requirements(name: str, extras: frozenset[str], found: dict[str, str]) -> None:
+    """Add the requirements of `name` to `found`, recursively."""
     for text in distribution(name).requires or ():
         requirement = Requirement(text)
         wanted = requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in (*extras, ""))
@@ -21,13 +21,13 @@ def needed(name: str, extras: frozenset[str], found: dict[str, str]) -> None:
             known = key in found
             found[key] = distribution(key).version
             if not known or requirement.extras:
-                needed(key, frozenset(requirement.extras), found)
+                add_requirements(key, frozenset(requirement.extras), found)
 
 
 def main() -> None:
     """Write the file."""
     found: dict[str, str] = {}
-    needed("labbook", frozenset({"pipeline", "dev"}), found)
+    add_requirements("labbook", frozenset({"pipeline", "dev"}), found)
     found.pop("labbook", None)
     lines = []
     for name, version in sorted(found.items()):

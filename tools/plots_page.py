@@ -1,6 +1,6 @@
-"""Write .dvc/plots/page.html, the page of `dvc plots` that opens offline: DVC's own takes its three libraries from the network.
+"""Write .dvc/plots/page.html, a template for `dvc plots` that works offline: DVC's own loads three libraries from the network.
 
-npm install --prefix FOLDER vega@5.20.2 vega-lite@5.2.0 vega-embed@6.18.2   # the versions that DVC asks for
+npm install --prefix FOLDER vega@5.20.2 vega-lite@5.2.0 vega-embed@6.18.2   # the versions that DVC uses
 python tools/plots_page.py FOLDER
 """
 
@@ -38,17 +38,17 @@ img { max-width: 100%; height: auto; }
 
 
 def main() -> None:
-    """Read the libraries below the folder that is named, and write the page."""
+    """Read the libraries from the given folder, and write the page."""
     modules = Path(sys.argv[1]) / "node_modules"
-    holders: dict[str, list[str]] = {}  # of one licence: its text is the same for all
+    holders: dict[str, list[str]] = {}  # by text of the licence, which several libraries share
     for name in LIBRARIES:
         holder, _, text = (modules / name / "LICENSE").read_text(encoding="utf-8").strip().partition("\n")
         holders.setdefault(text.strip(), []).append(f"{name}: {holder}")
     licences = ["\n".join([*names, text]) for text, names in holders.items()]
     scripts = [(modules / name / f"build/{name}.min.js").read_text(encoding="utf-8").strip() for name in LIBRARIES]
     if any("</script" in script for script in scripts):
-        sys.exit("error: a library holds </script, which would end its element too early")
-    scripts = [re.sub(r"\n//# sourceMappingURL=.*", "", script) for script in scripts]  # maps that are not there
+        sys.exit("error: a library contains </script, which would end its element too early")
+    scripts = [re.sub(r"\n//# sourceMappingURL=.*", "", script) for script in scripts]  # the maps are not part of the page
     elements = [f"<script>\n{script}\n</script>" for script in scripts]
     page = HEAD.replace("{licences}", "\n\n".join(licences)).replace("{libraries}", "\n".join(elements))
     PAGE.write_text(page, encoding="utf-8")

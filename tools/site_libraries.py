@@ -1,6 +1,6 @@
-"""Write src/labbook/report/static/vendor: the libraries that draw the site's charts, which pages must find beside them.
+"""Write src/labbook/report/static/vendor: the libraries for the charts of the site, which is self-contained.
 
-npm install --prefix FOLDER d3@7.9.0 @observablehq/plot@0.6.17   # Plot asks for d3 7.9
+npm install --prefix FOLDER d3@7.9.0 @observablehq/plot@0.6.17   # Plot requires d3 7.9
 python tools/site_libraries.py FOLDER
 """
 
@@ -13,7 +13,7 @@ VENDOR = Path(__file__).parents[1] / "src/labbook/report/static/vendor"
 
 
 def main() -> None:
-    """Copy the libraries below the folder that is named, with their licences."""
+    """Copy the libraries and their licences from the given folder."""
     licences = []
     for name, script in LIBRARIES.items():
         package = Path(sys.argv[1]) / "node_modules" / name

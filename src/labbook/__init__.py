@@ -4,13 +4,11 @@ import atexit
 import gc
 import os
 
-# These are read when torch and its libraries load, so they stand where every import of ours passes first.
+# torch and its libraries read these when they are loaded; every import of this package runs this file first.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # threads that wait long let others run: 3 to 30 times faster beside other work
-os.environ.setdefault(
-    "OPENBLAS_THREAD_TIMEOUT", "4"
-)  # NumPy's threads as well: else they spin beside torch's, 3 to 4 times slower
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # idle threads yield sooner: 3 to 30 times faster beside other work
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # the same for NumPy's threads: 3 to 4 times faster
 
-# Importing torch makes hundreds of thousands of objects that stay: looking among them for garbage took a fifth of the import.
+# torch creates hundreds of thousands of permanent objects; collecting garbage among them took a fifth of its import.
 gc.set_threshold(100_000)
-atexit.register(gc.freeze)  # and Python would look among them once more at its end: half a second of each process
+atexit.register(gc.freeze)  # else Python examines them once more at exit, for half a second

@@ -1,11 +1,12 @@
-"""The command `labbook`, which is also `python -m labbook`: run the module of a subcommand."""
+"""The command `labbook`, which is also `python -m labbook`."""
 
 import argparse
 import importlib
-import runpy
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from labbook.errors import LabbookError
 
 __all__ = ["COMMANDS", "main"]
 
@@ -14,46 +15,51 @@ class Command(NamedTuple):
     """A subcommand.
 
     Attributes:
-        module: to run.
+        module: has `add_arguments(parser)` and `main(arguments)`; it is imported only for its own command.
         purpose: one line of help.
-        is_script: whether the module runs as a script, which reads `sys.argv`; others have `main(argv)`.
+        forwards: whether arguments that the parser does not know are passed on to DVC, as `arguments.forwarded`.
     """
 
     module: str
     purpose: str
-    is_script: bool = False
+    forwards: bool = False
 
 
 COMMANDS = {
-    "check": Command("labbook.config.check", "validate params.yaml, and compare the installed packages with the last run's"),
-    "show": Command("labbook.config.show", "print the resolved settings of an experiment, with the origin of each value"),
-    "why": Command("labbook.why", "name the modules, settings and files that make a stage run again"),
-    "repro": Command("labbook.repro", "run what has changed, stages side by side", is_script=True),
-    "exp": Command(
-        "labbook.exp", "exp run -S KEY=VALUE: the same with other settings, as an experiment of DVC", is_script=True
-    ),
-    "team": Command("labbook.team", "share results: set up a remote, push, pull", is_script=True),
-    "doctor": Command("labbook.doctor", "report what is wrong with this clone, and repair it on request", is_script=True),
+    "check": Command("labbook.config.check", "validate params.yaml and the installed packages"),
+    "show": Command("labbook.config.show", "print the resolved settings of an experiment"),
+    "why": Command("labbook.why", "explain why a stage would run again"),
+    "verify": Command("labbook.report.verify", "recompute the official results from the stored predictions"),
+    "results": Command("labbook.report.results", "write the tables of official results from the ledger"),
+    "repro": Command("labbook.repro.__main__", "run dvc repro with stages side by side", forwards=True),
+    "exp": Command("labbook.exp", "run dvc exp run with stages side by side", forwards=True),
+    "team": Command("labbook.team.__main__", "share results: set up a remote, push, pull"),
+    "doctor": Command("labbook.doctor.__main__", "find problems of this clone and repair them"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Pass the arguments that follow a subcommand's name to its module; no other module is imported."""
-    listed = "\n".join(f"  {name:<8}{command.purpose}" for name, command in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="labbook",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"commands:\n{listed}\n\nFor the arguments of a command, see labbook COMMAND --help.",
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    given = parser.parse_args(argv)
-    command = COMMANDS[given.command]
-    if command.is_script:
-        sys.argv[1:] = given.arguments
-        runpy.run_module(command.module, run_name="__main__", alter_sys=True)
-    else:
-        importlib.import_module(command.module).main(given.arguments)
+    """Run a subcommand; a `LabbookError` becomes a message and exit code 1, Ctrl-C exit code 130."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="labbook", description="Run and inspect the pipeline of this repository.")
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        description = f"{command.purpose[0].upper()}{command.purpose[1:]}."
+        subparser = subparsers.add_parser(name, help=command.purpose, description=description, allow_abbrev=False)
+        if name in argv[:1]:
+            module = importlib.import_module(command.module)
+            subparser.set_defaults(run=module.main, error=subparser.error)
+            module.add_arguments(subparser)
+    arguments, forwarded = parser.parse_known_args(argv)
+    if forwarded and not COMMANDS[arguments.command].forwards:
+        arguments.error(f"unrecognized arguments: {' '.join(forwarded)}")
+    arguments.forwarded = forwarded
+    try:
+        arguments.run(arguments)
+    except LabbookError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,46 +1,46 @@
-"""The errors a user can mend. A stage prints their message instead of a traceback."""
+"""Errors that a user can fix. Stages and commands print their message instead of a traceback."""
 
 __all__ = [
     "ConstraintError", "DataError", "DeviceError", "DownloadError", "ExerciseError", "GradientError", "LabbookError",
-    "ParamsError", "ScratchError", "TrainingError",
+    "NumpyBackendError", "ParamsError", "TrainingError",
 ]  # fmt: skip
 
 
 class LabbookError(Exception):
-    """Something the user can mend; the message names the key or file, what was found and what would do."""
+    """An error that the user can fix; the message says what is wrong, where, and how to fix it."""
 
 
 class ParamsError(LabbookError):
-    """`params.yaml` holds something that cannot be used."""
+    """A setting in `params.yaml` is missing or invalid."""
 
 
 class ConstraintError(ParamsError):
-    """A model breaks the constraint of its experiment."""
+    """A model violates the constraint of its experiment."""
 
 
 class DataError(LabbookError):
-    """A file is missing, damaged or not what it should be."""
+    """A file is missing, damaged, or has unexpected content."""
 
 
 class DownloadError(DataError):
-    """No source gave the file with the published checksum."""
+    """No mirror served the file with the published checksum."""
 
 
 class DeviceError(LabbookError):
-    """The device asked for is not there."""
+    """The requested device is not available."""
 
 
 class TrainingError(LabbookError):
-    """Training cannot go on, for instance because the loss is no longer finite."""
+    """Training cannot continue, for instance because the loss is not finite."""
 
 
-class ScratchError(LabbookError):
-    """A layer from scratch was given what it cannot use: a wrong shape, dtype, label or order of calls."""
+class NumpyBackendError(LabbookError):
+    """The NumPy backend got a model, shape, dtype, label or order of calls that it does not support."""
 
 
 class GradientError(LabbookError):
-    """A layer from scratch does not compute what its check expects."""
+    """The outputs or gradients of a NumPy layer differ from what its check expects."""
 
 
 class ExerciseError(LabbookError):
-    """Numbers with which an exercise cannot be worked."""
+    """The numbers of an exercise are invalid."""

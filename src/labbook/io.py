@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: beside their place first, then renamed into it."""
+"""Read files, and write them atomically: to a temporary file in the same folder, which is then renamed."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ __all__ = ["read_bytes", "read_json", "replace", "write_bytes", "write_folder", 
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a path beside `path`, then rename that file to `path`; leave nothing behind on failure.
+    """Call `write` with a temporary path, then rename that file to `path`; leave no file behind on failure.
 
     Raises:
         LabbookError: the disk is full or the folder cannot be written.
@@ -36,7 +36,7 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside `path` to write files into, then rename it to `path`; leave nothing behind on failure.
+    """Yield a temporary folder to write files into, then rename it to `path`; leave no folder behind on failure.
 
     Raises:
         LabbookError: the disk is full or the folder cannot be written.
@@ -56,31 +56,31 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 
 def explain(error: OSError, path: Path) -> str:
-    """Return a message that says what went wrong with `path` and how to fix it."""
+    """Return a message that says what is wrong with `path`, and how to fix it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{path}: the disk is full. Free some space there and run the same command again; nothing was half-written."
+        return f"{path}: the disk is full. Free some space there and run the same command again; the file was not changed."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{path}: cannot be read or written: {error.strerror}. Check the permissions of the file and its folder."
     return f"{path}: {error.strerror or error}"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all."""
+    """Write `data` to `path` atomically."""
     replace(path, lambda part: part.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 with unix line ends."""
+    """Write `text` as UTF-8 with Unix line endings."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON in the order given; NaN and infinity are refused, as JSON has neither."""
+    """Write `value` as indented JSON in the given order; NaN and infinity are refused, since JSON has neither."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write `rows` as tab-separated values; floats by their shortest exact form, `None` as an empty cell."""
+    """Write `rows` as tab-separated values; floats in their shortest exact form, `None` as an empty cell."""
     lines = ["\t".join(columns)]
     lines += ["\t".join("" if row[column] is None else str(row[column]) for column in columns) for row in rows]
     write_text(path, "\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""Run a stage script: check its fingerprint, and end with one message and exit code 1 if the user can correct what is wrong."""
+"""Run a stage script: check its fingerprint, and turn errors that a user can fix into a message and exit code 1."""
 
 import sys
 from collections.abc import Callable

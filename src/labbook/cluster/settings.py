@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from labbook.config.parts import Strict
+from labbook.config.components import Strict
 from labbook.config.reading import read, validate
 from labbook.errors import ParamsError
 

@@ -24,7 +24,7 @@ from dvc.utils import relpath
 from labbook.cluster.exchange import Exchange
 from labbook.cluster.settings import KINDS, Cluster
 from labbook.cluster.snapshot import Snapshot, snapshot
-from labbook.config.parts import closest
+from labbook.config.messages import closest
 from labbook.errors import LabbookError, ParamsError
 from labbook.io import explain
 from labbook.repro.show import Show

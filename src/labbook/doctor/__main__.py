@@ -1,4 +1,4 @@
-"""Look whether all is well: python -m labbook.doctor [--mend] [--remote NAME]; exit status 0, or 1 when something is wrong."""
+"""Look whether all is well: labbook doctor [--mend] [--remote NAME]; exit status 0, or 1 when something is wrong."""
 
 import argparse
 import sys
@@ -9,26 +9,26 @@ from pathlib import Path
 
 from dvc.repo import Repo, lock_repo
 
+from labbook.__main__ import main as labbook
 from labbook.doctor import configuration, environment, locks
 from labbook.doctor.finding import Finding
 from labbook.doctor.objects import Objects
 from labbook.errors import LabbookError
-from labbook.stage import run
 from labbook.team.repository import open_repository
 from labbook.team.store import cache_of, speaking_to
 
 
-def main() -> None:
-    """Tell what is wrong, and mend it where that is asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m labbook.doctor", description="Look whether all is well; see docs/teams.md."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `labbook doctor`."""
+    parser.epilog = "See docs/teams.md."
     parser.add_argument(
         "--mend", action="store_true", help="put good copies in the place of damaged ones; nothing good is deleted"
     )
     parser.add_argument("--remote", help="read and hash all that this remote holds of ours, not only names and sizes")
-    given = parser.parse_args()
 
+
+def main(given: argparse.Namespace) -> None:
+    """Tell what is wrong, and mend it where that is asked for."""
     started = time.monotonic()
     print(environment.describe(), flush=True)
     wrong = _tell((*environment.find_environment(), *environment.find_params(), *environment.find_root()), mend=False)
@@ -73,4 +73,4 @@ def _tell(findings: Iterator[Finding] | tuple[Finding, ...] | list[Finding], *, 
 
 
 if __name__ == "__main__":
-    run(main)
+    labbook(["doctor", *sys.argv[1:]])

@@ -1,1 +1,1 @@
-"""What the assignments ask to be worked out by hand: the functions, the exercises, and the page that shows the working."""
+"""The paper exercises of the assignments: functions that compute the answers, and the page that shows the steps."""

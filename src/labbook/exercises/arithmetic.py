@@ -1,35 +1,35 @@
-"""The arithmetic that several assignments write out: the weights of a network, and the size of what a layer hands on."""
+"""Formulas that several assignments share: the parameters of a network, and the output size of a layer."""
 
 from collections.abc import Sequence
 
-from labbook.exercises.layers import Walked
-from labbook.exercises.steps import Table, number
+from labbook.exercises.layers import LayerSummary
+from labbook.exercises.steps import Table, format_number
 from labbook.exercises.windows import output_size
 
-__all__ = ["count_of", "counted", "size_of", "total_of"]
+__all__ = ["format_count", "format_output_size", "parameter_table", "total_parameters"]
 
 
-def counted(name: str, way: Sequence[Walked]) -> Table:
-    """Show a network layer by layer: what each hands on, and what it learns."""
-    rows = [(step.layer, "×".join(map(str, step.shape)), count_of(step) if step.parameters else "–") for step in way]
-    total = " + ".join(number(step.parameters) for step in way if step.parameters)
+def parameter_table(name: str, summary: Sequence[LayerSummary]) -> Table:
+    """Tabulate the output shape and the parameters of each layer of a network."""
+    rows = [(step.name, "×".join(map(str, step.shape)), format_count(step) if step.parameters else "–") for step in summary]
+    total = " + ".join(format_number(step.parameters) for step in summary if step.parameters)
     return Table(
         f"{name}: shapes are channels × height × width",
-        ("layer", "hands on", "parameters"),
-        (*rows, ("together", "", f"{total} = {number(total_of(way))}")),
+        ("layer", "output", "parameters"),
+        (*rows, ("total", "", f"{total} = {format_number(total_parameters(summary))}")),
     )
 
 
-def count_of(step: Walked) -> str:
-    """Write out how the weights of one layer are counted."""
-    return f"{step.arithmetic} = {number(step.parameters)}"
+def format_count(step: LayerSummary) -> str:
+    """Write out how the parameters of one layer are counted."""
+    return f"{step.formula} = {format_number(step.parameters)}"
 
 
-def total_of(way: Sequence[Walked]) -> int:
-    """Count the weights of all layers together."""
-    return sum(step.parameters for step in way)
+def total_parameters(summary: Sequence[LayerSummary]) -> int:
+    """Count the parameters of all layers."""
+    return sum(step.parameters for step in summary)
 
 
-def size_of(size: int, kernel: int, stride: int = 1, padding: int = 0) -> str:
-    """Write out the size of an output along one side."""
+def format_output_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> str:
+    """Write out the output size along one axis."""
     return f"⌊({size} + 2 · {padding} − {kernel}) / {stride}⌋ + 1 = {output_size(size, kernel, stride, padding)}"

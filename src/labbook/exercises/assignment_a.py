@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.exercises.arithmetic import count_of, size_of
+from labbook.exercises.arithmetic import format_count, format_output_size
 from labbook.exercises.exercise import Exercise, Result
-from labbook.exercises.gates import INPUTS, OR, XOR, Network, decide, hidden, output
-from labbook.exercises.layers import Conv, walk
-from labbook.exercises.steps import Formula, Grids, Plane, Table, Words, grid, number, unit
+from labbook.exercises.gates import INPUTS, OR, XOR, Network, decide, hidden_units, output
+from labbook.exercises.layers import Conv, summarize
+from labbook.exercises.steps import Formula, Grids, OutputPlot, Table, Text, format_number, format_weighted_sum, make_grid
 from labbook.exercises.windows import pool, windows
 
 __all__ = ["exercises"]
@@ -18,24 +18,24 @@ CORNERS = {"top left": (0, 0), "top right": (0, 1), "bottom right": (1, 1), "bot
 
 
 def exercises() -> list[Exercise]:
-    """Work the exercises of assignment A."""
+    """Solve the exercises of assignment A."""
     return [_one_layer(), _pooling(), _or(), _xor()]
 
 
 def _one_layer() -> Exercise:
-    (conv,) = walk((3, 32, 32), [Conv(filters=8, kernel=5)])
+    (conv,) = summarize((3, 32, 32), [Conv(filters=8, kernel=5)])
     return Exercise(
         name="one_convolution",
         assignment="A",
-        question="How many parameters has a 5×5 convolution with 8 filters, and what does it make of 32×32×3?",
-        working=(
-            Words(
-                "A filter has one weight for each pixel and channel under its window, and one bias. Each filter gives one map."
+        question="How many parameters does a 5×5 convolution with 8 filters have, and what is its output for a 32×32×3 image?",
+        steps=(
+            Text(
+                "A filter has one weight for each pixel and channel of its window, and one bias. Each filter produces one map."
             ),
             Formula(
                 (
-                    f"kernel · kernel · channels · filters + filters = {count_of(conv)}",
-                    f"⌊(size + 2 · padding − kernel) / stride⌋ + 1 = {size_of(32, 5)}",
+                    f"kernel · kernel · channels · filters + filters = {format_count(conv)}",
+                    f"⌊(size + 2 · padding − kernel) / stride⌋ + 1 = {format_output_size(32, 5)}",
                 )
             ),
         ),
@@ -48,24 +48,31 @@ def _one_layer() -> Exercise:
 
 def _pooling() -> Exercise:
     images = {corner: _block(*place) for corner, place in CORNERS.items()}
-    pooled = {how: np.array([pool(image, 2, 2, how) for image in images.values()]) for how in ("average", "max")}
+    pooled = {kind: np.array([pool(image, 2, 2, kind) for image in images.values()]) for kind in ("average", "max")}
     tile = np.array([["tile", ""], ["", "tile"]])
     tiles = tile.repeat(2, axis=0).repeat(2, axis=1)
     shown = [
-        Grids((grid(f"block {corner}", image, tiles), "→", grid("average", average, tile), grid("max", largest, tile)))
+        Grids(
+            (
+                make_grid(f"block {corner}", image, tiles),
+                "→",
+                make_grid("average", average, tile),
+                make_grid("max", largest, tile),
+            )
+        )
         for (corner, image), average, largest in zip(images.items(), pooled["average"], pooled["max"], strict=True)
     ]
     first = windows(images["top left"], 2, 2, stride=2)
     return Exercise(
         name="pooling",
         assignment="A",
-        question="What do 2×2 average and max pooling, stride 2, make of a 3×3 block of ones in each corner of a 4×4 image?",
-        working=(
-            Words("Windows lie side by side, four in each image. Average pooling tells how much of a window the block covers."),
+        question="What do 2×2 average and max pooling give for 4×4 images with a 3×3 block of ones in one corner?",
+        steps=(
+            Text("The four windows of an image do not overlap. Average pooling gives the share of ones in a window."),
             *shown,
-            Words("The four averages of the block top left, window by window:"),
+            Text("The averages of the four windows for the block in the top left corner:"),
             Formula(tuple(_average_of(window) for window in first.reshape(4, 2, 2))),
-            Words("Every window holds at least one 1, so max pooling gives the same for all four and cannot tell them apart."),
+            Text("Every window contains a 1, so max pooling gives the same output for all four images."),
         ),
         results=(
             Result(
@@ -88,7 +95,7 @@ def _or() -> Exercise:
         "or",
         "Which network with one hidden ReLU unit computes OR?",
         OR,
-        Words("The unit adds its inputs: it stays at 0 only where both are 0."),
+        Text("The unit adds its inputs: it is 0 only where both are 0."),
         reported=[0, 1, 1, 1],
     )
 
@@ -98,37 +105,37 @@ def _xor() -> Exercise:
         "xor",
         "Which network with two hidden ReLU units computes XOR?",
         XOR,
-        Words(
-            "One unit changes on one side of a line only; XOR has to rise and fall again. "
-            "So a second unit fires where both inputs are 1, and twice its value is taken away."
+        Text(
+            "One ReLU unit only rises on one side of a line; XOR has to rise and fall again. "
+            "So a second unit is active where both inputs are 1, and twice its value is subtracted."
         ),
         reported=[0, 1, 1, 0],
     )
 
 
-def _gate(name: str, question: str, network: Network, idea: Words, reported: list[int]) -> Exercise:
+def _gate(name: str, question: str, network: Network, explanation: Text, reported: list[int]) -> Exercise:
     units = [f"h{'₁₂₃'[index]}" for index in range(len(network.bias))]
-    activations, outputs = hidden(network, INPUTS), output(network, INPUTS)
+    activations, outputs = hidden_units(network, INPUTS), output(network, INPUTS)
     decisions = decide(outputs)
     formulas = [
-        f"{symbol} = ReLU({unit(weights, ('x₁', 'x₂'), bias)})"
+        f"{symbol} = ReLU({format_weighted_sum(weights, ('x₁', 'x₂'), bias)})"
         for symbol, weights, bias in zip(units, network.weights, network.bias, strict=True)
     ]
     rows = [
-        tuple(number(value) for value in (*pair, *fired, out, decision))
+        tuple(format_number(value) for value in (*pair, *fired, out, decision))
         for pair, fired, out, decision in zip(INPUTS, activations, outputs, decisions, strict=True)
     ]
     return Exercise(
         name=name,
         assignment="A",
         question=question,
-        working=(
-            idea,
-            Formula((*formulas, f"y = {unit(network.output, units)}")),
-            Plane(
+        steps=(
+            explanation,
+            Formula((*formulas, f"y = {format_weighted_sum(network.output, units)}")),
+            OutputPlot(
                 f"y of the {name.upper()} network over its two inputs",
                 network,
-                Table("All four inputs", ("x₁", "x₂", *units, "y", "read as"), tuple(rows)),
+                Table("All four inputs", ("x₁", "x₂", *units, "y", "decision"), tuple(rows)),
             ),
         ),
         results=(Result("of 00, 01, 10, 11", decisions, reported),),
@@ -137,11 +144,11 @@ def _gate(name: str, question: str, network: Network, idea: Words, reported: lis
 
 def _average_of(window: NDArray[Any]) -> str:
     (average,) = pool(window, 2, 2, "average").ravel()
-    return f"({' + '.join(number(value) for value in window.ravel())}) / {window.size} = {number(average)}"
+    return f"({' + '.join(format_number(value) for value in window.ravel())}) / {window.size} = {format_number(average)}"
 
 
 def _block(top: int, left: int) -> NDArray[Any]:
-    """Draw a 3×3 block of ones into 4×4 zeros."""
+    """Return 4×4 zeros with a 3×3 block of ones."""
     image = np.zeros((4, 4), int)
     image[top : top + 3, left : left + 3] = 1
     return image

@@ -1,43 +1,46 @@
-"""Assignment C: the last layer of the wide network for Tiny ImageNet, which is printed with a size that does not fit."""
+"""Assignment C: the last layer of the wide network for Tiny ImageNet, whose printed size does not match its pools."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from labbook.exercises.exercise import Exercise, Result
-from labbook.exercises.layers import Pool, Walked, walk
-from labbook.exercises.steps import Chain, Formula, Words, number
+from labbook.exercises.layers import LayerSummary, Pool, summarize
+from labbook.exercises.steps import Chain, Formula, Text, format_number
 
 __all__ = ["exercises"]
 
 
 def exercises() -> list[Exercise]:
-    """Work the exercise of assignment C."""
+    """Solve the exercise of assignment C."""
     return [_last_layer()]
 
 
 def _last_layer() -> Exercise:
     pools = {"as printed": (2, 2, 2, 4), "without the last 2×2 pool": (2, 2, 4)}
-    ways = {words: walk((256, 64, 64), [Pool(size) for size in sizes]) for words, sizes in pools.items()}
-    features = {words: int(np.prod(way[-1].shape)) for words, way in ways.items()}
+    summaries = {words: summarize((256, 64, 64), [Pool(size) for size in sizes]) for words, sizes in pools.items()}
+    features = {words: int(np.prod(summary[-1].shape)) for words, summary in summaries.items()}
     return Exercise(
         name="tiny_wide",
         assignment="C",
-        question="How many features of a 64×64 image reach the last layer of the wide network, which is printed with 4096?",
-        working=(
-            Words(
-                "Its 3×3 convolutions with padding 1 keep the size; only the pools shrink it. The last map has 256 channels."
+        question="How many features reach the last layer of the wide network for 64×64 images? The report prints 4096.",
+        steps=(
+            Text("The 3×3 convolutions with padding 1 keep the size; only the pools reduce it. The last map has 256 channels."),
+            *(_pooled_down(words, summary) for words, summary in summaries.items()),
+            Formula(
+                tuple(
+                    f"{words}: {_product(summary[-1].shape)} = {format_number(features[words])}"
+                    for words, summary in summaries.items()
+                )
             ),
-            *(_pooled_down(words, way) for words, way in ways.items()),
-            Formula(tuple(f"{words}: {_product(way[-1].shape)} = {number(features[words])}" for words, way in ways.items())),
-            Words("As printed, the two do not fit. They do when one 2×2 pool is left out; so tiny_wide is built here."),
+            Text("The printed pools do not give the printed size. Without the last 2×2 pool, as in tiny_wide, they do."),
         ),
         results=tuple(Result(f"features, {words}", count, 4_096) for words, count in features.items()),
     )
 
 
-def _pooled_down(words: str, way: Sequence[Walked]) -> Chain:
-    links = [(step.layer, f"{step.shape[1]}") for step in way]
+def _pooled_down(words: str, summary: Sequence[LayerSummary]) -> Chain:
+    links = [(step.name, f"{step.shape[1]}") for step in summary]
     return Chain(f"One side of the image, {words}", (("image", "64"), *links))
 
 

@@ -1,14 +1,14 @@
-"""Assignment D: filtering, padding, the sizes of outputs, and the weights of the CNN for CIFAR-10."""
+"""Assignment D: filtering, padding, output sizes, and the parameters of the CNN for CIFAR-10."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.exercises.arithmetic import counted, size_of, total_of
+from labbook.exercises.arithmetic import format_output_size, parameter_table, total_parameters
 from labbook.exercises.exercise import Exercise, Result
-from labbook.exercises.layers import Conv, Linear, Pool, walk
-from labbook.exercises.steps import Chain, Formula, Grids, Step, Table, Words, grid, number, sum_of
+from labbook.exercises.layers import Conv, Linear, Pool, summarize
+from labbook.exercises.steps import Chain, Formula, Grids, Step, Table, Text, format_number, format_sum_of_products, make_grid
 from labbook.exercises.windows import cross_correlate, kernel_for, output_size, same_padding, windows, zero_padded
 
 __all__ = ["CIFAR10_CNN", "exercises"]
@@ -19,7 +19,7 @@ CIFAR10_CNN = (Conv(32, 5, 2), Pool(2), Conv(64, 5, 2), Pool(2), Conv(128, 5, 2)
 
 
 def exercises() -> list[Exercise]:
-    """Work the exercises of assignment D."""
+    """Solve the exercises of assignment D."""
     return [_filtering(), _padding(), _sizes(), _cnn()]
 
 
@@ -29,69 +29,82 @@ def _filtering() -> Exercise:
     return Exercise(
         name="filtering",
         assignment="D",
-        question="What does filtering the image with the kernel give (cross-correlation, zero padding)?",
-        working=(
-            Words(
-                "Put a ring of zeros around the image. Lay the kernel on, as it stands, so that its middle covers one pixel; "
-                "multiply what lies over each other, and add. Small figures are the kernel's."
+        question="What is the result of filtering the image with the kernel (cross-correlation, zero padding)?",
+        steps=(
+            Text(
+                "Pad the image with a border of zeros. Place the kernel, without flipping it, with its centre on one pixel; "
+                "multiply each pixel by the weight at its place, and add the products. Small numbers are weights."
             ),
-            Grids((grid("image", IMAGE), grid("kernel", KERNEL))),
-            *(step for place in ((0, 0), (1, 2)) for step in _laid_on(filtered, place)),
+            Grids((make_grid("image", IMAGE), make_grid("kernel", KERNEL))),
+            *(step for place in ((0, 0), (1, 2)) for step in _one_step(filtered, place)),
             Table(
                 f"All {len(places)} sums",
                 ("row, column", "sum"),
                 tuple((f"{row + 1}, {column + 1}", _sum_at(filtered, (row, column))) for row, column in places),
                 folded=True,
             ),
-            Words(
-                "The kernel takes what lies left from what lies right: edges between dark and bright stand out by their sign."
-            ),
+            Text("The kernel subtracts left neighbours from right ones: vertical edges stand out, signed by direction."),
         ),
         results=(Result("filtered image", filtered, [[2, -1, 11, -2, -13], [10, -4, 8, 2, -18], [14, -1, -5, 6, -9]]),),
     )
 
 
-def _laid_on(filtered: NDArray[Any], place: tuple[int, int]) -> tuple[Step, Step]:
-    """Show the kernel laid over one place of the padded image, and the sum that it gives."""
+def _one_step(filtered: NDArray[Any], place: tuple[int, int]) -> tuple[Step, Step]:
+    """Show the kernel at one position of the padded image, and the resulting sum."""
     row, column = place
     height, width = KERNEL.shape
     padded = zero_padded(IMAGE, KERNEL)
-    looks = np.where(zero_padded(np.ones_like(IMAGE), KERNEL) == 0, "pad", "").astype(object)
-    looks[row : row + height, column : column + width] = "marked"
-    over = {(row + a, column + b): weight for (a, b), weight in np.ndenumerate(KERNEL)}
-    result_looks = np.full(filtered.shape, "", object)
-    result_looks[place] = "marked"
+    styles = np.where(zero_padded(np.ones_like(IMAGE), KERNEL) == 0, "pad", "").astype(object)
+    styles[row : row + height, column : column + width] = "marked"
+    weights = {(row + a, column + b): weight for (a, b), weight in np.ndenumerate(KERNEL)}
+    result_styles = np.full(filtered.shape, "", object)
+    result_styles[place] = "marked"
     where = f"row {row + 1}, column {column + 1}"
     return (
-        Grids((grid(f"kernel over {where}", padded, looks, over), "→", grid("filtered image", filtered, result_looks))),
+        Grids(
+            (
+                make_grid(f"kernel over {where}", padded, styles, weights),
+                "→",
+                make_grid("filtered image", filtered, result_styles),
+            )
+        ),
         Formula((_sum_at(filtered, place),)),
     )
 
 
 def _sum_at(filtered: NDArray[Any], place: tuple[int, int]) -> str:
     window = windows(zero_padded(IMAGE, KERNEL), *KERNEL.shape)[place]
-    return f"{sum_of(KERNEL.ravel().tolist(), window.ravel().tolist())} = {number(filtered[place])}"
+    return f"{format_sum_of_products(KERNEL.ravel().tolist(), window.ravel().tolist())} = {format_number(filtered[place])}"
 
 
 def _padding() -> Exercise:
     size, kernels = 6, (1, 3, 5, 7)
     strip = np.arange(1, size + 1)[None]
     padded = np.pad(strip, [(0, 0), (same_padding(5),) * 2])
-    looks = np.where(padded == 0, "pad", "").astype(object)
-    looks[0, :5] = "marked"
-    rows = [(str(kernel), str(same_padding(kernel)), size_of(size, kernel, padding=same_padding(kernel))) for kernel in kernels]
+    styles = np.where(padded == 0, "pad", "").astype(object)
+    styles[0, :5] = "marked"
+    rows = [
+        (str(kernel), str(same_padding(kernel)), format_output_size(size, kernel, padding=same_padding(kernel)))
+        for kernel in kernels
+    ]
     return Exercise(
         name="padding",
         assignment="D",
-        question="Which padding keeps the size at stride 1, and how much is it for a 5×5 kernel?",
-        working=(
+        question="Which padding preserves the size at stride 1, and what is it for a 5×5 kernel?",
+        steps=(
             Formula(
                 ("size + 2 · padding − kernel + 1 = size", "padding = (kernel − 1) / 2", f"(5 − 1) / 2 = {same_padding(5)}")
             ),
             Grids(
-                (grid(f"A row of {size} pixels: the first place of kernel 5 has the first pixel in its middle", padded, looks),)
+                (
+                    make_grid(
+                        f"A row of {size} pixels: the first window of a kernel of 5 is centred on the first pixel",
+                        padded,
+                        styles,
+                    ),
+                )
             ),
-            Table(f"Tried on {size} pixels", ("kernel", "padding", "output"), tuple(rows)),
+            Table(f"Outputs for {size} pixels", ("kernel", "padding", "output"), tuple(rows)),
         ),
         results=(Result("padding of kernel 5", same_padding(5), 2),),
     )
@@ -105,14 +118,14 @@ def _sizes() -> Exercise:
     return Exercise(
         name="sizes",
         assignment="D",
-        question="Which kernel makes 504×504 of 512×512, and what do 2×2 pooling and a 3×3 kernel leave of it?",
-        working=(
+        question="Which kernel maps 512×512 to 504×504, and what size is left after 2×2 pooling and a 3×3 kernel?",
+        steps=(
             Formula(
                 (
                     f"kernel = size − output + 1 = 512 − 504 + 1 = {kernel}",
-                    size_of(512, kernel),
-                    size_of(first, 2, stride=2),
-                    size_of(pooled, 3),
+                    format_output_size(512, kernel),
+                    format_output_size(first, 2, stride=2),
+                    format_output_size(pooled, 3),
                 )
             ),
             Chain(
@@ -134,16 +147,16 @@ def _sizes() -> Exercise:
 
 
 def _cnn() -> Exercise:
-    way = walk((3, 32, 32), CIFAR10_CNN)
-    learnt = [step for step in way if step.parameters]
+    summary = summarize((3, 32, 32), CIFAR10_CNN)
+    trainable = [step for step in summary if step.parameters]
     reported = (2_432, 51_264, 204_928, 131_136, 650)
     return Exercise(
         name="cifar10_cnn",
         assignment="D",
-        question="How many parameters has the CNN for CIFAR-10, layer by layer?",
-        working=(counted("cifar10_cnn", way),),
+        question="How many parameters does each layer of the CNN for CIFAR-10 have?",
+        steps=(parameter_table("cifar10_cnn", summary),),
         results=(
-            *(Result(step.layer, step.parameters, count) for step, count in zip(learnt, reported, strict=True)),
-            Result("parameters", total_of(way), 390_410),
+            *(Result(step.name, step.parameters, count) for step, count in zip(trainable, reported, strict=True)),
+            Result("parameters", total_parameters(summary), 390_410),
         ),
     )

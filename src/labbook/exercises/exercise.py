@@ -1,4 +1,4 @@
-"""What an exercise is: a question, the way to its answer, and each figure beside what the coursework reported."""
+"""An exercise: a question, the steps to its answer, and each result beside the value that the coursework reported."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,37 +12,37 @@ __all__ = ["Exercise", "Result"]
 
 @dataclass(frozen=True)
 class Result:
-    """One figure of an exercise: ours and the reported one, numbers or arrays."""
+    """One quantity of an exercise: the computed and the reported value, numbers or arrays."""
 
-    figure: str
+    quantity: str
     computed: Any
     reported: Any
 
     @property
     def agrees(self) -> bool:
-        """Whether both are the same, with no tolerance."""
+        """Whether both are equal, with no tolerance."""
         return np.array_equal(self.computed, self.reported)
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A question, the way to its answer, and the answer.
+    """A question, the steps to its answer, and the answer.
 
     Attributes:
-        name: in `metrics/exercises.json` and as the target of links.
-        assignment: its letter.
-        question: as a heading.
-        working: the steps, in order.
-        results: every figure that comes out.
+        name: in `metrics/exercises.json`, and as the anchor of links.
+        assignment: letter of the assignment.
+        question: heading on the page.
+        steps: from the question to the answer, in order.
+        results: all quantities of the answer.
     """
 
     name: str
     assignment: str
     question: str
-    working: tuple[Step, ...]
+    steps: tuple[Step, ...]
     results: tuple[Result, ...]
 
     @property
     def agrees(self) -> bool:
-        """Whether every figure does."""
+        """Whether all results agree."""
         return all(result.agrees for result in self.results)

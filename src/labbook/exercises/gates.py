@@ -1,4 +1,4 @@
-"""OR and XOR as the smallest networks that compute them, with weights written by hand."""
+"""OR and XOR as the smallest ReLU networks that compute them, with weights chosen by hand."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from labbook.errors import ExerciseError
 
-__all__ = ["INPUTS", "OR", "XOR", "Network", "decide", "hidden", "output"]
+__all__ = ["INPUTS", "OR", "XOR", "Network", "decide", "hidden_units", "output"]
 
 INPUTS = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])
 
@@ -18,9 +18,9 @@ class Network:
     """Hidden ReLU units between two inputs and one output: output · ReLU(weights · x + bias).
 
     Attributes:
-        weights: of each unit for the two inputs, (U, 2).
+        weights: of each unit, (U, 2).
         bias: of each unit, (U,).
-        output: what each unit adds to the output, (U,).
+        output: weight of each unit in the output, (U,).
     """
 
     weights: tuple[tuple[float, float], ...]
@@ -29,36 +29,36 @@ class Network:
 
 
 OR = Network(weights=((1, 1),), bias=(0,), output=(1,))
-XOR = Network(weights=((1, 1), (1, 1)), bias=(0, -1), output=(1, -2))  # the unit of OR, less twice one that is AND
+XOR = Network(weights=((1, 1), (1, 1)), bias=(0, -1), output=(1, -2))  # OR − 2 · AND
 
 
-def hidden(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
-    """Give what the hidden units make of inputs (N, 2): (N, U), each ReLU(weights · x + bias).
+def hidden_units(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
+    """Compute the hidden units for inputs (N, 2): ReLU(weights · x + bias), (N, U).
 
     Raises:
         ExerciseError: the inputs are not pairs.
     """
     if inputs.ndim != 2 or inputs.shape[1] != 2:
-        raise ExerciseError(f"inputs are pairs, (N, 2); these have the shape {inputs.shape}")
+        raise ExerciseError(f"inputs of shape {inputs.shape}: expected pairs, (N, 2)")
     return np.asarray(np.maximum(inputs @ np.array(network.weights).T + np.array(network.bias), 0))
 
 
 def output(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
-    """Give the output of a network on inputs (N, 2): (N,).
+    """Compute the output of a network for inputs (N, 2): (N,).
 
     Raises:
         ExerciseError: the inputs are not pairs.
     """
-    return np.asarray(hidden(network, inputs) @ np.array(network.output))
+    return np.asarray(hidden_units(network, inputs) @ np.array(network.output))
 
 
 def decide(outputs: NDArray[Any]) -> NDArray[Any]:
-    """Read outputs as the assignment does: at least 1 is true (1), exactly 0 is false (0).
+    """Convert outputs to decisions as the assignment does: at least 1 is true (1), exactly 0 is false (0).
 
     Raises:
         ExerciseError: an output is neither.
     """
     neither = outputs[~(outputs >= 1) & (outputs != 0)]
     if neither.size:
-        raise ExerciseError(f"output {neither[0]} says neither true (at least 1) nor false (exactly 0)")
+        raise ExerciseError(f"output {neither[0]} is neither true (at least 1) nor false (exactly 0)")
     return np.asarray((outputs >= 1).astype(int))

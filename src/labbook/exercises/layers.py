@@ -1,4 +1,4 @@
-"""Learnable weights counted layer by layer, with the shape that each layer hands on."""
+"""Learnable weights parameter_table layer by layer, with the shape that each layer hands on."""
 
 import math
 from collections.abc import Iterable
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 from labbook.errors import ExerciseError
 from labbook.exercises.windows import output_size
 
-__all__ = ["Conv", "Linear", "Pool", "Walked", "conv_parameters", "linear_parameters", "walk"]
+__all__ = ["Conv", "LayerSummary", "Linear", "Pool", "conv_parameters", "linear_parameters", "summarize"]
 
 
 def conv_parameters(channels: int, filters: int, kernel: int) -> int:
-    """Count the weights of a convolution: kernel · kernel · channels · filters, and a bias for each filter.
+    """Count the parameters of a convolution: kernel · kernel · channels · filters, and one bias per filter.
 
     Raises:
         ExerciseError: a number is below 1.
     """
     if min(channels, filters, kernel) < 1:
-        raise ExerciseError(f"channels {channels}, filters {filters}, kernel {kernel}: each is at least 1")
+        raise ExerciseError(f"channels {channels}, filters {filters}, kernel {kernel}: each must be at least 1")
     return kernel * kernel * channels * filters + filters
 
 
 def linear_parameters(inputs: int, outputs: int) -> int:
-    """Count the weights of a fully-connected layer: inputs · outputs, and a bias for each output.
+    """Count the parameters of a fully connected layer: inputs · outputs, and one bias per output.
 
     Raises:
         ExerciseError: a number is below 1.
     """
     if min(inputs, outputs) < 1:
-        raise ExerciseError(f"inputs {inputs}, outputs {outputs}: each is at least 1")
+        raise ExerciseError(f"inputs {inputs}, outputs {outputs}: each must be at least 1")
     return inputs * outputs + outputs
 
 
@@ -43,65 +43,65 @@ class Conv:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pooling of square windows that lie side by side."""
+    """Pooling of square windows that do not overlap."""
 
     size: int
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A fully-connected layer, which flattens what comes in."""
+    """A fully connected layer, which flattens its input."""
 
     outputs: int
 
 
 @dataclass(frozen=True)
-class Walked:
-    """A layer as met on the way through a network.
+class LayerSummary:
+    """One layer of a network.
 
     Attributes:
-        layer: what it is, in words.
-        shape: that it hands on, (C, H, W) or (features,).
-        arithmetic: the count with its numbers put in; empty where nothing is learnt.
-        parameters: the count.
+        name: description, such as `pool 2×2`.
+        shape: of its output, (C, H, W) or (features,).
+        formula: how its parameters are counted; empty if it has none.
+        parameters: number of trainable parameters.
     """
 
-    layer: str
+    name: str
     shape: tuple[int, ...]
-    arithmetic: str
+    formula: str
     parameters: int
 
 
-def walk(shape: tuple[int, ...], layers: Iterable[Conv | Pool | Linear]) -> list[Walked]:
-    """Follow an image of `shape` (C, H, W) through a network.
+def summarize(shape: tuple[int, ...], layers: Iterable[Conv | Pool | Linear]) -> list[LayerSummary]:
+    """Summarize each layer of a network, for an image of `shape` (C, H, W).
 
     Raises:
-        ExerciseError: a window does not fit, or a convolution or pool follows a fully-connected layer.
+        ExerciseError: a window does not fit, or a convolution or pool follows a fully connected layer.
     """
-    way: list[Walked] = []
+    summary: list[LayerSummary] = []
     for layer in layers:
-        way.append(_step(shape, layer))
-        shape = way[-1].shape
-    return way
+        summary.append(_summarize_layer(shape, layer))
+        shape = summary[-1].shape
+    return summary
 
 
-def _step(shape: tuple[int, ...], layer: Conv | Pool | Linear) -> Walked:
+def _summarize_layer(shape: tuple[int, ...], layer: Conv | Pool | Linear) -> LayerSummary:
     if isinstance(layer, Linear):
         inputs, outputs = math.prod(shape), layer.outputs
         count = linear_parameters(inputs, outputs)
-        return Walked(f"fully connected {inputs} → {outputs}", (outputs,), f"{inputs} · {outputs} + {outputs}", count)
+        return LayerSummary(f"fully connected {inputs} → {outputs}", (outputs,), f"{inputs} · {outputs} + {outputs}", count)
     if len(shape) != 3:
-        raise ExerciseError(f"{layer} needs an image (C, H, W), and gets the shape {shape}")
+        raise ExerciseError(f"{layer}: input of shape {shape}, expected an image (C, H, W)")
     channels, height, width = shape
     if isinstance(layer, Pool):
         size = layer.size
         sides = [output_size(side, size, stride=size) for side in (height, width)]
-        return Walked(f"pool {size}×{size}", (channels, *sides), "", 0)
+        return LayerSummary(f"pool {size}×{size}", (channels, *sides), "", 0)
     kernel, filters = layer.kernel, layer.filters
     sides = [output_size(side, kernel, padding=layer.padding) for side in (height, width)]
-    return Walked(
-        layer=f"conv {kernel}×{kernel}, {channels} → {filters}",
+    return LayerSummary(
+        name=f"conv {kernel}×{kernel}, {channels} → {filters}",
         shape=(filters, *sides),
-        arithmetic=f"{kernel} · {kernel} · {channels} · {filters} + {filters}",
+        formula=f"{kernel} · {kernel} · {channels} · {filters} + {filters}",
         parameters=conv_parameters(channels, filters, kernel),
     )

@@ -1,4 +1,4 @@
-"""The page of the exercises. It is part of the site but needs none of its files, since it is written before them."""
+"""Write the page of the exercises. It is part of the site but needs none of its files, which a later stage writes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from labbook.exercises.exercise import Exercise, Result
 from labbook.exercises.gates import INPUTS, Network, decide, output
-from labbook.exercises.steps import Grid, grid, number
+from labbook.exercises.steps import Grid, format_number, make_grid
 from labbook.io import write_text
 from labbook.report.assignments import ASSIGNMENTS
 
 __all__ = ["metrics", "write_page"]
 
-LOW, HIGH, CELLS = -0.5, 1.5, 20  # bounds of the drawn plane, and cells per side
+LOW, HIGH, CELLS = -0.5, 1.5, 20  # bounds of both inputs in the plot, and cells per side
 
 
 def metrics(exercises: Sequence[Exercise]) -> dict[str, object]:
@@ -28,9 +28,9 @@ def metrics(exercises: Sequence[Exercise]) -> dict[str, object]:
         exercise.name: {
             "assignment": exercise.assignment,
             "agrees": exercise.agrees,
-            "figures": [
+            "results": [
                 {
-                    "figure": result.figure,
+                    "quantity": result.quantity,
                     "computed": np.asarray(result.computed).tolist(),
                     "reported": result.reported,
                     "agrees": result.agrees,
@@ -67,28 +67,28 @@ def write_page(exercises: Sequence[Exercise], path: Path) -> None:
         count=len(results),
         agreeing=sum(result.agrees for result in results),
         values=_values,
-        plane=_plane,
+        output_plot=_output_plot,
     )
     write_text(path, html)
 
 
 def _values(result: Result) -> list[str | list[Grid]]:
-    """Format ours and theirs: numbers in a row, or matrices in which differing cells are marked."""
+    """Format the computed and the reported value: numbers in a row, or matrices whose differing cells are marked."""
     ours, theirs = np.asarray(result.computed), np.asarray(result.reported)
-    looks = np.where(ours == theirs, "", "marked") if ours.shape == theirs.shape else None
-    return [_printed(side, looks) for side in (ours, theirs)]
+    styles = np.where(ours == theirs, "", "marked") if ours.shape == theirs.shape else None
+    return [_printed(side, styles) for side in (ours, theirs)]
 
 
-def _printed(values: NDArray[Any], looks: NDArray[Any] | None) -> str | list[Grid]:
+def _printed(values: NDArray[Any], styles: NDArray[Any] | None) -> str | list[Grid]:
     if values.ndim < 2:
-        return ", ".join(number(value) for value in np.atleast_1d(values))
+        return ", ".join(format_number(value) for value in np.atleast_1d(values))
     matrices = values.reshape(-1, *values.shape[-2:])
-    marks = [None] * len(matrices) if looks is None else looks.reshape(matrices.shape)
-    return [grid("", matrix, mark) for matrix, mark in zip(matrices, marks, strict=True)]
+    marks = [None] * len(matrices) if styles is None else styles.reshape(matrices.shape)
+    return [make_grid("", matrix, mark) for matrix, mark in zip(matrices, marks, strict=True)]
 
 
-def _plane(network: Network) -> dict[str, Any]:
-    """Return what the template draws of a network: shaded cells, the edge of each unit, and the four inputs."""
+def _output_plot(network: Network) -> dict[str, Any]:
+    """Return what the template draws of a network: shaded cells, the boundary of each unit, and the four inputs."""
     side = (HIGH - LOW) / CELLS
     middles = LOW + side * (np.arange(CELLS) + 0.5)
     places = np.stack([axis.ravel() for axis in np.meshgrid(middles, middles)], axis=1)
@@ -99,16 +99,16 @@ def _plane(network: Network) -> dict[str, Any]:
         "extent": HIGH - LOW,
         "side": side,
         "cells": [(x - side / 2, y - side / 2, level) for (x, y), level in zip(places, levels, strict=True) if level > 0],
-        "edges": [_edge(weights, bias) for weights, bias in zip(network.weights, network.bias, strict=True)],
+        "boundaries": [_boundary(weights, bias) for weights, bias in zip(network.weights, network.bias, strict=True)],
         "points": [
-            (x, y, number(value), bool(true))
+            (x, y, format_number(value), bool(true))
             for (x, y), value, true in zip(INPUTS, outputs, decide(outputs), strict=True)
         ],
     }  # fmt: skip
 
 
-def _edge(weights: tuple[float, float], bias: float) -> tuple[float, float, float, float]:
-    """Return two points, outside the picture, of the line where a unit starts to fire: weights · x + bias = 0."""
+def _boundary(weights: tuple[float, float], bias: float) -> tuple[float, float, float, float]:
+    """Return two points, outside the picture, of the boundary of a unit: weights · x + bias = 0."""
     across = np.array(weights)
     foot = -bias * across / (across @ across)
     along = 4 * np.array([-across[1], across[0]]) / np.hypot(*across)

@@ -1,7 +1,4 @@
-"""The sheet of all exercises: each with its question, its working, and what comes out beside what the coursework reported.
-
-What is computed, and every number in a working, comes from the functions of this package. Only reported values are typed.
-"""
+"""All exercises. The functions of this package compute every number in them, except the given and the reported ones."""
 
 from labbook.exercises import assignment_a, assignment_b, assignment_c, assignment_d
 from labbook.exercises.exercise import Exercise
@@ -10,7 +7,7 @@ __all__ = ["exercises"]
 
 
 def exercises() -> list[Exercise]:
-    """Work every exercise, by assignment."""
+    """Solve the exercises of all assignments."""
     return [
         *assignment_a.exercises(),
         *assignment_b.exercises(),

@@ -1,4 +1,4 @@
-"""The steps of a working, as a page can show them, and arithmetic written out with its numbers put in."""
+"""The steps of a solution, as the page shows them, and arithmetic written out with its numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,29 @@ from numpy.typing import NDArray
 
 from labbook.exercises.gates import Network
 
-__all__ = ["Cell", "Chain", "Formula", "Grid", "Grids", "Plane", "Step", "Table", "Words", "grid", "number", "sum_of", "unit"]
+__all__ = [
+    "Cell",
+    "Chain",
+    "Formula",
+    "Grid",
+    "Grids",
+    "OutputPlot",
+    "Step",
+    "Table",
+    "Text",
+    "format_number",
+    "format_sum_of_products",
+    "format_weighted_sum",
+    "make_grid",
+]
 
 
 @dataclass(frozen=True)
-class Words:
-    """A sentence or two."""
+class Text:
+    """One paragraph."""
 
     text: str
-    kind: ClassVar[str] = "words"
+    kind: ClassVar[str] = "text"
 
 
 @dataclass(frozen=True)
@@ -34,18 +48,18 @@ class Cell:
 
     Attributes:
         text: the number.
-        look: `pad` for a zero that was put around, `marked` for what the step is about, `tile` for every other window.
-        weight: that lies over it, if any.
+        style: `pad` for padding, `marked` for the focus of the step, `tile` for every other window, or none.
+        weight: of the kernel at this cell, if any.
     """
 
     text: str
-    look: str = ""
+    style: str = ""
     weight: str = ""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A matrix with a line of words above it."""
+    """A matrix with a title."""
 
     title: str
     rows: tuple[tuple[Cell, ...], ...]
@@ -53,7 +67,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Grids:
-    """Matrices side by side, with signs such as = between them."""
+    """Matrices side by side, with signs such as → between them."""
 
     parts: tuple[Grid | str, ...]
     kind: ClassVar[str] = "grids"
@@ -61,7 +75,7 @@ class Grids:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under columns; the first column names the row."""
+    """A table of text; the first column names the row. A folded one opens on a click."""
 
     title: str
     columns: tuple[str, ...]
@@ -72,7 +86,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chain:
-    """Sizes one after the other; each link says what was done and what is left."""
+    """A sequence of sizes; each link holds an operation and the size after it."""
 
     title: str
     links: tuple[tuple[str, str], ...]
@@ -80,38 +94,40 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Plane:
-    """What a network makes of the plane of its two inputs, beside a table of the four that count."""
+class OutputPlot:
+    """The output of a network over its two inputs, beside a table of the four binary inputs."""
 
     title: str
     network: Network
     table: Table
-    kind: ClassVar[str] = "plane"
+    kind: ClassVar[str] = "output_plot"
 
 
-Step = Words | Formula | Grids | Table | Chain | Plane
+Step = Text | Formula | Grids | Table | Chain | OutputPlot
 
 
-def number(value: Any) -> str:
-    """Print a number as the page does: thousands with commas, the minus as a minus, no `.0`."""
+def format_number(value: Any) -> str:
+    """Format a number for the page: commas between thousands, a true minus sign, no `.0`."""
     return f"{value:,.6g}".replace("-", "−") if isinstance(value, float | np.floating) else f"{value:,}".replace("-", "−")
 
 
-def grid(title: str, values: NDArray[Any], looks: NDArray[Any] | None = None, over: dict[Any, Any] | None = None) -> Grid:
-    """Make the grid of a matrix (H, W).
+def make_grid(
+    title: str, values: NDArray[Any], styles: NDArray[Any] | None = None, weights: dict[Any, Any] | None = None
+) -> Grid:
+    """Convert a matrix (H, W) to a grid.
 
     Args:
-        title: above it.
+        title: of the grid.
         values: of the cells.
-        looks: of the cells, (H, W), where any stand out.
-        over: numbers laid over cells, by (row, column).
+        styles: of the cells, (H, W); none by default.
+        weights: of a kernel, by the (row, column) of their cells.
     """
     cells = [
         [
             Cell(
-                text=number(values[place]),
-                look="" if looks is None else str(looks[place]),
-                weight=number(over[place]) if over and place in over else "",
+                text=format_number(values[place]),
+                style="" if styles is None else str(styles[place]),
+                weight=format_number(weights[place]) if weights and place in weights else "",
             )
             for place in ((row, column) for column in range(values.shape[1]))
         ]
@@ -120,25 +136,25 @@ def grid(title: str, values: NDArray[Any], looks: NDArray[Any] | None = None, ov
     return Grid(title, tuple(map(tuple, cells)))
 
 
-def sum_of(weights: Sequence[Any], factors: Sequence[Any]) -> str:
+def format_sum_of_products(weights: Sequence[Any], factors: Sequence[Any]) -> str:
     """Write out a sum of products: `2 · 3 − 1 · 5`."""
     terms = []
     for weight, factor in zip(weights, factors, strict=True):
         sign = "−" if weight < 0 else "+"
-        shown = f"({number(factor)})" if factor < 0 else number(factor)
-        terms.append(f"{sign} {number(abs(weight))} · {shown}")
+        shown = f"({format_number(factor)})" if factor < 0 else format_number(factor)
+        terms.append(f"{sign} {format_number(abs(weight))} · {shown}")
     return _without_first_sign(" ".join(terms))
 
 
-def unit(weights: Sequence[Any], names: Sequence[str], bias: Any = 0) -> str:
-    """Write out a weighted sum of names, leaving out what is 1 or 0: `x₁ − 2x₂ + 1`."""
+def format_weighted_sum(weights: Sequence[Any], names: Sequence[str], bias: Any = 0) -> str:
+    """Write out a weighted sum of names, without factors of 1 and terms of 0: `x₁ − 2x₂ + 1`."""
     terms = [
-        f"{'−' if weight < 0 else '+'} {number(abs(weight)) if abs(weight) != 1 else ''}{name}"
+        f"{'−' if weight < 0 else '+'} {format_number(abs(weight)) if abs(weight) != 1 else ''}{name}"
         for weight, name in zip(weights, names, strict=True)
         if weight
     ]
     if bias:
-        terms.append(f"{'−' if bias < 0 else '+'} {number(abs(bias))}")
+        terms.append(f"{'−' if bias < 0 else '+'} {format_number(abs(bias))}")
     return _without_first_sign(" ".join(terms)) or "0"
 
 

@@ -8,7 +8,7 @@ import torch
 from captum.attr import LayerActivation
 from torch import Tensor, nn
 
-from labbook.config.parts import closest
+from labbook.config.messages import closest
 from labbook.errors import ParamsError
 
 __all__ = ["Layer", "activations", "choose_channels", "find_layer", "first_layer", "last_layer", "weight_images"]

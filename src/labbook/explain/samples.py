@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from labbook.config.parts import closest
+from labbook.config.messages import closest
 from labbook.data.packed import PackedDataset
 from labbook.errors import DataError, ParamsError
 from labbook.evaluation.restore import Restored

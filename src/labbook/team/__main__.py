@@ -1,18 +1,19 @@
-"""Share results in a team: python -m labbook.team {folder,cache,ssh,s3,push,pull} ...; docs/teams.md says when to use which."""
+"""Share results in a team: labbook team {folder,cache,ssh,s3,push,pull} ...; docs/teams.md says when to use which."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from labbook.stage import run
+from labbook.__main__ import main as labbook
 from labbook.team.repository import open_repository
 from labbook.team.setup import set_cache, set_folder, set_s3, set_ssh
 from labbook.team.transfer import pull, push
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m labbook.team", description="Share results in a team; see docs/teams.md.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `labbook team`."""
+    parser.epilog = "See docs/teams.md."
+    commands = parser.add_subparsers(dest="team_command", required=True)
 
     folder = commands.add_parser("folder", help="the default remote is a folder")
     cache = commands.add_parser("cache", help="this clone keeps its objects in a folder with those of others")
@@ -35,14 +36,12 @@ def arguments() -> argparse.Namespace:
         command.add_argument("--name", default="team", help="of the remote (default: team)")
     for name, text in (("push", "send results to a remote"), ("pull", "fetch results from a remote")):
         commands.add_parser(name, help=text).add_argument("--remote", help="its name (default: the default remote)")
-    return parser.parse_args()
 
 
-def main() -> None:
+def main(given: argparse.Namespace) -> None:
     """Do what the command line says."""
-    given = arguments()
     repo = open_repository()
-    match given.command:
+    match given.team_command:
         case "folder":
             told = set_folder(repo, given.name, given.folder, given.group)
         case "cache":
@@ -59,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    labbook(["team", *sys.argv[1:]])
