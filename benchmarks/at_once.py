@@ -44,10 +44,10 @@ def main() -> None:
         print(*rows[-1].values(), flush=True)
     write_page(
         Path("benchmarks/at_once.md"),
-        "Trainings of one stage, one and two at once",
+        "Trainings of one stage, one or two at a time",
         f"python benchmarks/at_once.py --rounds {arguments.rounds}",
-        f"medians of {arguments.rounds} rounds in which the two take turns, on embedded data; the ratio is the median of each "
-        f"round's own. {len(os.sched_getaffinity(0))} cores; each training has one thread.",
+        f"medians of {arguments.rounds} rounds on embedded data; contenders take turns, and ratios are medians "
+        f"over rounds. {len(os.sched_getaffinity(0))} cores; each training has one thread.",
         rows,
     )
 

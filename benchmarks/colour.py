@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from turns import median, ratio, take_turns, usual_epoch, write_page
 
-from labbook.config.parts import load
+from labbook.config.components import load
 from labbook.config.train import TrainSettings, read_training
 from labbook.data.packed import Split
 from labbook.training import torch_step
@@ -164,7 +164,7 @@ def main() -> None:
         Path("benchmarks/colour.md"),
         "One pass over 32×32 colour images",
         f"python benchmarks/colour.py --rounds {arguments.rounds}",
-        f"medians of {arguments.rounds} rounds in which the contenders take turns; the ratios are medians of each round's own. "
+        f"medians of {arguments.rounds} rounds; contenders take turns, and ratios are medians over rounds. "
         "The usual loop is float32.",
         rows,
     )

@@ -21,8 +21,9 @@ from turns import engine_epoch, median, ratio, take_turns, write_page
 from labbook.config.images import Preprocess
 from labbook.data.packed import Split
 from labbook.models import cnn, mlp
-from labbook.training.distributed import joined, launch, started
+from labbook.training.distributed import joined, started
 from labbook.training.inference import to_device
+from labbook.training.launch import launch
 from labbook.training.preprocessing import Preprocessing
 from labbook.training.runtime import configure
 

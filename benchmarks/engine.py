@@ -150,7 +150,7 @@ def main() -> None:
         Path("benchmarks/engine.md"),
         "One epoch of 60,000 images of 28×28",
         f"python benchmarks/engine.py --rounds {arguments.rounds}",
-        f"medians of {arguments.rounds} rounds in which the five take turns; the ratios are medians of each round's own.",
+        f"medians of {arguments.rounds} rounds; contenders take turns, and ratios are medians over rounds.",
         rows,
     )
 

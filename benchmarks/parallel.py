@@ -73,9 +73,9 @@ def main() -> None:
     print(*row.values())
     write_page(
         Path("benchmarks/parallel.md"),
-        "The embedded pipeline, one stage at a time and two",
+        "The embedded pipeline with one and two stages at a time",
         " ".join(("python benchmarks/parallel.py --rounds", str(arguments.rounds), *["--dvc"] * arguments.dvc, *chosen)),
-        f"medians of {arguments.rounds} rounds in which they take turns; the ratio is the median of each round's own. "
+        f"medians of {arguments.rounds} rounds; contenders take turns, and ratios are medians over rounds. "
         f"{len(os.sched_getaffinity(0))} cores, DVC {dvc.__version__}.",
         [row],
     )

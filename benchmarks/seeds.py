@@ -126,10 +126,10 @@ def main() -> None:
         print(*rows[-1].values(), flush=True)
     write_page(
         Path("benchmarks/seeds.md"),
-        f"Several small models at once: one epoch of {SAMPLES:,} images of 28×28",
+        f"Several small models in one process: one epoch of {SAMPLES:,} images of 28×28",
         f"python benchmarks/seeds.py --rounds {rounds}",
-        f"seconds of the processor, medians of {rounds} rounds in which the three take turns; the ratios are medians "
-        "of each round's own. Not measured on a GPU.",
+        f"CPU seconds, medians of {rounds} rounds; contenders take turns, and ratios are medians over rounds. "
+        "Not measured on a GPU.",
         rows,
     )
 

@@ -142,10 +142,10 @@ def main() -> None:
     counts = parser.parse_args().stages
     write_page(
         Path("benchmarks/stages.md"),
-        "What DVC costs a stage",
+        "The cost of DVC per stage",
         f"python benchmarks/stages.py --stages {' '.join(map(str, counts))}",
-        f"DVC {dvc.__version__}. CPU seconds, and in brackets seconds on the clock; *each*: what a stage that runs adds to a "
-        "run in which nothing has changed.",
+        f"DVC {dvc.__version__}. CPU seconds, with wall-clock seconds in parentheses; *each*: the cost of one stage "
+        "that runs, in addition to a run in which nothing has changed.",
         [row for count in counts for row in measure(count)],
     )
 

@@ -1,6 +1,6 @@
 """How far NumPy layers are from PyTorch on the CPU.
 
-    python benchmarks/scratch.py [--rounds 7]      # writes benchmarks/scratch.md; nothing else should run meanwhile
+    python benchmarks/numpy_layers.py [--rounds 7]      # writes benchmarks/numpy_layers.md; nothing else should run meanwhile
 
 Two contenders take turns, each turn in a process of its own, in float32 and with the same number of threads:
 numpy   layers of `labbook.numpy_nn`
@@ -25,7 +25,7 @@ from labbook.numpy_nn import step as numpy_step
 from labbook.numpy_nn.conv import Conv2d
 from labbook.training import torch_step
 from labbook.training.backend import Backend
-from labbook.training.inference import Inputs
+from labbook.training.inference import DeviceDataset
 from labbook.training.runtime import configure
 
 SAMPLES, BATCH = 60_000, 128
@@ -60,7 +60,7 @@ def conv_torch() -> Callable[[], object]:
 def mlp(backend: Backend) -> Callable[[], object]:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(SAMPLES, 28, 28, 1, generator=generator)
-    inputs = Inputs(images, torch.randint(10, (SAMPLES,), generator=generator), None)
+    inputs = DeviceDataset(images, torch.randint(10, (SAMPLES,), generator=generator), None)
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10))
     return lambda: engine_epoch(model, BATCH, inputs, backend)
 
@@ -106,10 +106,10 @@ def main() -> None:
         rows.append(row | {"numpy over torch": f"{ratio(turns, 'numpy', 'torch'):.2f}×"})
         print(*rows[-1].values(), flush=True)
     write_page(
-        Path("benchmarks/scratch.md"),
-        "NumPy layers and PyTorch's",
-        f"python benchmarks/scratch.py --rounds {arguments.rounds} --threads {arguments.threads}",
-        f"medians of {arguments.rounds} rounds in which the two take turns; the ratio is the median of each round's own. "
+        Path("benchmarks/numpy_layers.md"),
+        "NumPy layers against PyTorch",
+        f"python benchmarks/numpy_layers.py --rounds {arguments.rounds} --threads {arguments.threads}",
+        f"medians of {arguments.rounds} rounds; contenders take turns, and ratios are medians over rounds. "
         f"NumPy {np.__version__}.",
         rows,
     )
