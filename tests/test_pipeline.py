@@ -208,8 +208,9 @@ def test_a_changed_setting_concerns_its_readers(pipeline):
     for change, concerned in (
         (lambda values: values["explain"]["scenes_unet"].update(image=1), {"explain@scenes_unet"}),
         (lambda values: values["experiments"]["mnist_mlp_100"]["train"].update(batch_size=50), {"train@mnist_mlp_100"}),
-        (lambda values: values["defaults"]["A"].update(batch_size=50), a),
-        (lambda values: values["defaults"]["B"].update(batch_size=50), {"train@mnist_mlp_2x50_numpy"}),
+        (lambda values: values["defaults"]["A"].update(batch_size=50), a | {"sweep@mnist_cnn_dropout"}),
+        (lambda values: values["defaults"]["B"]["optimizer"].update(lr=0.02), {"train@mnist_mlp_2x50_numpy"}),
+        (lambda values: values["defaults"]["B"].update(batch_size=50), set()),  # which its `embedded` overrides
         (lambda values: values["sweeps"]["mnist_cnn_dropout"]["vary"].update(count=3), {"sweep@mnist_cnn_dropout"}),
         (lambda values: values["experiments"]["mnist_mlp_100"].update(title="Another"), set()),
     ):
