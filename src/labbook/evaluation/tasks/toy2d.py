@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from contourpy import LineType, contour_generator
 from numpy.typing import NDArray
 
 from labbook.errors import ParamsError
@@ -88,8 +88,8 @@ def boundary(margins: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Trace the places where margins are zero: one (N, 2) a piece, whose ends meet if it is closed."""
     if (margins > 0).all() or (margins <= 0).all():
         return []  # both logits may be equal everywhere, and then the first class is said of every place
-    segments: list[NDArray[np.float64]] = Figure().subplots().contour(margins, levels=[0.0]).allsegs[0]
-    return [segment for segment in segments if len(segment) > 1]
+    pieces = contour_generator(z=margins, line_type=LineType.Separate).lines(0.0)
+    return [piece for piece in pieces if isinstance(piece, np.ndarray) and len(piece) > 1]
 
 
 def _bends(piece: NDArray[np.float64]) -> NDArray[np.float64]:
