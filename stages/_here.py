@@ -1,4 +1,4 @@
-"""Run the code of the folder that this script is in, whatever copy of Labbook is installed.
+"""Import Labbook from the project that contains this script, even if another copy is installed.
 
 Every stage imports this module first: `dvc exp run --temp` and DVC's queue run the stages in a copy of the project.
 """

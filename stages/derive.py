@@ -1,4 +1,4 @@
-"""Derive stage: make a packed dataset from another one, data/processed/<dataset>.safetensors."""
+"""Derive stage: create the packed dataset data/processed/<dataset>.safetensors from another one."""
 
 import _here  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Evaluate stage: test metrics, predictions, card and ledger entry of one experiment, confusion counts and mistakes."""
+"""Evaluate stage: write test metrics, predictions, confusion counts, mistakes, card and ledger entry of one experiment."""
 
 import _here  # noqa: F401
 

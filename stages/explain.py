@@ -1,4 +1,4 @@
-"""Explain stage: filters, activations and attributions of one experiment, and the quality of the attributions."""
+"""Explain stage: draw filters, activations and attributions of one experiment, and measure the attributions' quality."""
 
 import _here  # noqa: F401
 
@@ -33,7 +33,7 @@ def main() -> None:
     known, unknown = parser.parse_known_args()
     values = vars(known)
     name, seed, device_name = (values.pop(key) for key in ("experiment", "seed", "device"))
-    values |= {text.removeprefix("--"): None for text in unknown[:1]}  # refused by the schema, with the nearest key
+    values |= {text.removeprefix("--"): None for text in unknown[:1]}  # the schema rejects it and suggests the nearest key
     chosen = validate(values, Explain, f"explain.{name}")
     summary, settings = read_summary(name)
     device = configure(device_name, settings.threads, seed)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _number(text: str) -> int | str:
-    """Convert a number; anything else stays text, which the schema refuses."""
+    """Convert text to an integer if possible; the schema rejects any other text."""
     try:
         return int(text)
     except ValueError:
@@ -60,13 +60,17 @@ def _number(text: str) -> int | str:
 
 
 def _check_card(name: str, digest: str, weights: Path) -> None:
-    """Refuse data and weights that are not those of the card, which is what DVC watches in their place."""
+    """Check that data and weights are those of the card, which is the file that DVC tracks for this stage.
+
+    Raises:
+        DataError: the card was written for other data or weights.
+    """
     path, fix = Path("models/cards") / name / "card.json", f"Run `dvc repro evaluate@{name}`."
     card = read_json(path, ("dataset", "digest", "weights"), fix)
     if card["digest"] != digest:
-        raise DataError(f"{path}: {name} was evaluated on other data than the present {card['dataset']}. {fix}")
+        raise DataError(f"{path}: {name} was evaluated on a different version of {card['dataset']}. {fix}")
     if card["weights"][0] != sha256(read_bytes(weights, f"Run `dvc repro train@{name}`.")).hexdigest():
-        raise DataError(f"{path}: {name} was evaluated with other weights than {weights}. {fix}")
+        raise DataError(f"{path}: {name} was evaluated with different weights from {weights}. {fix}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fetch stage of pretrained weights: the published file, or the drawn dataset on which embedded ones are trained."""
+"""Fetch-pretrained stage: fetch published weights, or draw the dataset on which embedded weights are trained."""
 
 import _here  # noqa: F401
 

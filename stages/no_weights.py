@@ -1,4 +1,4 @@
-"""No-weights stage: an empty file of weights, for the experiments whose weights are all drawn at random."""
+"""No-weights stage: write an empty weights file for experiments that start from random weights."""
 
 import _here  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Pretrain stage: initial weights without their head; the published ones, or trained on a drawn dataset."""
+"""Pretrain stage: write initial weights without the head, either published or trained on a drawn dataset."""
 
 import _here  # noqa: F401
 

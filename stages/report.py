@@ -1,4 +1,4 @@
-"""Report stage: the site, the tables of results, figures for print, and all learning curves in one table."""
+"""Report stage: write the site, the tables of results, figures for print, and all learning curves in one table."""
 
 import _here  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Sweep stage: train one experiment again for each value of one setting, and write the test metrics."""
+"""Sweep stage: train one experiment for each value of one setting, and write the test metrics."""
 
 import _here  # noqa: F401
 

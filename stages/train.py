@@ -30,7 +30,7 @@ def main() -> None:
     settings, runtime = read_training(name, packed.source)
     check_settings(flat_settings(settings, runtime))
     if settings.world_size > 1 and not started():
-        del packed  # each process reads its own
+        del packed  # each process reads its own copy
         launch(settings.world_size)
         return
     with joined() as processes, errors_at_origin(f"experiments.{name}", packed.source):

@@ -1,4 +1,4 @@
-"""The command `labbook`, which is also `python -m labbook`."""
+"""The command line: `labbook` or `python -m labbook`."""
 
 import argparse
 import importlib
@@ -15,9 +15,9 @@ class Command(NamedTuple):
     """A subcommand.
 
     Attributes:
-        module: has `add_arguments(parser)` and `main(arguments)`; it is imported only for its own command.
+        module: defines `add_arguments(parser)` and `main(arguments)`; imported only when the subcommand is used.
         purpose: one line of help.
-        forwards: whether arguments that the parser does not know are passed on to DVC, as `arguments.forwarded`.
+        forwards: whether unknown arguments are forwarded to DVC, as `arguments.forwarded`.
     """
 
     module: str
@@ -31,10 +31,10 @@ COMMANDS = {
     "why": Command("labbook.why", "explain why a stage would run again"),
     "verify": Command("labbook.report.verify", "recompute the official results from the stored predictions"),
     "results": Command("labbook.report.results", "write the tables of official results from the ledger"),
-    "repro": Command("labbook.repro.__main__", "run dvc repro with stages side by side", forwards=True),
-    "exp": Command("labbook.exp", "run dvc exp run with stages side by side", forwards=True),
+    "repro": Command("labbook.repro.__main__", "run dvc repro with stages in parallel", forwards=True),
+    "exp": Command("labbook.exp", "run dvc exp run with stages in parallel", forwards=True),
     "team": Command("labbook.team.__main__", "share results: set up a remote, push, pull"),
-    "doctor": Command("labbook.doctor.__main__", "find problems of this clone and repair them"),
+    "doctor": Command("labbook.doctor.__main__", "find and repair problems of this clone"),
 }
 
 

@@ -35,7 +35,7 @@ class TrainingError(LabbookError):
 
 
 class NumpyBackendError(LabbookError):
-    """The NumPy backend got a model, shape, dtype, label or order of calls that it does not support."""
+    """The NumPy backend does not support a model, shape, dtype, label or order of calls."""
 
 
 class GradientError(LabbookError):

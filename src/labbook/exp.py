@@ -1,6 +1,6 @@
-"""`dvc exp run` with stages side by side: labbook exp run [-j N] [arguments of dvc exp run].
+"""Run `dvc exp run` with stages in parallel: labbook exp run [-j N] [arguments of dvc exp run].
 
-DVC writes all of `dvc.lock` once for each stage that ran; here it is written once.
+DVC rewrites the whole of `dvc.lock` for each stage that ran; this command writes it once.
 """
 
 import argparse
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `labbook exp`."""
     parser.epilog = "For the other commands about experiments, see dvc exp --help."
     subparsers = parser.add_subparsers(dest="exp_command", metavar="run", required=True)
-    purpose = "run what has changed with other settings, as an experiment of DVC"
+    purpose = "run the changed stages with other settings, as a DVC experiment"
     repro.add_arguments(subparsers.add_parser("run", help=purpose, allow_abbrev=False), "exp run")
 
 

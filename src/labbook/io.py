@@ -15,7 +15,7 @@ __all__ = ["read_bytes", "read_json", "replace", "write_bytes", "write_folder", 
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary path, then rename that file to `path`; leave no file behind on failure.
+    """Call `write` with a temporary path, then rename the file to `path`; remove the temporary file on failure.
 
     Raises:
         LabbookError: the disk is full or the folder cannot be written.
@@ -36,7 +36,7 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to write files into, then rename it to `path`; leave no folder behind on failure.
+    """Yield a temporary folder for files, then rename it to `path`; remove the temporary folder on failure.
 
     Raises:
         LabbookError: the disk is full or the folder cannot be written.
@@ -75,7 +75,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON in the given order; NaN and infinity are refused, since JSON has neither."""
+    """Write `value` as indented JSON, keys in their given order; raise ValueError for NaN and infinity, which JSON lacks."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -87,7 +87,7 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
 
 
 def read_bytes(path: Path, fix: str) -> bytes:
-    """Read a whole file; `fix` is the advice in the message if that fails.
+    """Read a whole file; `fix` is how to fix the problem, for the error message.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -101,7 +101,7 @@ def read_bytes(path: Path, fix: str) -> bytes:
 
 
 def read_json(path: Path, keys: Iterable[str], fix: str) -> dict[str, Any]:
-    """Read a JSON object that has at least `keys`; `fix` is the advice in the message if that fails.
+    """Read a JSON object that has at least `keys`; `fix` is how to fix the problem, for the error message.
 
     Raises:
         DataError: the file is missing, is not JSON, or lacks a key.
@@ -112,5 +112,5 @@ def read_json(path: Path, keys: Iterable[str], fix: str) -> dict[str, Any]:
         raise DataError(f"{path}: damaged, not JSON ({error}). {fix}") from error
     missing = sorted(set(keys) - set(value)) if isinstance(value, dict) else sorted(keys)
     if missing:
-        raise DataError(f"{path}: damaged, it holds no {', '.join(missing)}. {fix}")
+        raise DataError(f"{path}: damaged, without {', '.join(missing)}. {fix}")
     return value  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ __all__ = ["run"]
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main` if the stage's fingerprint matches code and packages.
+    """Call `main` if the stage's fingerprint matches the code and the installed packages.
 
     Print the message of a `LabbookError` and exit with 1, or with 130 after Ctrl-C.
     """

@@ -21,7 +21,7 @@ class Difference:
         mean: the difference.
         low: lower bound of the interval.
         high: upper bound.
-        n: number of pairs; without pairs, the smaller number of values.
+        n: number of pairs; for unpaired values, the size of the smaller sample.
     """
 
     mean: float
@@ -31,18 +31,19 @@ class Difference:
 
     @property
     def sign(self) -> int:
-        """Return 1 if the interval is above zero, -1 if it is below, and 0 if it holds zero."""
+        """Return 1 if the interval is above zero, -1 if it is below, and 0 if it contains zero."""
         return (self.low > 0) - (self.high < 0)
 
 
 def summarize_seeds(values: Sequence[float]) -> dict[str, float]:
-    """Compute mean, standard deviation (n - 1) and the bounds of two intervals by Student's t, to six decimals.
+    """Compute mean, standard deviation (n - 1) and the bounds of two Student's t intervals, to six decimals.
 
-    With 95 % confidence, `low` to `high` covers the mean over all seeds, and `run_low` to `run_high` the result of one more
-    run, if results are normally distributed: G. J. Hahn, W. Q. Meeker, "Statistical Intervals", 1991, chapter 4.
+    `low` and `high` bound the 95 % confidence interval of the mean over all seeds, `run_low` and `run_high` the 95 % prediction
+    interval of one more run. Results are assumed to be normally distributed: G. J. Hahn, W. Q. Meeker, "Statistical
+    Intervals", 1991, chapter 4.
 
     Args:
-        values: at least two.
+        values: one result per seed, at least two.
     """
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
     half_width = _quantile(len(values) - 1) * deviation
@@ -57,7 +58,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
 
     Args:
         first: at least two values.
-        second: as many, in the same order of seeds.
+        second: the same number of values, in the same order of seeds.
     """
     differences = [after - before for before, after in zip(first, second, strict=True)]
     error = statistics.stdev(differences) / math.sqrt(len(differences))
@@ -65,7 +66,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
 
 
 def unpaired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Compute the mean of second minus that of first with Welch's interval, which allows for different variances.
+    """Compute mean(second) - mean(first) with Welch's interval, which allows for different variances.
 
     B. L. Welch, "The generalization of Student's problem when several different population variances are involved", 1947.
 
@@ -81,17 +82,17 @@ def unpaired_difference(first: Sequence[float], second: Sequence[float]) -> Diff
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Compute the two-sided p-value of McNemar's exact test that two classifiers are equally accurate.
+    """Compute the two-sided p-value of McNemar's exact test of the hypothesis that two classifiers are equally accurate.
 
-    Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947; exact by
-    the binomial distribution.
+    Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947. The
+    exact test uses the binomial distribution.
 
     Args:
         only_first: samples that only the first one classifies correctly.
         only_second: samples that only the second one classifies correctly.
     """
-    fewer, all_of_them = min(only_first, only_second), only_first + only_second
-    return min(1.0, 2 * float(bdtr(fewer, all_of_them, 0.5)))
+    fewer, discordant = min(only_first, only_second), only_first + only_second
+    return min(1.0, 2 * float(bdtr(fewer, discordant, 0.5)))
 
 
 def _difference(mean: float, error: float, freedom: float, n: int) -> Difference:

@@ -1,4 +1,4 @@
-"""Find the reasons why DVC would run a stage again: labbook why STAGE.
+"""Explain why DVC would run a stage again: labbook why STAGE.
 
 DVC names the dependencies that changed; this command names the modules, packages and settings.
 """
@@ -43,8 +43,8 @@ def why(
 
     Args:
         target: the name of a stage, or of a group of stages.
-        chosen: the modules that stages choose by name, by the key of their fingerprint; by default what `params.yaml` chooses.
-        settings: of each stage, by the key of its fingerprint; read from `params.yaml` if `chosen` is not given.
+        chosen: the modules that stages import by name, by the key of their fingerprint; read from `params.yaml` by default.
+        settings: the settings of each stage, by the key of its fingerprint; read from `params.yaml` if `chosen` is omitted.
         root: the folder of the DVC repository.
 
     Raises:
@@ -80,7 +80,7 @@ class _Reasons:
         found = [name for name in self._stages if name == target or name.startswith(f"{target}@")]
         if not found:
             near = difflib.get_close_matches(target, self._stages, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "`dvc stage list` names all."
+            hint = f"did you mean {' or '.join(near)}?" if near else "`dvc stage list` lists all stages."
             raise LabbookError(f"{target}: no such stage; {hint}")
         return "\n".join(line for name in found for line in self._explain_one(name))
 
@@ -94,7 +94,7 @@ class _Reasons:
             yield f"{name} would run again:"
             yield from (f"  {reason}" for reason in own)
             if would_run:
-                yield "Before it would run:"
+                yield "These stages would run first:"
         elif would_run:
             yield f"{name} has not changed, but would run again if one of these stages writes something new:"
         else:
@@ -123,7 +123,7 @@ class _Reasons:
             yield from (f"output {path} {WORDS.get(state, state)}" for path, state in output.status().items())
 
     def _lock(self, pipeline: Any) -> dict[str, Any]:
-        """Return the entries of the dvc.lock beside a dvc.yaml; DVC would parse it again for every stage."""
+        """Return the entries of the dvc.lock beside a dvc.yaml, parsed once; DVC would parse it again for every stage."""
         if pipeline.path not in self._locks:
             self._locks[pipeline.path] = pipeline.lockfile_contents.get("stages", {})
         return self._locks[pipeline.path]
@@ -151,7 +151,7 @@ class _Reasons:
             return
         before = self._recorded(path, recorded)
         if before is None:
-            yield f"code, packages or settings changed; DVC's cache lacks the old {shown}, or it is of an older form"
+            yield f"code, packages or settings changed; DVC's cache lacks the old {shown}, or its format is outdated"
             return
         changes = before.changes_to(now) or [f"file {shown} has another format"]
         if (
@@ -163,7 +163,7 @@ class _Reasons:
         yield from changes
 
     def _recorded(self, path: Path, recorded: str) -> Fingerprint | None:
-        """Return the fingerprint with this MD5 from DVC's cache or the workspace, or `None` if it is not there or outdated."""
+        """Return the fingerprint with this MD5 from DVC's cache or the workspace, or `None` if it is missing or outdated."""
         for candidate in (Path(self._repo.cache.local.oid_to_path(recorded)), path):
             if candidate.is_file() and _md5(content := candidate.read_bytes()) == recorded:
                 with contextlib.suppress(ValueError):

@@ -1,1 +1,1 @@
-"""Stages on the machines of a cluster: submitit gives them to Slurm, results come and go by the remote; docs/cluster.md."""
+"""Run stages as Slurm jobs through submitit, and exchange results through the DVC remote. See docs/cluster.md."""

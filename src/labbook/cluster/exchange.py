@@ -1,6 +1,7 @@
-"""What coordinator and workers tell each other: outputs of stages by their hash, and in the run-cache what they were made of.
+"""Exchange of stage inputs and outputs between coordinator and workers, through the DVC remote.
 
-Both are in the team's remote, so a stage that anybody ran, on whatever machine, is found there and runs on none.
+Objects are stored by hash, and the run cache maps inputs to outputs. A stage that anyone has run on any machine is therefore
+fetched instead of being run again.
 """
 
 import shutil
@@ -17,98 +18,100 @@ from dvc_objects.fs import generic
 
 from labbook.errors import DataError
 from labbook.io import replace
-from labbook.team.store import cache_of, digests, listed, parse, remote_of, speaking_to, tree
+from labbook.team.store import files_of, hash_files, open_cache, open_remote, parse_entry, read_tree, translate_errors
 
 __all__ = ["Exchange"]
 
 
 class Exchange:
-    """A cache here and the remote; any thread may ask."""
+    """The local cache and the remote. Methods are thread-safe."""
 
     def __init__(self, repo: Repo, remote: str | None) -> None:
-        """Reach the remote.
+        """Connect to the remote.
 
         Raises:
-            LabbookError: there is none of that name, or it cannot be reached.
+            LabbookError: no remote has this name, or it cannot be reached.
         """
-        self.remote = remote_of(repo, remote)
-        self._cache = cache_of(repo)
+        self.remote = open_remote(repo, remote)
+        self._cache = open_cache(repo)
         self._aside = repo.tmp_dir
-        self._one_at_a_time = threading.Lock()  # two stages may need the same object
+        self._lock = threading.Lock()  # two stages may need the same object
 
-    def take(self, key: str, name: str | None = None) -> dict[str, Any] | None:
-        """Bring into the cache what a stage made, and its entry in the run-cache, which is given; `None`: nobody sent it.
+    def fetch_result(self, key: str, name: str | None = None) -> dict[str, Any] | None:
+        """Fetch the outputs of a stage into the cache, and return its run-cache entry; `None` if the remote has none.
 
         Args:
             key: the hash of the stage's command, dependencies and settings.
-            name: of the entry, when it has to be this one.
+            name: of the entry; default: any entry of the key.
 
         Raises:
-            LabbookError: what the remote has is damaged, or it cannot be reached.
+            LabbookError: an object on the remote is damaged, or the remote cannot be reached.
         """
-        with self._one_at_a_time, speaking_to(self.remote.name):
+        with self._lock, translate_errors(self.remote.name):
             names = sorted(self.remote.entries(key))
             for known, data in self.remote.read_entries(names if name is None else {name}.intersection(names)).items():
-                entry = parse(known, data)
+                entry = parse_entry(known, data)
                 if entry and self._fetch(_made_by(entry)):
                     _raise(self._cache.put_entries({known: data}))
                     return entry
         return None
 
-    def give(self, key: str) -> str:
-        """Send what a stage made just now, then its entry in the run-cache, so that what is there is whole at any moment.
+    def push_result(self, key: str) -> str:
+        """Push the outputs of a stage that has just run, then its run-cache entry, and return the name of the entry.
+
+        The entry comes last, so that the remote never has an entry without its outputs.
 
         Raises:
-            LabbookError: the cache here does not hold it, or it could not be sent.
+            LabbookError: the local cache lacks an output, or the push failed.
         """
-        with self._one_at_a_time, speaking_to(self.remote.name):
+        with self._lock, translate_errors(self.remote.name):
             names = sorted(self._cache.entries(key), key=lambda name: Path(self._cache.runs, name).stat().st_mtime_ns)
             for name, data in self._cache.read_entries(names[-1:]).items():
-                if (entry := parse(name, data)) and self._send(_made_by(entry)):
+                if (entry := parse_entry(name, data)) and self._send(_made_by(entry)):
                     _raise(self.remote.put_entries({name: data}))
                     return name
-        raise DataError("The cache does not hold what the stage made: nothing was sent.")
+        raise DataError("the local cache lacks an output of the stage; nothing was pushed. Run the stage again.")
 
-    def here(self, oids: Iterable[str]) -> set[str]:
-        """Name those of the objects that are in the cache."""
-        return self._cache.holds(oids)
+    def cached(self, oids: Iterable[str]) -> set[str]:
+        """Return those of the objects that are in the local cache."""
+        return self._cache.existing(oids)
 
-    def lend(self, oids: Iterable[str]) -> None:
-        """Send objects of the cache that a stage reads.
+    def push_inputs(self, oids: Iterable[str]) -> None:
+        """Push the inputs of a stage from the local cache.
 
         Raises:
-            LabbookError: some are not there, or could not be sent.
+            LabbookError: an object is missing, or the push failed.
         """
         oids = list(oids)
-        with self._one_at_a_time, speaking_to(self.remote.name):
+        with self._lock, translate_errors(self.remote.name):
             if not self._send(oids):
-                raise DataError(f"The cache does not hold all of {', '.join(oids)}. `python -m labbook.doctor` says more.")
+                raise DataError(f"the local cache lacks some of {', '.join(oids)}. Run `labbook doctor` to find out why.")
 
-    def lay_out(self, inputs: Mapping[str, str]) -> None:
-        """Fetch what a stage reads and put it in its place.
+    def check_out_inputs(self, inputs: Mapping[str, str]) -> None:
+        """Fetch the inputs of a stage and check them out.
 
         Args:
-            inputs: by path, the object that is to lie there.
+            inputs: hash of the object to check out, by path.
 
         Raises:
-            LabbookError: some are not on the remote or damaged there.
+            LabbookError: an object on the remote is missing or damaged.
         """
-        with speaking_to(self.remote.name):
+        with translate_errors(self.remote.name):
             if not self._fetch(inputs.values()):
                 raise DataError(
-                    f"{self.remote.name}: not all that the stage reads is there: {', '.join(inputs)}. Run the same again."
+                    f"{self.remote.name}: some inputs of the stage are missing: {', '.join(inputs)}. Run the command again."
                 )
         for path, oid in inputs.items():
             _make_way(Path(path), is_folder=oid.endswith(".dir"))
         files = {path: oid for path, oid in inputs.items() if not oid.endswith(".dir")}
         for folder, oid in inputs.items() - files.items():
-            wanted = {str(Path(folder, *parts)): info.value for parts, _, info in tree(oid, self._cache) or ()}
+            wanted = {str(Path(folder, *parts)): info.value for parts, _, info in read_tree(oid, self._cache) or ()}
             if Path(folder).is_dir():
                 for file in Path(folder).rglob("*"):
                     if not file.is_dir() and str(file) not in wanted:
                         file.unlink()
             files |= wanted
-        there = digests(localfs, files, self._cache.jobs)
+        there = hash_files(localfs, files, self._cache.jobs)
         for path, oid in files.items():
             if there[path] != oid:
                 with suppress(IsADirectoryError):
@@ -116,38 +119,40 @@ class Exchange:
                 replace(Path(path), lambda part, oid=oid: shutil.copyfile(self._cache.objects.oid_to_path(oid), part))  # type: ignore[misc]
 
     def _fetch(self, oids: Iterable[str]) -> bool:
-        """Copy objects from the remote that are not here whole, directories first; say whether all of them are here now."""
+        """Fetch objects that are missing or damaged locally, directories first; return whether all of them are intact now."""
         oids = set(oids)
         if not self._fetch_these(oids):
             return False
-        return self._fetch_these({file for oid in oids for file in listed(oid, self._cache)})
+        return self._fetch_these({file for oid in oids for file in files_of(oid, self._cache)})
 
     def _fetch_these(self, oids: set[str]) -> bool:
-        missing = self._cache.damaged(oids)  # DVC would believe what the cache holds, and check it out
-        if not missing <= self.remote.holds(missing):
+        missing = self._cache.damaged(oids)  # DVC would trust damaged objects and check them out
+        if not missing <= self.remote.existing(missing):
             return False
-        with tempfile.TemporaryDirectory(dir=self._aside) as folder:  # nothing is in the cache before it was hashed
+        with tempfile.TemporaryDirectory(dir=self._aside) as folder:  # nothing enters the cache before it has been hashed
             copies = {str(Path(folder, oid)): oid for oid in missing}
             theirs = [self.remote.objects.oid_to_path(oid) for oid in copies.values()]
             generic.copy(self.remote.files, theirs, localfs, list(copies))
-            found = digests(localfs, copies, self._cache.jobs)
+            found = hash_files(localfs, copies, self._cache.jobs)
             damaged = sorted(oid for path, oid in copies.items() if found[path] != oid.removesuffix(".dir"))
             if damaged:
                 raise DataError(
-                    f"{self.remote.name}: {', '.join(damaged)} came damaged. "
-                    f"`python -m labbook.doctor --remote {self.remote.label} --mend` replaces it where a good copy is."
+                    f"{self.remote.name}: {', '.join(damaged)} arrived damaged. "
+                    f"Run `labbook doctor --remote {self.remote.label} --repair` on a machine that has intact copies."
                 )
             _raise(self._cache.put(localfs, {oid: path for path, oid in copies.items()}))
         return True
 
     def _send(self, oids: Iterable[str]) -> bool:
-        """Copy objects to the remote that are not there, directories last; say whether all of them are there now."""
+        """Push objects that the remote lacks, directories last; return whether it has all of them now."""
         oids = set(oids)
-        files = {file for oid in oids for file in listed(oid, self._cache)} | {oid for oid in oids if not oid.endswith(".dir")}
+        files = {file for oid in oids for file in files_of(oid, self._cache)} | {
+            oid for oid in oids if not oid.endswith(".dir")
+        }
         return self._send_these(files) and self._send_these(oids - files)
 
     def _send_these(self, oids: set[str]) -> bool:
-        missing = oids - self.remote.holds(oids)
+        missing = oids - self.remote.existing(oids)
         if self._cache.damaged(missing):
             return False
         _raise(self.remote.put(self._cache.files, {oid: self._cache.objects.oid_to_path(oid) for oid in missing}))
@@ -155,7 +160,7 @@ class Exchange:
 
 
 def _make_way(path: Path, *, is_folder: bool) -> None:
-    """Remove a file where a folder has to be, or a folder where a file has to be: another pipeline may have made it."""
+    """Remove a file that blocks a folder, or a folder that blocks a file, left by another version of the pipeline."""
     for folder in path.parents:
         if folder.is_file():
             folder.unlink()

@@ -1,4 +1,4 @@
-"""The working tree as a commit that no branch knows: workers run what lies here, committed or not."""
+"""A snapshot of the working tree as a commit outside any branch, so that workers also run uncommitted code."""
 
 import os
 import shutil
@@ -22,26 +22,28 @@ IDENTITY |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in IDENT
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A commit, and where it can be fetched."""
+    """A commit and the repository from which to fetch it."""
 
     repository: str
     ref: str
 
-    def bring(self, clone: Path) -> None:
-        """Make `clone` that commit, new or over an earlier one; what git ignores stays, such as data that were fetched.
+    def check_out(self, clone: Path) -> None:
+        """Check out the commit in `clone`, which is created if it does not exist.
 
-        Nobody else works there.
+        Files that git ignores, such as fetched data, are kept. The caller has exclusive access to the clone.
 
         Raises:
-            LabbookError: git says why not.
+            LabbookError: git failed; the message contains its error.
         """
         try:
-            self._check_out(clone)
+            self._fetch_and_check_out(clone)
         except LabbookError:
-            shutil.rmtree(clone / ".git", ignore_errors=True)  # a git that was killed there left locks, or half of something
-            self._check_out(clone)
+            shutil.rmtree(
+                clone / ".git", ignore_errors=True
+            )  # a killed git process may have left locks or a partial repository
+            self._fetch_and_check_out(clone)
 
-    def _check_out(self, clone: Path) -> None:
+    def _fetch_and_check_out(self, clone: Path) -> None:
         if not (clone / ".git").exists():
             clone.mkdir(parents=True, exist_ok=True)
             _git("init", "--quiet", cwd=clone)
@@ -52,14 +54,14 @@ class Snapshot:
 
 @contextmanager
 def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
-    """Commit the files of the working tree, untracked ones too, but for those that git ignores.
+    """Commit all files of the working tree, including untracked ones, except those that git ignores.
 
     Args:
         root: of the working tree.
-        repository: where workers fetch from: a URL that git knows; `None` for `root` itself.
+        repository: git URL from which workers fetch; `None` for `root` itself.
 
     Raises:
-        LabbookError: git says why not.
+        LabbookError: git failed; the message contains its error.
     """
     ours = f"refs/labbook/{gethostname()}-"
     for left in _git("for-each-ref", "--format=%(refname)", f"{ours}*", cwd=root).split():
@@ -85,7 +87,7 @@ def snapshot(root: Path, repository: str | None) -> Iterator[Snapshot]:
 def _forget(ref: str, root: Path, repository: str | None) -> None:
     _git("update-ref", "-d", ref, cwd=root)
     if repository:
-        with suppress(LabbookError):  # it is out of reach, or never had it; what the run says counts more
+        with suppress(LabbookError):  # unreachable, or never pushed; do not hide the error of the run
             _git("push", "--quiet", "--delete", repository, ref, cwd=root)
 
 
@@ -95,7 +97,7 @@ def _git(*arguments: str, cwd: Path, **environment: str) -> str:
             ["git", *arguments], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
         )
     except FileNotFoundError as error:
-        raise LabbookError("git: not found. Workers fetch the code by it; install it.") from error
+        raise LabbookError("git: not found. Workers use it to fetch the code; install it.") from error
     if ended.returncode:
         raise LabbookError(f"git {arguments[0]}, in {cwd}: {' '.join(ended.stderr.split())}")
     return ended.stdout.strip()

@@ -1,4 +1,4 @@
-"""One stage on a worker's machine: what submitit sends there, and calls there."""
+"""The job that submitit sends to a worker: run one stage."""
 
 import fcntl
 import json
@@ -26,41 +26,41 @@ __all__ = ["Task"]
 
 @dataclass(frozen=True)
 class Task:
-    """A stage, and all that a machine has to know that runs it."""
+    """A stage, and everything that a worker needs to run it."""
 
     stage: str
-    key: str  # of its run, in the run-cache
+    key: str  # of the run cache: hash of command, dependencies and settings
     snapshot: Snapshot
-    inputs: Mapping[str, str]  # by path, the object that is to lie there
+    inputs: Mapping[str, str]  # hash of each input object, by path
     remote: str
     configuration: Mapping[str, Any]  # of the remote
     folder: str
     cores: int
 
     def __call__(self) -> tuple[int, str]:
-        """Run the stage in a clone of its own, and send what it made.
+        """Run the stage in a separate clone, and push its outputs.
 
         Returns:
-            The exit status, and the name of the entry in the run-cache, empty if it failed.
+            The exit status and the name of the run-cache entry, which is empty after a failure.
         """
         try:
             return self._run()
-        except (LabbookError, OSError) as error:  # submitit would make a traceback of it
+        except (LabbookError, OSError) as error:  # submitit would print a traceback
             print(f"error: {gethostname()} cannot run {self.stage}: {error}", flush=True)
             return 1, ""
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Let submitit put this back into the queue, when the time is up or others go first."""
+        """Return the job to requeue; submitit calls this on timeout or preemption."""
         return submitit.helpers.DelayedSubmission(self)
 
     def _run(self) -> tuple[int, str]:
         place = Path(os.path.expandvars(self.folder)).expanduser()
         here = place / gethostname()
         with _free_clone(here) as (clone, lock):
-            shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)  # locks of somebody who was killed
-            self.snapshot.bring(clone)
+            shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)  # locks of a killed process
+            self.snapshot.check_out(clone)
             answer = clone / ".dvc/tmp/entry"
-            # A training that was moved to another machine goes on there; one with other settings has checkpoints of its own.
+            # Checkpoints are stored by key: a requeued training resumes, and other settings never see its checkpoints.
             checkpoints = place / "checkpoints" / self.key
             _link(clone / ".checkpoints", checkpoints)
             request: dict[str, Any] = {"stage": self.stage, "inputs": dict(self.inputs), "cache": str(here / "cache")}
@@ -75,9 +75,9 @@ class Task:
 
 @contextmanager
 def _free_clone(here: Path) -> Iterator[tuple[Path, int]]:
-    """Give the first clone of this machine with which nobody works, a new one if there is none, and its lock.
+    """Yield the first unused clone of this machine, or a new one, and the file descriptor of its lock.
 
-    A process that inherits the lock holds it too: who is killed may leave somebody behind that still works there.
+    Child processes inherit the lock, so a clone stays locked while a child of a killed job still runs in it.
     """
     here.mkdir(parents=True, exist_ok=True)
     for number in count():
@@ -97,9 +97,12 @@ def _link(link: Path, folder: Path) -> None:
 
 
 def _call(command: list[str], request: str, clone: Path, lock: int) -> int:
-    """Run with the code of the clone, to the end of it or of us; the request may hold secrets, which `ps` would show."""
+    """Run a command with the code of the clone; kill it if this process ends first.
+
+    The request goes through standard input, because it may contain secrets and `ps` shows arguments.
+    """
     paths = os.pathsep.join(filter(None, (str(clone / "src"), os.environ.get("PYTHONPATH"))))
-    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # `python` is ours, as for make
+    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # the same `python` as ours
     with guarded():
         environment = os.environ | {"PYTHONPATH": paths, "PATH": programs}
         process = subprocess.Popen(
@@ -110,5 +113,5 @@ def _call(command: list[str], request: str, clone: Path, lock: int) -> int:
             return process.returncode
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, SIGKILL)  # its own guard ends what the stage started
+                os.killpg(process.pid, SIGKILL)  # the guard of the worker kills the processes that the stage started
                 process.wait()

@@ -1,4 +1,4 @@
-"""Run one stage in the clone of a worker: python -m labbook.cluster.worker, with a request on standard input; see `Task`."""
+"""Run one stage in a worker's clone: python -m labbook.cluster.worker, with a request on standard input; see `Task`."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from labbook.team.repository import open_repository
 
 
 def reproduce(repo: Repo, name: str, cores: int) -> list[Stage]:
-    """Run one stage, whatever lies here from before; end with what is wrong, unless its command has said so."""
+    """Run one stage, even if its outputs exist; on failure exit with a message, unless the stage's command printed one."""
     install(int(os.environ.get("SLURM_CPUS_PER_TASK", cores)), ())
     try:
         with set_loggers_level(logging.WARNING):
@@ -33,14 +33,14 @@ def reproduce(repo: Repo, name: str, cores: int) -> list[Stage]:
 
 
 def main() -> None:
-    """Fetch what the stage reads, run it, send what it made, and write down the name of its entry in the run-cache."""
+    """Fetch the inputs, run the stage, push its outputs, and write the name of its run-cache entry."""
     request = json.load(sys.stdin)
-    # A cache of this machine, and the remote as it is known where the run was started; its secrets are written nowhere.
+    # The cache of this machine, and the configuration of the remote as sent by the coordinator; its secrets stay in memory.
     repo = open_repository({"cache": {"dir": request["cache"]}, "remote": {request["remote"]: request["configuration"]}})
     exchange = Exchange(repo, request["remote"])
-    exchange.lay_out(request["inputs"])
+    exchange.check_out_inputs(request["inputs"])
     (stage,) = reproduce(repo, request["stage"], request["cores"])
-    Path(request["answer"]).write_text(exchange.give(_get_stage_hash(stage)), encoding="utf-8")
+    Path(request["answer"]).write_text(exchange.push_result(_get_stage_hash(stage)), encoding="utf-8")
 
 
 if __name__ == "__main__":

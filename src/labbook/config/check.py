@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print that params.yaml is valid, or print one line per problem and exit with 1."""
-    configure("cpu", threads=1, seed=0)  # else torch's optimisers import its compiler, which takes a second
+    configure("cpu", threads=1, seed=0)  # otherwise torch's optimisers import its compiler, which takes a second
     problems = []
     try:
         project = check_project()
@@ -57,7 +57,7 @@ def check_project() -> Project:
     """Read and validate the whole file, with all components that it names.
 
     Raises:
-        ParamsError: with one line for each wrong key.
+        ParamsError: a key is wrong; the message has one line for each wrong key.
     """
     values = read()
     problems = [*find_problems(values), *(list(_incomplete_components()) or _wrong_components(values))]
@@ -69,7 +69,7 @@ def check_project() -> Project:
 
 
 def check_packages() -> Iterator[str]:
-    """Yield one line for each installed package of another version than the fingerprints of the stages name.
+    """Yield one line for each package whose installed version differs from the version in the stages' fingerprints.
 
     Raises:
         LabbookError: a fingerprint is damaged.
@@ -101,7 +101,7 @@ def _users(package: str) -> str:
 
 
 def _incomplete_components() -> Iterator[str]:
-    """Import every component, whether an experiment names it or not."""
+    """Import every component, whether used or not, and yield a message for each incomplete one."""
     for family, required in REQUIRED.items():
         for name in names(family):
             file = f"src/labbook/{FAMILIES[family]}/{name}.py"
@@ -116,7 +116,7 @@ def _incomplete_components() -> Iterator[str]:
 
 
 def _wrong_components(values: dict[str, Any]) -> Iterator[str]:
-    """Check that named files exist, and the components of every training that can be resolved."""
+    """Check that named files exist, and check the components of every training that can be resolved."""
     for group, family in GROUPS.items():
         for name in blocks_of(values, group):
             yield from errors_of(find, family, name, f"{group}.{name}")

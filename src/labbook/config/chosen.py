@@ -1,4 +1,4 @@
-"""What a stage depends on by its settings: modules that no static import shows, such as models, and the settings themselves."""
+"""What a stage depends on through its settings: modules imported by name, such as models, and the settings themselves."""
 
 from labbook.config.components import Component, module_name, names
 from labbook.config.project import parse_project
@@ -10,10 +10,10 @@ __all__ = ["chosen_modules", "settings_of_stages"]
 
 
 def chosen_modules() -> dict[str, tuple[str, ...]]:
-    """Read `params.yaml` and list the chosen modules of every stage: `train/mnist_cnn` for `train@mnist_cnn`.
+    """Return the modules that each stage in `params.yaml` imports by name; the key of `train@mnist_cnn` is `train/mnist_cnn`.
 
     Raises:
-        ParamsError: with one line for each wrong key.
+        ParamsError: a key is wrong; the message has one line for each wrong key.
     """
     values = read()
     project = parse_project(values)
@@ -40,10 +40,10 @@ def chosen_modules() -> dict[str, tuple[str, ...]]:
 
 
 def settings_of_stages() -> dict[str, dict[str, str]]:
-    """Read `params.yaml` and list the settings of every stage that trains, as JSON by dotted key.
+    """Return the settings of each stage in `params.yaml` that trains, as JSON by dotted key.
 
     Raises:
-        ParamsError: with one line for each wrong key.
+        ParamsError: a key is wrong; the message has one line for each wrong key.
     """
     values = read()
     project, runtime = parse_project(values), read_runtime(values)

@@ -1,4 +1,4 @@
-"""Components of an experiment that are chosen by name: a block named `mlp` under `model` is the file `models/mlp.py`.
+"""Components of an experiment, chosen by name: `model: {name: mlp}` selects the file `models/mlp.py`.
 
 A new architecture, dataset or task is a new file, and only the experiments that name it depend on it. Each file defines:
 
@@ -9,7 +9,7 @@ A new architecture, dataset or task is a new file, and only the experiments that
                      without_head(state)
     evaluation/tasks evaluate(...): metrics of predictions on the test set
 
-Losses, optimizers and schedules are classes of PyTorch, or of a file that defines one: `labbook.training.components`.
+Losses, optimizers and schedules are PyTorch's classes or classes in new files: see `labbook.training.components`.
 """
 
 import importlib
@@ -26,7 +26,7 @@ __all__ = ["FAMILIES", "Component", "ComponentSettings", "Strict", "find", "load
 
 PACKAGE = Path(__file__).parents[1]
 
-# The key in `params.yaml` → the folder of this package that holds its choices. The last three need not exist.
+# Key in `params.yaml` → folder of this package that holds its components. The last three folders may be missing.
 FAMILIES = {
     "model": "models",
     "task": "evaluation/tasks",
@@ -40,7 +40,7 @@ FAMILIES = {
 
 
 class Strict(BaseModel):
-    """Settings without unknown keys, silent conversions or later changes."""
+    """Base class of settings that rejects unknown keys, implicit conversions and later changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -63,8 +63,8 @@ def find(family: str, name: str, key: str) -> ModuleType:
 
     Args:
         family: a key of `FAMILIES`, such as `model`.
-        name: of the component, such as `mlp`.
-        key: of the name in `params.yaml`, for the message.
+        name: name of the component, such as `mlp`.
+        key: key of the name in `params.yaml`, for messages.
 
     Raises:
         ParamsError: the family has no such component.
@@ -73,13 +73,13 @@ def find(family: str, name: str, key: str) -> ModuleType:
     if name not in known:
         raise ParamsError(
             f"{key}: unknown {family} {name!r}{closest(name, known)} "
-            f"Known: {', '.join(known)}. A new one is a new file in src/labbook/{FAMILIES[family]}/."
+            f"Known: {', '.join(known)}. To add one, create a file in src/labbook/{FAMILIES[family]}/."
         )
     return importlib.import_module(module_name(family, name))
 
 
 def names(family: str) -> list[str]:
-    """List the names of a family: those of its files."""
+    """List the names of a family's components, which are those of its files."""
     return sorted(file.stem for file in (PACKAGE / FAMILIES[family]).glob("[a-z]*.py"))
 
 
@@ -89,7 +89,7 @@ def module_name(family: str, name: str) -> str:
 
 
 def load(family: str, component: Component, key: str) -> tuple[ModuleType, Any]:
-    """Import the module that `component` names, and validate its settings; `key` is that of the block in `params.yaml`.
+    """Import the module that `component` names, and validate its settings; `key` is the key of the block in `params.yaml`.
 
     Raises:
         ParamsError: there is no such component, or its settings are wrong.

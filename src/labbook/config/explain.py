@@ -12,7 +12,7 @@ Method = Literal["saliency", "integrated_gradients", "layer_gradcam", "guided_gr
 
 
 def _number_if_digits(value: Any) -> Any:
-    """Convert a number that a command line passes as text; a path stays text."""
+    """Convert a number that the command line passes as text; leave a path unchanged."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
@@ -22,9 +22,9 @@ def _text_if_number(value: Any) -> Any:
 
 
 def _not_null(value: Any) -> Any:
-    """Refuse null, which DVC would pass on the command line as the text `None`."""
+    """Reject null, which DVC would pass on the command line as the text `None`."""
     if value is None:
-        raise ValueError("leave the key out to get its default")
+        raise ValueError("remove the key to use its default")
     return value
 
 
@@ -53,9 +53,9 @@ class Explain(Strict):
     @model_validator(mode="after")
     def _shows_something_once(self) -> "Explain":
         if not self.correct + self.wrong:
-            raise ValueError("correct and wrong are both 0; ask for at least one image")
+            raise ValueError("correct and wrong are both 0; set one of them to 1 or more")
         for key in ("channels", "attributions"):
             listed = getattr(self, key) or []
             if len(set(listed)) < len(listed):
-                raise ValueError(f"{key} lists something twice")
+                raise ValueError(f"{key} has a duplicate item")
         return self

@@ -1,4 +1,4 @@
-"""Settings of preprocessing, which every image passes through, and of augmentation, which training images pass through."""
+"""Settings of preprocessing, applied to all images, and of augmentation, applied to training images."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Merge settings from several places of `params.yaml`, and keep track of the place that sets each value."""
+"""Merge settings from several places in `params.yaml`, and record which place sets each value."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ class Layer:
 
 
 def split_embedded(values: Any, key: str) -> tuple[Layer, Layer]:
-    """Return the settings of a block, and those under its key `embedded`, which apply to embedded data alone.
+    """Return the settings of a block, and those under its key `embedded`, which apply only to embedded data.
 
     Raises:
         ParamsError: one of the two is not a mapping.
@@ -35,10 +35,10 @@ def split_embedded(values: Any, key: str) -> tuple[Layer, Layer]:
 
 
 def merge(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Merge layers, of which the later ones win.
+    """Merge layers; later layers override earlier ones.
 
-    Mappings are merged key by key. A component, such as an optimizer, replaces a component of another name as a whole. Lists
-    and all other values replace the earlier value; `null` removes it.
+    Mappings are merged key by key. A component, such as an optimizer, replaces a component with a different name as a whole.
+    Lists and all other values replace the earlier value; `null` removes it.
 
     Returns:
         The values, and for each dotted key of a value or mapping the key of the last layer that sets it.
@@ -51,7 +51,7 @@ def merge(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return each value, as JSON, by its dotted key; an empty mapping is a value."""
+    """Return each value, as JSON, by its dotted key; an empty mapping counts as a value."""
     found: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -62,7 +62,7 @@ def flatten(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def origin_of(path: str, origins: Mapping[str, str]) -> str | None:
-    """Return the layer that sets the value at a dotted path, or else the mapping that would hold it."""
+    """Return the key of the layer that sets the value at a dotted path, or else the mapping that would hold it."""
     while path and path not in origins:
         path = path.rpartition(".")[0]
     return origins.get(path)
@@ -75,7 +75,7 @@ def _mapping(value: Any, key: str) -> Mapping[str, Any]:
 
 
 def _overlay(merged: dict[str, Any], origins: dict[str, str], values: Mapping[str, Any], key: str, above: str) -> None:
-    """Merge `values` into `merged`, which lies at the dotted path `above`, and note their origin."""
+    """Merge `values` into `merged`, which lies at the dotted path `above`, and record the origin of each value."""
     for name, value in values.items():
         path, old = f"{above}{name}", merged.get(name)
         if not (isinstance(value, Mapping) and isinstance(old, dict) and _same_component(old, value)):
@@ -88,7 +88,7 @@ def _overlay(merged: dict[str, Any], origins: dict[str, str], values: Mapping[st
 
 
 def without_other_components(layer: Layer, values: Mapping[str, Any]) -> Layer:
-    """Leave out the components of a layer, such as an optimizer, that have another name than the same component of `values`."""
+    """Drop the components of a layer, such as an optimizer, whose name differs from that of the same component in `values`."""
     kept = {name: value for name, value in layer.values.items() if _same_component(values.get(name), value)}
     return Layer(layer.key, kept)
 

@@ -15,7 +15,7 @@ from labbook.errors import ParamsError
 __all__ = ["Finding", "closest", "describe", "errors_of", "find_errors", "unknown_key"]
 
 MAPPING = "expected a mapping of keys to values"
-KEY = "[key]"  # the last step of the location, if an error is in a key and not in its value
+KEY = "[key]"  # the last step of the location if the error is in a key, not in its value
 EXPECTED = {"model_type": MAPPING, "dict_type": MAPPING}  # by type of error, where pydantic's message names a Python class
 
 
@@ -32,7 +32,7 @@ class Finding:
     message: str
 
     def at(self, key: str) -> str:
-        """Return the message with its full key; `key` is that of the block in `params.yaml`."""
+        """Return the message with its full key; `key` is the key of the block in `params.yaml`."""
         return f"{'.'.join(filter(None, (key, self.path)))}: {self.message}"
 
 
@@ -40,10 +40,10 @@ def describe(error: ValidationError, model: type[BaseModel], values: Any, key: s
     """Turn pydantic's errors into one line per wrong key.
 
     Args:
-        error: raised for `values`.
-        model: the schema that refused them.
-        values: of the block.
-        key: of the block in `params.yaml`.
+        error: the error raised for `values`.
+        model: the schema that rejected them.
+        values: the block's values.
+        key: the block's key in `params.yaml`.
     """
     return "\n".join(finding.at(key) for finding in find_errors(error, model, values))
 
@@ -63,14 +63,14 @@ def find_errors(error: ValidationError, model: type[BaseModel], values: Any) -> 
 
 
 def closest(name: str, names: Iterable[str]) -> str:
-    """Return the end of a sentence: the nearest of `names`, regardless of case and underscores, if one is near."""
+    """Return the end of a message: a suggestion of the nearest of `names`, ignoring case and underscores, or a full stop."""
     by_letters = {_letters(known): known for known in names}
     near = difflib.get_close_matches(_letters(name), by_letters, n=1)
     return f"; did you mean {by_letters[near[0]]!r}?" if near else "."
 
 
 def unknown_key(name: str, known: Sequence[str]) -> str:
-    """Return the message about a key that is none of `known`."""
+    """Return the message about a key that is not in `known`."""
     return f"unknown key{closest(name, known)} Known keys here: {', '.join(known)}."
 
 

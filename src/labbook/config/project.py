@@ -1,4 +1,4 @@
-"""All of `params.yaml`: datasets, defaults, experiments with their reported results, sweeps, and what is explained."""
+"""The schema of `params.yaml`: datasets, defaults, experiments with their reported results, sweeps and explanations."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ __all__ = [
 Source = Literal["official", "embedded"]
 
 NAME = re.compile("[a-z][a-z0-9_-]*")
-STAGES_WITH_METRICS = frozenset({"exercises", "gradcheck"})  # metrics/NAME.json of these is not that of an experiment
+STAGES_WITH_METRICS = frozenset({"exercises", "gradcheck"})  # their metrics/NAME.json belongs to no experiment
 SOURCES: tuple[Source, ...] = ("official", "embedded")
 # Settings that name files or modules: `dvc.yaml` and the fingerprints have one value for both data sources.
 CHOICES = (
@@ -41,7 +41,7 @@ CHOICES = (
 def _name(name: Any) -> Any:
     if not _is_name(name):
         raise ValueError(
-            "a name has lower-case letters, digits, _ and -, and begins with a letter "
+            "a name consists of lower-case letters, digits, _ and -, and begins with a letter "
             "(DVC drops numbers silently and fails on dots)"
         )
     return name
@@ -79,7 +79,7 @@ class Derived(Dataset):
 
 
 class Pretrained(Dataset):
-    """How initial weights are trained where the published ones may not be downloaded."""
+    """How initial weights are trained on embedded data, which replaces the download of published ones."""
 
     train: dict[str, Any]
 
@@ -106,7 +106,7 @@ def parse_project(values: dict[str, Any]) -> Project:
     """Validate the whole file, except for the settings of models and other components, which `labbook check` validates.
 
     Raises:
-        ParamsError: with one line for each wrong key.
+        ParamsError: a key is wrong; the message has one line for each wrong key.
     """
     problems = find_problems(values)
     if problems:
@@ -117,7 +117,7 @@ def parse_project(values: dict[str, Any]) -> Project:
 def find_problems(values: dict[str, Any]) -> list[str]:
     """Return one line for each wrong key.
 
-    Names that refer to other blocks are checked once all blocks are valid by themselves.
+    References between blocks are checked only if every block is valid on its own.
     """
     problems = [*_duplicate_names(values), *_wrong_schema(values), *_wrong_trainings(values)]
     if not problems:
@@ -126,7 +126,7 @@ def find_problems(values: dict[str, Any]) -> list[str]:
 
 
 def training_blocks(values: Mapping[str, Any]) -> list[str]:
-    """List the blocks that describe a training and hold what it takes to resolve them, such as `experiments.mnist_cnn`."""
+    """List the blocks that describe a training and have the keys to resolve it, such as `experiments.mnist_cnn`."""
     wanted = {"experiments": {"assignment", "train"}, "pretrained": {"train"}}
     return [
         f"{group}.{name}"
@@ -150,7 +150,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _duplicate_names(values: Mapping[str, Any]) -> Iterator[str]:
-    """Find names that are taken already."""
+    """Find names that are already in use."""
     datasets, experiments = blocks_of(values, "datasets"), blocks_of(values, "experiments")
     for name in blocks_of(values, "derived"):
         if name in datasets:
@@ -244,7 +244,7 @@ def _wrong_sweep(values: dict[str, Any], name: str, sweep: Sweep, source: Source
 
 
 def _several_processes(block: str, resolved: Resolved) -> Iterator[str]:
-    """Check that a training that is not of an experiment has one process; only the stage `train` starts several."""
+    """Check that a training outside `experiments` has one process, because only the stage `train` starts several."""
     count = resolved.settings.world_size
     if count > 1:
         place = resolved.locate("world_size")

@@ -59,10 +59,10 @@ def pick(values: Mapping[str, Any], key: str, within: str = "") -> Any:
 
 
 def validate(values: Any, model: type[Settings], key: str = "") -> Settings:
-    """Validate `values` against `model`; `key` is that of the values in the file.
+    """Validate `values` against `model`; `key` is the key of the values in the file.
 
     Raises:
-        ParamsError: with one line for every wrong key.
+        ParamsError: a key is wrong; the message has one line for each wrong key.
     """
     try:
         return model.model_validate(values)

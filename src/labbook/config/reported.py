@@ -12,9 +12,9 @@ __all__ = ["Reported"]
 class Reported(Strict):
     """Results printed in a coursework report; accuracies are fractions in [0, 1].
 
-    `kind` is how the report states the test accuracy: as an exact or rounded number (`about`), a lower bound (`over`), a number
-    that was not quite reached (`almost`), a result on `other_data` than ours, or in words only: no better than `guessing`, or
-    other `words`, in which case only `quote` can be compared with.
+    `kind` is how the report states the test accuracy: as an `exact` number, a rounded number (`about`), a lower bound (`over`),
+    a number that was nearly reached (`almost`), a result on a different dataset (`other_data`), or only in words: as no better
+    than `guessing`, or as other `words`, which `quote` holds.
     """
 
     kind: Literal["exact", "about", "over", "almost", "other_data", "guessing", "words"] = "exact"

@@ -18,7 +18,7 @@ __all__ = ["add_arguments", "main", "show"]
 
 GROUPS = ("experiments", "sweeps", "pretrained")
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text without quotes, unless YAML reads it as another type
-WIDEST = 48  # characters before the column of origins; longer lines push theirs to the right
+WIDEST = 48  # characters before the column of origins; longer lines shift their origin to the right
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +40,11 @@ def show(name: str, source: str | None = None) -> str:
     """Return the resolved settings as YAML, with the origin of each value as a comment.
 
     Args:
-        name: of an experiment, a sweep or pretrained weights; a sweep is shown at its first value.
-        source: of the data; by default that of `params.yaml`.
+        name: name of an experiment, a sweep or pretrained weights; a sweep is shown at its first value.
+        source: `embedded` or `official`; by default `data.source` of `params.yaml`.
 
     Raises:
-        ParamsError: nothing has this name, or a key is wrong.
+        ParamsError: no block has this name, or a key is wrong.
     """
     values = read()
     source = source or str(pick(values, "data.source"))

@@ -1,4 +1,4 @@
-"""A sweep: an experiment trained again with one of its settings set to equally spaced values."""
+"""A sweep: an experiment trained with one of its settings set to equally spaced values."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -14,7 +14,7 @@ from labbook.errors import ParamsError
 
 __all__ = ["Sweep", "Vary", "flat_sweep_settings", "read_sweep", "resolve_sweep", "variants"]
 
-DIGITS = 12  # of a value: 0.3, where the sum of steps is 0.30000000000000004
+DIGITS = 12  # significant digits of a value: 0.3 instead of 0.30000000000000004
 
 
 class Vary(Strict):
@@ -49,7 +49,7 @@ class Sweep(Strict):
 
 
 def read_sweep(name: str, source: str) -> tuple[list[tuple[float, TrainSettings]], Runtime]:
-    """Read a sweep: each value with its training settings, and what holds for every stage.
+    """Read a sweep: each value with its training settings, and the settings of the runtime.
 
     Raises:
         ParamsError: there is no such sweep, or a key is wrong.
@@ -65,7 +65,7 @@ def variants(values: Mapping[str, Any], name: str, sweep: Sweep, source: str) ->
 
 
 def flat_sweep_settings(trainings: Sequence[tuple[float, TrainSettings]], runtime: Runtime) -> dict[str, str]:
-    """Return everything that a sweep reads from `params.yaml`, as JSON by dotted key: a list where its trainings differ."""
+    """Return everything that a sweep reads from `params.yaml`, as JSON by dotted key; a list where its trainings differ."""
     settings = [flat_settings(each, runtime) for _, each in trainings]
     values = {key: [each.get(key, "null") for each in settings] for key in dict.fromkeys(chain(*settings))}
     return {key: each[0] if len(set(each)) == 1 else f"[{', '.join(each)}]" for key, each in values.items()}
@@ -74,16 +74,16 @@ def flat_sweep_settings(trainings: Sequence[tuple[float, TrainSettings]], runtim
 def resolve_sweep(values: Mapping[str, Any], name: str, sweep: Sweep, source: str) -> list[tuple[float, Resolved]]:
     """Resolve the training settings of each value of a sweep.
 
-    A sweep trains once per value, as it compares values and not runs of one value.
+    A sweep trains once per value, because it compares values, not seeds.
 
     Args:
         values: all of `params.yaml`.
-        name: of the sweep.
+        name: name of the sweep.
         sweep: its block.
         source: `embedded` or `official`.
 
     Raises:
-        ParamsError: the experiment has no such setting, does not take the value, or `train` changes what it must not.
+        ParamsError: the experiment has no such setting or rejects the value, or `train` changes a fixed setting.
     """
     train, embedded = split_embedded(sweep.train, f"sweeps.{name}.train")
     fixed = {

@@ -41,9 +41,9 @@ Device = Annotated[str, AfterValidator(_device)]
 
 
 class Constraint(Strict):
-    """What a model must satisfy; every key in the block is checked before training starts.
+    """Requirements on a model; all keys in the block are checked before training starts.
 
-    Hidden units and hidden layers count all `Linear` modules except the last one, as assignment A does.
+    Hidden units and layers are those of all `Linear` modules except the last one, as in assignment A.
     """
 
     parameters: int | None = Field(None, gt=0, description="exact number of trainable parameters")
@@ -58,7 +58,7 @@ class Constraint(Strict):
 
 
 class Inputs(Strict):
-    """What a training reads; templates of `dvc.yaml` need both names in every block."""
+    """Inputs of a training; the templates of `dvc.yaml` need both names in every block."""
 
     dataset: str = Field(description="a block of `datasets` or `derived`")
     pretrained: str = Field(description="initial weights, a block of `pretrained`; none: drawn at random")
@@ -124,7 +124,7 @@ class TrainSettings(Strict):
 
 
 class Runtime(Strict):
-    """What holds for every stage; all of it changes the bytes of a result."""
+    """Settings of all stages; each of them can change the bytes of a result."""
 
     seed: int = Field(ge=0, lt=2**32)
     device: Device
@@ -137,8 +137,8 @@ class Resolved:
     Attributes:
         block: key of the block in `params.yaml`, such as `experiments.mnist_cnn`.
         settings: the typed settings.
-        origins: the place that sets the value of a dotted key, such as `defaults.B`; a key that is not there has the default
-            of the schema.
+        origins: the place that sets the value of a dotted key, such as `defaults.B`; a missing key has the default of the
+            schema.
     """
 
     block: str
@@ -159,17 +159,18 @@ def resolve(values: Mapping[str, Any], block: str, source: str, changes: Iterabl
     """Resolve the settings of `block` for a data source.
 
     A value is looked up in `embedded` of the block and of the defaults (on embedded data), then in the block, then in the
-    defaults of its assignment, then in the schema. A component, such as an optimizer, that has another name than that of the
-    defaults replaces it as a whole; in `embedded` of the defaults it applies to the experiments whose component has that name.
+    defaults of its assignment, then in the schema. A component, such as an optimizer, whose name differs from that in the
+    defaults replaces it as a whole. A component in `embedded` of the defaults applies only to experiments whose component has
+    the same name.
 
     Args:
         values: all of `params.yaml`.
-        block: such as `experiments.mnist_cnn`; it holds `train`, and `assignment` if defaults apply.
+        block: key of the block, such as `experiments.mnist_cnn`; it has `train`, and `assignment` if defaults apply.
         source: `embedded` or `official`.
-        changes: settings that win over all others, such as those of a sweep.
+        changes: settings that override all others, such as those of a sweep.
 
     Raises:
-        ParamsError: with one line for each wrong key, at the place where the value is set.
+        ParamsError: a key is wrong; the message has one line for each, with the place that sets its value.
     """
     own = pick(values, block)
     pairs = [split_embedded(pick(own, "train", block), f"{block}.train")]
@@ -228,7 +229,7 @@ def errors_at_origin(block: str, source: str) -> Iterator[None]:
 
 
 def read_training(name: str, source: str) -> tuple[TrainSettings, Runtime]:
-    """Read what the training of an experiment depends on.
+    """Read the settings that the training of an experiment depends on.
 
     Raises:
         ParamsError: the experiment does not exist, or a key is wrong.
@@ -238,7 +239,7 @@ def read_training(name: str, source: str) -> tuple[TrainSettings, Runtime]:
 
 
 def read_runtime(values: Mapping[str, Any]) -> Runtime:
-    """Read what holds for every stage.
+    """Read the settings of all stages.
 
     Raises:
         ParamsError: a key is missing or wrong.

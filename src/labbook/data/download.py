@@ -1,4 +1,4 @@
-"""Fetch published files from a local data root, or else from mirrors; downloads resume, and every file is checked."""
+"""Fetch published files from a local data root or from mirrors; downloads resume, and every checksum is verified."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ __all__ = ["DATA_ROOT", "FETCH", "FETCH_AGAIN", "PARTIAL", "Remote", "in_data_ro
 
 DATA_ROOT = "LABBOOK_DATA_ROOT"
 PARTIAL = Path(".downloads")
-# No stage is named: a dataset is fetched for its own stages and for pretraining.
+# Names no stage, because a dataset is fetched for its own stages and for pretraining.
 FETCH = "Run `dvc repro`, which fetches the data that `data.source` in params.yaml names."
 FETCH_AGAIN = "Remove it and run `dvc repro`."
 TIMEOUT = 30  # seconds without a byte before the next mirror is tried
@@ -40,7 +40,7 @@ class Remote:
 
 
 def obtain(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path = PARTIAL) -> str:
-    """Write the file to `target`, from the data root or else from the first mirror that serves all of it.
+    """Write the file to `target`, from the data root if it is there, otherwise from the first mirror that serves it.
 
     Args:
         remote: the file.
@@ -49,11 +49,11 @@ def obtain(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path =
         partial: folder of unfinished downloads, which the next attempt resumes.
 
     Returns:
-        the path or address where it was found.
+        The path or address of its source.
 
     Raises:
-        DataError: the data root cannot be read, or holds the file with another checksum.
-        DownloadError: no mirror served the file; lists the answer of each.
+        DataError: the data root cannot be read, or its file has another checksum.
+        DownloadError: no mirror served the file; the message lists the answer of each.
     """
     local = in_data_root(f"{remote.folder}/{remote.name}")
     if local is None:
@@ -89,19 +89,19 @@ def _check_local(file: Path, remote: Remote) -> None:
         raise DataError(f"{DATA_ROOT}: {explain(error, file)}") from error
     if found != remote.checksum:
         raise DataError(
-            f"{file}: has {remote.algorithm} {found}, published is {remote.checksum}: truncated or altered. "
+            f"{file}: has {remote.algorithm} {found}, expected {remote.checksum}: truncated or altered. "
             f"Replace the file, or remove it to download it again."
         )
 
 
 def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path) -> str:
-    pooch.get_logger().setLevel("WARNING")  # the lines below say the same
+    pooch.get_logger().setLevel("WARNING")  # the lines printed below say the same
     unfinished = partial / f"{remote.checksum}.part"
     answers = []
     for mirror in mirrors:
         address = f"{mirror.rstrip('/')}/{remote.name}"
         print(f"{remote.name}: from {address}", flush=True)
-        # A damaged beginning must not spoil a good mirror: try once more from the first byte.
+        # A damaged partial download is no fault of the mirror: try once more from the first byte.
         for _attempt in range(2 if unfinished.is_file() else 1):
             try:
                 pooch.retrieve(
@@ -111,7 +111,7 @@ def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Pat
                     path=target.parent,
                     downloader=Resuming(unfinished),
                 )
-                target.chmod(0o644)  # pooch makes it readable only for the owner; a team must be able to read it
+                target.chmod(0o644)  # pooch makes it readable only for the owner, but teams share it
                 unfinished.unlink(missing_ok=True)
                 return address
             except requests.RequestException as error:
@@ -159,7 +159,7 @@ class Resuming:
         expected = int(response.headers.get("Content-Length", 0)) + before
         found = self.unfinished.stat().st_size
         if expected > found:
-            raise requests.ConnectionError(f"broke off after {found} of {expected} bytes")
+            raise requests.ConnectionError(f"ended after {found} of {expected} bytes")
 
 
 def checksum_of(file: Path, algorithm: str) -> str:

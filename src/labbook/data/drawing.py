@@ -1,6 +1,6 @@
 """Draw stand-in images: shapes, textures, tints and noise.
 
-All of it is integer arithmetic on draws of NumPy's PCG64, so a seed gives the same bytes on every machine.
+All arithmetic is on integers drawn from NumPy's PCG64, so a seed gives the same bytes on every machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ Bytes = NDArray[np.uint8]
 Inside = Callable[[Integers, Integers, Integers], NDArray[np.bool_]]
 
 UNIT = 8  # positions and radii are in eighths of a pixel
-# Rotations, exact in integers: Pythagorean triples of cosine, sine and hypotenuse. At most 16°, so squares stay squares.
+# Rotations, exact in integers: Pythagorean triples of cosine, sine and hypotenuse. At most 16°: no square becomes a diamond.
 TILTS = np.array([(1, 0, 1), (40, 9, 41), (40, -9, 41), (24, 7, 25), (24, -7, 25)])
 
-# Which points (x, y) belong to a shape of radius r around (0, 0); y points down.
+# Whether points (x, y) lie inside a shape of radius r around (0, 0); y points down.
 SHAPES: dict[str, Inside] = {
     "disc": lambda x, y, r: x**2 + y**2 <= r**2,
     "ring": lambda x, y, r: (x**2 + y**2 <= r**2) & (25 * (x**2 + y**2) > 9 * r**2),
@@ -32,7 +32,7 @@ SHAPES: dict[str, Inside] = {
     "bars": lambda x, y, r: (8 * _farther(x, y) <= 7 * r) & (3 * abs(y) > r),
     "corner": lambda x, y, r: (8 * _farther(x, y) <= 7 * r) & ((5 * x < -r) | (5 * y > r)),
 }
-# Levels of a texture in [0, 255] at each of its points.
+# Grey levels of a texture, in [0, 255], at each of its points.
 TEXTURES: dict[str, Callable[["Weave"], Integers]] = {
     "plain": lambda weave: np.zeros_like(weave.x),
     "gradient": lambda weave: _spread(weave.along),
@@ -52,8 +52,8 @@ class Weave:
         x: (N, H, W), columns counted from a random one.
         y: (N, H, W), rows counted from a random one.
         along: (N, H, W), pixels counted in a random direction.
-        period: (N, 1, 1), pixels of one stripe, check or dot.
-        coarse: (N, 5, 5), levels of the corners of the blotches.
+        period: (N, 1, 1), size of a stripe, check or dot in pixels.
+        coarse: (N, 5, 5), grey levels at the corners of the blotches.
     """
 
     x: Integers
@@ -74,10 +74,10 @@ def shape_masks(generator: np.random.Generator, names: Sequence[str], size: int,
     """Draw one shape per image, with random position, size and rotation: (N, size, size), true inside the shape.
 
     Args:
-        generator: of the draws.
+        generator: source of all random numbers.
         names: N keys of `SHAPES`.
-        size: of the image, in pixels.
-        radii: smallest and largest, in pixels; the shape's circle lies inside the image.
+        size: height and width of the images, in pixels.
+        radii: smallest and largest radius, in pixels; a circle of that radius lies inside the image.
     """
     count = len(names)
     radius = generator.integers(UNIT * radii[0], UNIT * radii[1] + 1, count)
@@ -105,12 +105,12 @@ def textures(generator: np.random.Generator, names: Sequence[str], size: int) ->
     """Draw one texture per image, with random offset, scale and direction: (N, size, size), levels in [0, 255].
 
     Args:
-        generator: of the draws.
+        generator: source of all random numbers.
         names: N keys of `TEXTURES`.
-        size: of the image, in pixels.
+        size: height and width of the images, in pixels.
     """
     count = len(names)
-    period = generator.integers(2, 6, (count, 1, 1))  # pixels of one stripe, check or dot
+    period = generator.integers(2, 6, (count, 1, 1))  # size of a stripe, check or dot in pixels
     shift = generator.integers(0, size, (2, count, 1, 1))
     across, down = generator.integers(-1, 2, (2, count, 1, 1))
     coarse = generator.integers(0, 256, (count, BLOTCHES + 1, BLOTCHES + 1))
@@ -139,12 +139,13 @@ def tinted(levels: Bytes, low: Integers, high: Integers) -> Bytes:
 
 
 def noisy(generator: np.random.Generator, images: Bytes, strength: int) -> Bytes:
-    """Add to every value of the images an integer drawn from [−strength, strength], and clip to bytes."""
+    """Add an integer drawn from [−strength, strength] to every value of the images, and clip the sum to [0, 255]."""
     noise = generator.integers(-strength, strength + 1, images.shape, dtype=np.int16)
     return (images + noise).clip(0, 255).astype(np.uint8)
 
 
 def _farther(x: Integers, y: Integers) -> Integers:
+    """Return the Chebyshev distance of points from (0, 0)."""
     return np.maximum(abs(x), abs(y))
 
 
@@ -156,7 +157,7 @@ def _spread(along: Integers) -> Integers:
 
 
 def _dots(weave: "Weave") -> NDArray[np.bool_]:
-    """Return which points are in a dot; each cell of two periods by two has one in its middle."""
+    """Return whether points lie in a dot; a cell of two by two periods has one dot in its centre."""
     cell = 2 * weave.period
     x, y = (2 * (place % cell) - cell + 1 for place in (weave.x, weave.y))  # from the middle, in half pixels
     return x**2 + y**2 <= 2 * weave.period**2

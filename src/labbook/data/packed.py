@@ -39,7 +39,7 @@ class PackedDataset:
     """A dataset ready for training.
 
     Attributes:
-        name: in `params.yaml`.
+        name: its name in `params.yaml`.
         source: `official` or `embedded`.
         classes: their names.
         train: the whole training set, the validation split included.
@@ -58,7 +58,7 @@ class PackedDataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+        """Return the shape (C, H, W) of one image."""
         _, channels, height, width = self.train.images.shape
         return channels, height, width
 
@@ -73,13 +73,13 @@ class PackedDataset:
 def stratified_split(labels: NDArray[np.integer[Any]], fraction: float, seed: int) -> NDArray[np.int64]:
     """Draw a validation split with the same fraction of every class, and return its sorted indices.
 
-    Its size is the fraction of all samples, rounded, and distributed over the classes by the method of the largest remainder. A
-    seed gives the same indices every time.
+    Its size is the fraction of all samples, rounded, and distributed over the classes by the largest-remainder method. The same
+    seed gives the same indices.
 
     Args:
         labels: (N,) class numbers.
-        fraction: of the samples.
-        seed: of NumPy's PCG64.
+        fraction: fraction of the samples.
+        seed: seed of NumPy's PCG64.
 
     Raises:
         DataError: the fraction is so small that a class would have no sample in the validation split.
@@ -106,7 +106,7 @@ def _quotas(members: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
 
 
 def write_packed(path: Path, packed: PackedDataset) -> None:
-    """Write the file, whole or not at all; the same content gives the same bytes."""
+    """Write the file atomically; the same content gives the same bytes."""
     train, test = packed.train, packed.test
     values = (train.images, train.labels, packed.validation, test.images, test.labels)
     arrays = {name: np.ascontiguousarray(value) for name, value in zip(ARRAYS, values, strict=True)}
@@ -117,7 +117,7 @@ def write_packed(path: Path, packed: PackedDataset) -> None:
 
 
 def read_packed(path: Path) -> PackedDataset:
-    """Read a prepared dataset and check every byte of it.
+    """Read a prepared dataset and verify its checksum.
 
     Raises:
         DataError: the file is missing, truncated or altered.
@@ -134,7 +134,7 @@ def read_packed(path: Path) -> PackedDataset:
     except (SafetensorError, OSError, AttributeError, TypeError, KeyError, ValueError) as error:
         raise DataError(f"{path}: corrupt, not a prepared dataset ({error}). {fix}") from error
     if found != published:
-        raise DataError(f"{path}: corrupt, its content has sha256 {found[:12]}… and not {published[:12]}…. {fix}")
+        raise DataError(f"{path}: corrupt, its content has sha256 {found[:12]}…, expected {published[:12]}…. {fix}")
     return PackedDataset(
         name=about["name"],
         source=about["source"],
@@ -156,7 +156,7 @@ def _save(part: Path, arrays: dict[str, NDArray[Any]], metadata: dict[str, str])
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-    part.chmod(mode)  # safetensors writes for the owner alone, whatever the user's umask says
+    part.chmod(mode)  # safetensors ignores the umask and makes the file readable only for its owner
 
 
 def _digest(about: dict[str, Any], arrays: Iterable[NDArray[Any]]) -> str:

@@ -1,1 +1,1 @@
-"""Is all well? Environment, DVC's configuration and locks, and every byte of workspace, cache and remote. See docs/teams.md."""
+"""Check the environment, DVC's configuration and locks, and all files in workspace, cache and remote. See docs/teams.md."""

@@ -1,4 +1,4 @@
-"""Look whether all is well: labbook doctor [--mend] [--remote NAME]; exit status 0, or 1 when something is wrong."""
+"""Find and repair problems of this clone: labbook doctor [--repair] [--remote NAME]; exit status 1 if problems are left."""
 
 import argparse
 import sys
@@ -15,59 +15,63 @@ from labbook.doctor.finding import Finding
 from labbook.doctor.objects import Objects
 from labbook.errors import LabbookError
 from labbook.team.repository import open_repository
-from labbook.team.store import cache_of, speaking_to
+from labbook.team.store import open_cache, translate_errors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `labbook doctor`."""
     parser.epilog = "See docs/teams.md."
     parser.add_argument(
-        "--mend", action="store_true", help="put good copies in the place of damaged ones; nothing good is deleted"
+        "--repair", action="store_true", help="replace damaged files by intact copies; nothing intact is deleted"
     )
-    parser.add_argument("--remote", help="read and hash all that this remote holds of ours, not only names and sizes")
+    parser.add_argument("--remote", help="download and hash our objects on this remote, instead of comparing names and sizes")
 
 
 def main(given: argparse.Namespace) -> None:
-    """Tell what is wrong, and mend it where that is asked for."""
+    """Report problems, and repair them if asked to."""
     started = time.monotonic()
     print(environment.describe(), flush=True)
-    wrong = _tell((*environment.find_environment(), *environment.find_params(), *environment.find_root()), mend=False)
+    wrong = _report(
+        (*environment.check_environment(), *environment.check_params(), *environment.check_data_root()), repair=False
+    )
     repo = open_repository()
-    wrong += _tell(_of_repository(repo), mend=given.mend)
-    busy = locks.at_work(repo)
-    if busy and given.mend:
-        raise LabbookError(f"stages run here (process {', '.join(map(str, busy))}). Mend when they have ended.")
+    wrong += _report(_of_repository(repo), repair=given.repair)
+    busy = locks.running_processes(repo)
+    if busy and given.repair:
+        raise LabbookError(f"stages are running (process {', '.join(map(str, busy))}). Repair after they have ended.")
     remote, found = configuration.reach(repo, given.remote)
-    wrong += _tell(found, mend=False)
-    with speaking_to(remote.name if remote else "DVC"), lock_repo(repo) if given.mend else nullcontext():
+    wrong += _report(found, repair=False)
+    with translate_errors(remote.name if remote else "DVC"), lock_repo(repo) if given.repair else nullcontext():
         objects = Objects(repo, remote, hash_remote=given.remote is not None)
-        wrong += _tell(objects.findings(), mend=given.mend)
-    print(f"hashed: {objects.told}, in {time.monotonic() - started:.1f} s")
+        wrong += _report(objects.findings(), repair=given.repair)
+    print(f"hashed: {objects.summary}, in {time.monotonic() - started:.1f} s")
     if wrong:
-        sys.exit(f"{wrong} findings are left" if given.mend else f"{wrong} findings; `make doctor MEND=1` mends what it can")
-    print("all is well")
+        sys.exit(
+            f"problems left: {wrong}" if given.repair else f"problems: {wrong}. `make doctor REPAIR=1` repairs what it can"
+        )
+    print("no problems found")
 
 
 def _of_repository(repo: Repo) -> Iterator[Finding]:
-    cache = cache_of(repo)
-    yield from configuration.find_remotes(repo)
-    yield from configuration.find_cache(repo)
-    yield from locks.find_locks(repo)
-    yield from locks.find_leftovers(Path(repo.root_dir), cache.leftovers())
-    yield from environment.find_disk({"workspace": Path(repo.root_dir), "cache": Path(cache.objects.path)})
+    cache = open_cache(repo)
+    yield from configuration.check_remotes(repo)
+    yield from configuration.check_cache(repo)
+    yield from locks.check_locks(repo)
+    yield from locks.check_leftovers(Path(repo.root_dir), cache.temporary_files())
+    yield from environment.check_disk({"workspace": Path(repo.root_dir), "cache": Path(cache.objects.path)})
 
 
-def _tell(findings: Iterator[Finding] | tuple[Finding, ...] | list[Finding], *, mend: bool) -> int:
-    """Print findings and mend them, each when it was told; give how many are wrong and stay so."""
+def _report(findings: Iterator[Finding] | tuple[Finding, ...] | list[Finding], *, repair: bool) -> int:
+    """Print findings, repair them if `repair` is set, and return how many problems are left."""
     left = 0
     for finding in findings:
-        print(f"{'wrong' if finding.wrong else 'note '}: {finding}", flush=True)
-        if mend and finding.mend:
+        print(f"{'problem' if finding.wrong else 'note'}: {finding}", flush=True)
+        if repair and finding.repair:
             try:
-                print(f"mended: {finding.mend()}", flush=True)
+                print(f"repaired: {finding.repair()}", flush=True)
                 continue
-            except (LabbookError, OSError) as error:  # such as another user's file
-                print(f"not mended: {error}", flush=True)
+            except (LabbookError, OSError) as error:  # for example, the file belongs to another user
+                print(f"not repaired: {error}", flush=True)
         left += finding.wrong
     return left
 

@@ -1,4 +1,4 @@
-"""What a run needs of its machine: Python, packages, git, threads, device, data root, disk, params.yaml."""
+"""Check the environment: git, packages, params.yaml, device, threads, data root and disk space."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from labbook.doctor.finding import Finding
 from labbook.errors import LabbookError
 from labbook.training.runtime import choose_device
 
-__all__ = ["describe", "find_disk", "find_environment", "find_params", "find_root"]
+__all__ = ["check_data_root", "check_disk", "check_environment", "check_params", "describe"]
 
 LOCK = Path("requirements.lock")
 LITTLE_SPACE = 2 << 30  # bytes; a run on embedded data leaves 0.2 GB, on official data 2 GB
@@ -30,38 +30,40 @@ DATASETS = {
 
 
 def describe() -> str:
-    """Name what runs here, for a report of a problem."""
+    """Return platform and versions, for bug reports."""
     python = ".".join(map(str, sys.version_info[:3]))
     return f"Python {python} on {sys.platform}, torch {version('torch')}, DVC {version('dvc')}, {_cores()} cores"
 
 
-def find_environment() -> Iterator[Finding]:
-    """Compare what is installed with what the results were made with."""
+def check_environment() -> Iterator[Finding]:
+    """Check git, and compare installed packages with those that produced the results."""
     if not shutil.which("git"):
-        yield Finding("git is not there", "Install it: `dvc exp`, `dvc metrics diff` and commits need it.")
+        yield Finding("git: not found", "Install it; `dvc exp`, `dvc metrics diff` and commits need it.")
     if not LOCK.is_file():
-        yield Finding(f"{LOCK} is not there", "Run from the root of the repository.")
+        yield Finding(f"{LOCK}: not found", "Run from the root of the repository.")
         return
     lines = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     wanted = [requirement for requirement in map(Requirement, lines) if not requirement.marker or requirement.marker.evaluate()]
     found = {requirement.name: _version(requirement.name) for requirement in wanted}
-    remedy = f"`python -m pip install -r {LOCK}` installs what the results were made with."
+    remedy = f"Run `python -m pip install -r {LOCK}` to install the versions that produced the results."
     absent = [name for name, there in found.items() if there is None]
     if absent:
         yield Finding(f"not installed: {', '.join(absent)}", remedy)
     other = [f"{r.name} {found[r.name]}" for r in wanted if found[r.name] and not r.specifier.contains(found[r.name] or "")]
     if other:
         yield Finding(
-            f"other versions than in {LOCK}: {', '.join(other)}", f"The last digits may be others. {remedy}", wrong=False
+            f"other versions than in {LOCK}: {', '.join(other)}",
+            f"Results may differ in the last digits. {remedy}",
+            wrong=False,
         )
 
 
-def find_params() -> Iterator[Finding]:
-    """Check `params.yaml`, and whether this machine can do what it asks for."""
+def check_params() -> Iterator[Finding]:
+    """Check `params.yaml`, and whether this machine has the device and cores that it requires."""
     try:
         project = check_project()
     except LabbookError as error:
-        yield Finding(str(error).rstrip("."), f"Correct {PARAMS}; `labbook check` checks it alone.")
+        yield Finding(str(error).rstrip("."), f"Correct {PARAMS}, and run `labbook check`.")
         return
     try:
         device = choose_device(project.device)
@@ -70,8 +72,8 @@ def find_params() -> Iterator[Finding]:
     else:
         if device.type == "cpu" and shutil.which("nvidia-smi"):
             yield Finding(
-                f"there is an NVIDIA driver, and training would run on the CPU (device: {project.device})",
-                "Set `device: auto`, and if it is, compare `nvidia-smi` with the CUDA version of torch.",
+                f"an NVIDIA driver is installed, but training would run on the CPU (device: {project.device})",
+                "Set `device: auto`; if it is set, compare the CUDA versions of `nvidia-smi` and torch.",
                 wrong=False,
             )
     values = read()
@@ -80,13 +82,13 @@ def find_params() -> Iterator[Finding]:
         threads = max(trainings[name].threads for name in crowded)
         yield Finding(
             f"threads: {threads} on {_cores()} cores, in {len(crowded)} experiments such as {crowded[0]}",
-            f"They train slowly; fewer threads change the last digits. Set `threads: {_cores()}` for runs of your own.",
+            f"They train slowly. `threads: {_cores()}` is faster, but changes the last digits of results.",
             wrong=False,
         )
 
 
-def find_root() -> Iterator[Finding]:
-    """Look into the data root, where one is named."""
+def check_data_root() -> Iterator[Finding]:
+    """Report which datasets the data root contains, if it is set."""
     if DATA_ROOT not in os.environ:
         return
     try:
@@ -96,18 +98,20 @@ def find_root() -> Iterator[Finding]:
         return
     absent = [name for name in DATASETS if name not in there]
     yield Finding(
-        f"{DATA_ROOT}={os.environ[DATA_ROOT]} holds {', '.join(there) or 'none of our datasets'}",
-        f"Would be downloaded: {', '.join(absent)}." if absent else "",
+        f"{DATA_ROOT}={os.environ[DATA_ROOT]} contains {', '.join(there) or 'none of the datasets'}",
+        f"Not there, to be downloaded: {', '.join(absent)}." if absent else "",
         wrong=False,
     )
 
 
-def find_disk(folders: dict[str, Path]) -> Iterator[Finding]:
-    """Tell where little space is left; `folders` by what they are for."""
+def check_disk(folders: dict[str, Path]) -> Iterator[Finding]:
+    """Check the free disk space of `folders`, given by their purpose."""
     for name, folder in folders.items():
         free = shutil.disk_usage(folder).free if folder.exists() else LITTLE_SPACE
         if free < LITTLE_SPACE:
-            yield Finding(f"{name}: {free / 1e9:.1f} GB are free on the disk of {folder}", "A run on official data needs 2 GB.")
+            yield Finding(
+                f"{name}: only {free / 1e9:.1f} GB free on the disk of {folder}", "A run on official data needs 2 GB."
+            )
 
 
 def _cores() -> int:

@@ -1,4 +1,4 @@
-"""What the doctor says: one line for what was found and what would do."""
+"""A finding of the doctor: a problem or a note, and how to fix it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ __all__ = ["Finding"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or worth knowing.
+    """A problem or a note.
 
     Args:
-        found: what and where.
-        remedy: what would do, for a person.
-        mend: does it and says what was done; `None` where the doctor cannot.
-        wrong: otherwise it is a note, and all is well.
+        found: what was found, and where.
+        remedy: how to fix it.
+        repair: fixes it and returns what was done; `None` if the doctor cannot fix it.
+        wrong: whether it is a problem; otherwise it is a note.
     """
 
     found: str
     remedy: str = ""
-    mend: Callable[[], str] | None = None
+    repair: Callable[[], str] | None = None
     wrong: bool = True
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""Locks whose holder is gone, and what killed runs left behind.
+"""Check for stale locks and files left by killed runs.
 
-DVC's lock of files (`.dvc/tmp/rwlock`) names processes by their number. DVC forgets a dead one, but not one whose number
-another program has now, and a file cut off in the middle stops every run. With `core.hardlink_lock` the lock on the repository
-stays for a year when its holder is killed. https://dvc.org/doc/user-guide/troubleshooting#lock-issue
+DVC's file lock (`.dvc/tmp/rwlock`) identifies processes by PID. DVC drops the entry of a dead process, but not if another
+program has reused its PID, and a truncated lock file stops every run. With `core.hardlink_lock`, the repository lock of a
+killed process stays for a year. https://dvc.org/doc/user-guide/troubleshooting#lock-issue
 """
 
 import json
@@ -18,53 +18,53 @@ from dvc.rwlock import RWLOCK_FILE
 
 from labbook.doctor.finding import Finding
 
-__all__ = ["at_work", "find_leftovers", "find_locks"]
+__all__ = ["check_leftovers", "check_locks", "running_processes"]
 
-OLD = 24 * 3600  # seconds after which nobody writes a temporary file any more
+OLD = 24 * 3600  # seconds after which a temporary file counts as abandoned
 
 
-def find_locks(repo: Repo) -> Iterator[Finding]:
-    """Tell of locks that nobody holds."""
+def check_locks(repo: Repo) -> Iterator[Finding]:
+    """Check for locks that no process holds."""
     path = Path(repo.tmp_dir) / RWLOCK_FILE
     held = _held(path)
     if held is None:
-        yield Finding(f"{path}: cut off in the middle, every run stops at it", "--mend removes it.", lambda: _remove(path))
+        yield Finding(f"{path}: truncated; it stops every run", "--repair removes it.", lambda: _remove(path))
     elif gone := sorted({info["pid"] for info in held if not _is_dvc(info["pid"])}):
         yield Finding(
-            f"{path}: held by {', '.join(map(str, gone))}, no process of DVC",
-            "--mend forgets them.",
+            f"{path}: held by {', '.join(map(str, gone))}, which is not a DVC process",
+            "--repair removes the entries.",
             lambda: _forget(path, set(gone)),
-            wrong=any(map(psutil.pid_exists, gone)),  # DVC forgets the others itself
+            wrong=any(map(psutil.pid_exists, gone)),  # DVC drops the others itself
         )
     for name in ("lock", "rwlock.lock") if repo.config["core"].get("hardlink_lock") else ():
         if (Path(repo.tmp_dir) / name).exists():
-            told = "a run of DVC is at work here, or was killed (core.hardlink_lock does not say which)"
-            yield Finding(told, f"When none runs on any machine, remove {Path(repo.tmp_dir) / name}.")
+            message = "a DVC run is in progress or was killed (core.hardlink_lock does not tell which)"
+            yield Finding(message, f"If DVC runs on no machine, remove {Path(repo.tmp_dir) / name}.")
 
 
-def at_work(repo: Repo) -> set[int]:
-    """Give the processes of DVC that run stages here."""
+def running_processes(repo: Repo) -> set[int]:
+    """Return the PIDs of DVC processes that run stages of this repository."""
     return {info["pid"] for info in _held(Path(repo.tmp_dir) / RWLOCK_FILE) or () if _is_dvc(info["pid"])}
 
 
-def find_leftovers(folder: Path, temporary: list[str]) -> Iterator[Finding]:
-    """Tell of what killed runs left in `folder` and in its cache: trainings to go on with, and half files."""
+def check_leftovers(folder: Path, temporary: list[str]) -> Iterator[Finding]:
+    """Report unfinished trainings in `folder`, and abandoned temporary files of its cache."""
     trainings = sorted(path.parent.name for path in folder.glob(".checkpoints/*/*.pt"))
     if trainings:
-        yield Finding(f"unfinished: {', '.join(trainings)}", "The next run goes on where each was.", wrong=False)
+        yield Finding(f"unfinished trainings: {', '.join(trainings)}", "The next run resumes them.", wrong=False)
     halves = [path for path in map(Path, temporary) if _is_old(path)]
     if halves:
         size = sum(path.stat().st_size for path in halves) / 1e6
         yield Finding(
-            f"{len(halves)} half-written files ({size:.1f} MB) in the cache, of copies that were killed, such as {halves[0]}",
-            "--mend removes them.",
+            f"{len(halves)} incomplete files ({size:.1f} MB) of killed copies in the cache, such as {halves[0]}",
+            "--repair removes them.",
             lambda: "; ".join(_remove(path) for path in halves),
             wrong=False,
         )
 
 
 def _held(path: Path) -> list[dict[str, Any]] | None:
-    """Read who holds files; `None` when that cannot be read."""
+    """Return the holders of file locks; `None` if the lock file cannot be parsed."""
     try:
         locks = json.loads(path.read_text(encoding="utf-8"))
         readers = [info for infos in locks.get("read", {}).values() for info in infos]
@@ -76,13 +76,13 @@ def _held(path: Path) -> list[dict[str, Any]] | None:
 
 
 def _is_dvc(number: int) -> bool:
-    """Say whether a process is there and is DVC or ours, not another that has got its number."""
+    """Return whether a process exists and is DVC or labbook, not another program with the same PID."""
     try:
         line = " ".join(psutil.Process(number).cmdline())
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:
-        return True  # somebody else's: let it be
+        return True  # it belongs to another user: leave it alone
     return "dvc" in line or "labbook" in line
 
 
@@ -94,12 +94,12 @@ def _forget(path: Path, gone: set[int]) -> str:
         "read": {name: infos for name, infos in read.items() if infos},
     }
     path.write_text(json.dumps(kept), encoding="utf-8")
-    return f"{path}: forgot {', '.join(map(str, sorted(gone)))}"
+    return f"{path}: removed the entries of {', '.join(map(str, sorted(gone)))}"
 
 
 def _remove(path: Path) -> str:
     path.unlink(missing_ok=True)
-    return f"{path} is removed"
+    return f"removed {path}"
 
 
 def _is_old(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Metrics that the tasks share: those of a classifier, confusion counts, calibration.
 
-They are computed from the stored predictions, so that anyone who has these can compute every digit again.
+They are computed from the stored predictions, so that every digit can be recomputed from these.
 
 Expected calibration error: Guo et al. (2017), "On calibration of modern neural networks", with 15 equal bins.
 """
@@ -24,7 +24,7 @@ __all__ = [
 BINS = 15
 CONFIDENCE_STEPS = 65535  # a confidence is stored as a multiple of 1/65535, in two bytes
 
-# Passed to a task that looks beyond the test set: uint8 images (N, C, H, W) → logits (N, classes, ...).
+# Evaluates the model on inputs outside the test set: uint8 images (N, C, H, W) → logits (N, classes, ...).
 Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 Predictions = Mapping[str, NDArray[Any]]
@@ -32,14 +32,14 @@ Predictions = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured on the test set; a task adds what its figures need.
+    """Results on the test set; a task adds what its figures need.
 
     Attributes:
         metrics: numbers by name.
         confusion: (classes, classes) counts, one row per actual class.
-        predictions: arrays whose first axis is that of the test samples.
-        mistakes: index, actual and predicted class, and confidence of the most confident mistakes, where a task shows any.
-        reliability: of each bin of confidence, where a task measures it.
+        predictions: arrays by name; their first axis is the test samples.
+        mistakes: index, actual and predicted class, and confidence of the most confident mistakes, if the task shows any.
+        reliability: samples, mean confidence and accuracy of each bin of confidence, if the task measures them.
     """
 
     metrics: dict[str, Any]
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 def predictions_of(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return what is stored of each test sample: actual class, predicted class, and confidence in `CONFIDENCE_STEPS`.
+    """Return what is stored for each test sample: actual class, predicted class, and confidence times `CONFIDENCE_STEPS`.
 
     Args:
         logits: (N, classes).
@@ -73,8 +73,8 @@ def seed_predictions(predictions: Predictions, index: int) -> dict[str, NDArray[
     """Return the predictions of one seed.
 
     Args:
-        predictions: of all seeds.
-        index: of the seed among them.
+        predictions: predictions of all seeds.
+        index: index of the seed.
     """
     return {key: value if key == "labels" else value[index] for key, value in predictions.items()}
 
@@ -86,11 +86,11 @@ def confidences(predictions: Predictions) -> NDArray[np.float64]:
 
 
 def classifier_metrics(predictions: Predictions, classes: tuple[str, ...]) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Measure a classifier by its predictions: numbers by name, and confusion counts with one row per actual class.
+    """Compute a classifier's metrics from its predictions: numbers by name, and confusion counts, one row per actual class.
 
     Args:
-        predictions: as `predictions_of` returns them.
-        classes: names.
+        predictions: result of `predictions_of`.
+        classes: names of the classes.
     """
     labels, predicted = predictions["labels"], predictions["predicted"]
     confusion = confusion_counts(labels, predicted, len(classes))
@@ -108,7 +108,7 @@ def classifier_metrics(predictions: Predictions, classes: tuple[str, ...]) -> tu
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Turn logits (N, classes) into probabilities."""
+    """Return the probabilities (softmax) of logits (N, classes)."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     shares: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return shares
@@ -151,12 +151,12 @@ def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def confusion_counts(labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int) -> NDArray[np.int64]:
-    """Count by actual class (row) and predicted class (column).
+    """Count samples by actual class (row) and predicted class (column).
 
     Args:
         labels: actual classes, of any shape.
-        predicted: of the same shape.
-        classes: how many there are.
+        predicted: predicted classes, of the same shape.
+        classes: number of classes.
     """
     pairs = labels.astype(np.int64).ravel() * classes + predicted.ravel()
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)

@@ -23,18 +23,18 @@ from labbook.training.inference import predict, to_device
 
 __all__ = ["METRICS", "Evaluated", "evaluate_experiment", "evaluate_model", "flat_metrics"]
 
-# What metrics/<experiment>.json holds of every experiment; `None` where a task has no such metric.
+# Keys of metrics/<experiment>.json for every experiment; the value is `None` if the task has no such metric.
 METRICS = ("test_accuracy", "test_sd", "test_loss", "test_ece", "val_accuracy", "train_accuracy", "test_miou")
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the evaluate stage writes.
+    """Outputs of the evaluate stage.
 
     Attributes:
         metrics: means over the seeds, for `metrics/<experiment>.json`.
         card: the summary of the training with the test metrics of every seed, and what the page of the experiment shows.
-        predictions: `labels` of the test set, and arrays whose first axis is that of the seeds.
+        predictions: `labels` of the test set, and arrays whose first axis is the seeds.
         first: the evaluation of the first seed, whose confusion counts and samples are shown.
     """
 
@@ -50,10 +50,10 @@ def evaluate_experiment(
     """Evaluate all seeds of an experiment.
 
     Raises:
-        DataError: weights are missing or damaged, or the dataset is another one than that of the training.
+        DataError: weights are missing or damaged, or the dataset is not the one used for training.
     """
     if summary["digest"] != packed.digest:
-        raise DataError(f"{name} was trained on other data than this {packed.name}. Run `dvc repro train@{name}`.")
+        raise DataError(f"{name} was trained on a different version of {packed.name}. Run `dvc repro train@{name}`.")
     task = find("task", settings.task, f"experiments.{name}.train.task")
     trained = summary["seeds"]
     evaluations: list[Evaluation] = []
@@ -82,10 +82,10 @@ def evaluate_model(task: ModuleType, restored: Restored, packed: PackedDataset, 
     """Evaluate a model on the test set.
 
     Args:
-        task: a file of `labbook.evaluation.tasks`.
+        task: a module of `labbook.evaluation.tasks`.
         restored: the model, on the device.
-        packed: its dataset.
-        device: of the model.
+        packed: the dataset.
+        device: the model's device.
     """
     logits, loss = predict(restored.model, restored.loss, to_device(packed.test, restored.convert, device))
     evaluation: Evaluation = task.evaluate(logits.numpy(), packed.test.labels, loss, packed.classes, _asker(restored, device))

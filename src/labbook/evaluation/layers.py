@@ -1,4 +1,4 @@
-"""A model's layers, as a table of what an image passes."""
+"""A table of a model's layers, in the order of the forward pass."""
 
 import contextlib
 from collections.abc import Callable
@@ -12,10 +12,10 @@ __all__ = ["list_layers"]
 
 @torch.no_grad()
 def list_layers(model: nn.Module, image: Tensor) -> list[dict[str, Any]]:
-    """List the layers in the order in which one image passes them: name, kind, output's shape without N, parameters.
+    """List the layers in the order of the forward pass: name, kind, shape of the output without N, number of parameters.
 
-    A layer is a module without others inside. One that is used twice stands there twice, its parameters once. What lies in
-    modules that hold others closes the list, so that the parameters add up.
+    A layer is a module without children. A layer used twice is listed twice, and its parameters are counted once. The last row
+    counts the parameters of modules with children, so that the numbers add up to that of the model.
 
     Args:
         model: in evaluation mode.

@@ -1,8 +1,8 @@
-"""The ledger: an entry for each experiment and sweep that was run on official data, in files that git tracks.
+"""The ledger: one entry per experiment or sweep that was run on official data, in files tracked by git.
 
-An entry is `NAME.json` with what was measured and by what, `NAME.npz` with the predictions of every test sample and seed, and
-`NAME.tsv` with the history of every seed; a sweep has its rows in `NAME.tsv`, and no predictions. All tables of official data
-are generated from these files alone, and `labbook verify` computes every metric again from the predictions.
+An entry is `NAME.json` with the metrics and their provenance, `NAME.npz` with the predictions of every test sample and seed,
+and `NAME.tsv` with the history of every seed; a sweep has its rows in `NAME.tsv`, and no predictions. All tables of official
+data are generated from these files alone, and `labbook verify` recomputes every metric from the predictions.
 """
 
 import contextlib
@@ -40,19 +40,19 @@ __all__ = [
 LEDGER = Path("results/official")
 SWEEPS = LEDGER / "sweeps"
 
-PARTS = {"values": "key", "predictions": "array", "history": "column"}  # of which there is a checksum for each
+PARTS = {"values": "key", "predictions": "array", "history": "column"}  # parts of an entry, and what has a checksum in each
 SUFFIXES = (".json", ".npz", ".tsv")
 ENTRY = ("settings", "code", "packages", "data", "run", "sha256")  # keys of every entry
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger holds of one experiment or sweep.
+    """The ledger's entry for one experiment or sweep.
 
     Attributes:
-        name: of the experiment or sweep.
+        name: name of the experiment or sweep.
         values: the content of `NAME.json`.
-        predictions: by name of the array; those of a sweep are not kept.
+        predictions: arrays by name; empty for a sweep.
         history: the text of `NAME.tsv`.
     """
 
@@ -68,7 +68,7 @@ def names(folder: Path = LEDGER) -> list[str]:
 
 
 def read_entry(name: str, folder: Path = LEDGER) -> Entry:
-    """Read an entry; `labbook verify` compares it with its checksums.
+    """Read an entry without comparing it with its checksums, which `labbook verify` does.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -88,9 +88,9 @@ def read_entry(name: str, folder: Path = LEDGER) -> Entry:
 
 
 def write_entry(entry: Entry, folder: Path = LEDGER) -> None:
-    """Write an entry with its checksums, whole or not at all; leave a stored one that differs in its `run` alone.
+    """Write an entry with its checksums atomically; keep the stored entry if only `run` differs.
 
-    An entry exists while its JSON file does: the old one is removed before the other files change, the new one comes last.
+    An entry exists if its JSON file does: the old one is removed before the other files change, the new one is written last.
 
     Raises:
         LabbookError: the disk is full or the folder cannot be written.
@@ -127,11 +127,11 @@ def checksums(entry: Entry) -> dict[str, dict[str, str]]:
 
 
 def check_sums(entry: Entry, path: Path) -> list[str]:
-    """Return a line for each part of an entry that does not have the checksum with which it was written.
+    """Return a line for each part of an entry whose checksum differs from that stored when it was written.
 
     Args:
         entry: the entry.
-        path: of its files, without suffix, for messages.
+        path: path of its files without suffix, for messages.
     """
     stored, found = entry.values["sha256"], checksums(entry)
     return [
@@ -143,7 +143,7 @@ def check_sums(entry: Entry, path: Path) -> list[str]:
 
 
 def _same(new: Entry, stored: Entry) -> bool:
-    """Return whether two entries are equal but for the circumstances of their runs."""
+    """Return whether two entries are equal except for the date, machine and duration of their runs."""
     ours, theirs = checksums(new), checksums(stored)
     for found in (ours, theirs):
         found["values"].pop("run", None)  # date, machine and seconds
@@ -151,7 +151,7 @@ def _same(new: Entry, stored: Entry) -> bool:
 
 
 def read_arrays(path: Path, fix: str) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an npz file; `fix` is the advice in the message if that fails.
+    """Read the arrays of an npz file; `fix` is how to fix the problem, for the error message.
 
     Raises:
         DataError: the file is missing or damaged.

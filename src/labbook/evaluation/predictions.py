@@ -1,4 +1,4 @@
-"""Compute again what a card says, from the stored predictions alone: without torch and without data."""
+"""Recompute the contents of a card from the stored predictions alone, without torch and without data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,23 +14,23 @@ __all__ = ["confusion_of", "metrics_of", "shown_of"]
 
 
 def metrics_of(predictions: Predictions, index: int, classes: Sequence[str]) -> dict[str, Any]:
-    """Compute the metrics of one seed; the loss and what is measured beyond the test set do not follow from predictions.
+    """Compute the metrics of one seed, except for the loss and for metrics that need inputs outside the test set.
 
     Args:
-        predictions: of all seeds.
-        index: of the seed among them.
-        classes: names.
+        predictions: predictions of all seeds.
+        index: index of the seed.
+        classes: names of the classes.
     """
     return _measure(predictions, index, classes)[0]
 
 
 def confusion_of(predictions: Predictions, index: int, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Count by actual class (row) and predicted class (column); the arguments are those of `metrics_of`."""
+    """Count samples by actual class (row) and predicted class (column); the arguments are those of `metrics_of`."""
     return _measure(predictions, index, classes)[1]
 
 
 def shown_of(predictions: Predictions, task: str, classes: Sequence[str]) -> Mapping[str, list[dict[str, Any]]]:
-    """Return what a card shows of the first seed: its mistakes and its reliability, where the task has them."""
+    """Return the mistakes and the reliability of the first seed, which its card shows; empty if the task has none."""
     if task != "classification":
         return {"mistakes": [], "reliability": []}
     first = seed_predictions(predictions, 0)

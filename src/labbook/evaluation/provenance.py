@@ -1,7 +1,7 @@
-"""What a result on official data was made by, and the entry of the ledger that says so.
+"""Provenance of results on official data: the code, packages, data and run of each, as entries of the ledger.
 
-The stages write these entries beside their outputs. An entry holds a date and a machine, so it is no output of a stage; it is
-kept by git.
+Stages write these entries in addition to their outputs. An entry contains a date and a machine, so it is not an output of a
+stage; git tracks it.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ def record_experiment(name: str, card: Mapping[str, Any], predictions: Mapping[s
     """Write the entry of an experiment if it was run on official data.
 
     Args:
-        name: of the experiment.
-        card: what its evaluation says.
-        predictions: of all its seeds.
-        root: of the project.
+        name: name of the experiment.
+        card: the card that its evaluation writes.
+        predictions: predictions of all its seeds.
+        root: root folder of the project.
 
     Raises:
         DataError: the fingerprint of a stage, or the history, is missing.
@@ -47,11 +47,11 @@ def record_sweep(name: str, summary: Mapping[str, Any], settings: Mapping[str, A
     """Write the entry of a sweep if it was run on official data.
 
     Args:
-        name: of the sweep.
-        summary: of the training of its experiment.
-        settings: of its first training.
-        table: its rows, below `root`.
-        root: of the project.
+        name: name of the sweep.
+        summary: summary of its experiment's training.
+        settings: settings of its first training.
+        table: path of its rows, relative to `root`.
+        root: root folder of the project.
 
     Raises:
         DataError: the fingerprint of a stage is missing.
@@ -68,18 +68,18 @@ def record_sweep(name: str, summary: Mapping[str, Any], settings: Mapping[str, A
 
 
 def stages_of_experiment(params: Mapping[str, Any], name: str, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the key of the fingerprint of each stage that decides the result of an experiment, by kind of stage.
+    """Return the fingerprint's key of each stage that affects the result of an experiment, by kind of stage.
 
     Args:
         params: all of `params.yaml`.
-        name: of the experiment.
+        name: name of the experiment.
         inputs: its dataset and initial weights.
     """
     return _stages_of_data(params, inputs) | {"train": f"train/{name}", "evaluate": f"evaluate/{name}"}
 
 
 def stages_of_sweep(params: Mapping[str, Any], name: str, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the same for a sweep, whose stage both trains and evaluates."""
+    """Return the same as `stages_of_experiment` for a sweep, whose stage both trains and evaluates."""
     return _stages_of_data(params, inputs) | {"sweep": f"sweep/{name}"}
 
 
@@ -112,9 +112,7 @@ def _provenance(
         path = root / record.FOLDER / f"{key}.txt"
         fingerprint = record.read(path)
         if fingerprint is None:
-            raise DataError(
-                f"{path}: not found, but an entry of the ledger names the code it was made by. Run `dvc repro code`."
-            )
+            raise DataError(f"{path}: not found, but an entry of the ledger needs this fingerprint. Run `dvc repro code`.")
         code[kind] = fingerprint.code
         packages |= fingerprint.packages
     return {
@@ -126,7 +124,7 @@ def _provenance(
 
 
 def _run(name: str, card: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return device, torch, and date, machine and seconds of the training where this machine knows them."""
+    """Return the device and the version of torch; also date, machine and seconds of the training, if their file is here."""
     path = root / TIMING / f"{name}.json"
     timing = read_json(path, ("source",), "Delete it: it holds nothing but seconds.") if path.is_file() else {}
     known = timing.pop("source", None) == card["source"]

@@ -33,7 +33,7 @@ class Restored:
     Attributes:
         model: images (N, C, H, W), float32 → logits.
         convert: uint8 images (N, C, H, W) → inputs of the model.
-        loss: of logits and labels.
+        loss: logits and labels → mean loss.
     """
 
     model: nn.Module
@@ -81,7 +81,7 @@ def restore(settings: TrainSettings, packed: PackedDataset, weights: Mapping[str
     """Build the model that `settings` describe for the dataset's images and classes, and load `weights`.
 
     Raises:
-        RuntimeError: the weights do not fit.
+        RuntimeError: the weights do not fit the model.
     """
     convert = Preprocessing(settings.preprocess)
     module, options = load("model", settings.model, "model")

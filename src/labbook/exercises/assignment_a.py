@@ -66,7 +66,7 @@ def _pooling() -> Exercise:
     return Exercise(
         name="pooling",
         assignment="A",
-        question="What do 2×2 average and max pooling give for 4×4 images with a 3×3 block of ones in one corner?",
+        question="What is the result of 2×2 average and max pooling for 4×4 images with a 3×3 block of ones in one corner?",
         steps=(
             Text("The four windows of an image do not overlap. Average pooling gives the share of ones in a window."),
             *shown,
@@ -95,7 +95,7 @@ def _or() -> Exercise:
         "or",
         "Which network with one hidden ReLU unit computes OR?",
         OR,
-        Text("The unit adds its inputs: it is 0 only where both are 0."),
+        Text("The unit adds its inputs, so it is 0 only if both are 0."),
         reported=[0, 1, 1, 1],
     )
 
@@ -106,8 +106,8 @@ def _xor() -> Exercise:
         "Which network with two hidden ReLU units computes XOR?",
         XOR,
         Text(
-            "One ReLU unit only rises on one side of a line; XOR has to rise and fall again. "
-            "So a second unit is active where both inputs are 1, and twice its value is subtracted."
+            "A single ReLU unit can only increase on one side of a line, but XOR must increase and decrease again. "
+            "A second unit is therefore active if both inputs are 1, and twice its value is subtracted."
         ),
         reported=[0, 1, 1, 0],
     )
@@ -138,7 +138,7 @@ def _gate(name: str, question: str, network: Network, explanation: Text, reporte
                 Table("All four inputs", ("x₁", "x₂", *units, "y", "decision"), tuple(rows)),
             ),
         ),
-        results=(Result("of 00, 01, 10, 11", decisions, reported),),
+        results=(Result("output for 00, 01, 10, 11", decisions, reported),),
     )
 
 

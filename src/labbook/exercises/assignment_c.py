@@ -1,4 +1,4 @@
-"""Assignment C: the last layer of the wide network for Tiny ImageNet, whose printed size does not match its pools."""
+"""Assignment C: the last layer of the wide network for Tiny ImageNet, whose printed size contradicts its pooling layers."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def _last_layer() -> Exercise:
                     for words, summary in summaries.items()
                 )
             ),
-            Text("The printed pools do not give the printed size. Without the last 2×2 pool, as in tiny_wide, they do."),
+            Text("The printed pools do not yield the printed size; without the last 2×2 pool, as in tiny_wide, they do."),
         ),
         results=tuple(Result(f"features, {words}", count, 4_096) for words, count in features.items()),
     )

@@ -32,8 +32,8 @@ def _filtering() -> Exercise:
         question="What is the result of filtering the image with the kernel (cross-correlation, zero padding)?",
         steps=(
             Text(
-                "Pad the image with a border of zeros. Place the kernel, without flipping it, with its centre on one pixel; "
-                "multiply each pixel by the weight at its place, and add the products. Small numbers are weights."
+                "Pad the image with a border of zeros. Centre the kernel on a pixel without flipping it, multiply each pixel "
+                "by the weight above it, and add the products. Small numbers are weights."
             ),
             Grids((make_grid("image", IMAGE), make_grid("kernel", KERNEL))),
             *(step for place in ((0, 0), (1, 2)) for step in _one_step(filtered, place)),
@@ -43,7 +43,7 @@ def _filtering() -> Exercise:
                 tuple((f"{row + 1}, {column + 1}", _sum_at(filtered, (row, column))) for row, column in places),
                 folded=True,
             ),
-            Text("The kernel subtracts left neighbours from right ones: vertical edges stand out, signed by direction."),
+            Text("The kernel subtracts left neighbours from right ones: it responds to vertical edges, signed by direction."),
         ),
         results=(Result("filtered image", filtered, [[2, -1, 11, -2, -13], [10, -4, 8, 2, -18], [14, -1, -5, 6, -9]]),),
     )

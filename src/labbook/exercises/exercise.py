@@ -1,4 +1,4 @@
-"""An exercise: a question, the steps to its answer, and each result beside the value that the coursework reported."""
+"""An exercise: a question, the steps of its solution, and each result beside the reported value."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +26,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A question, the steps to its answer, and the answer.
+    """A question, the steps of its solution, and the results.
 
     Attributes:
-        name: in `metrics/exercises.json`, and as the anchor of links.
+        name: key in `metrics/exercises.json` and anchor of links.
         assignment: letter of the assignment.
         question: heading on the page.
-        steps: from the question to the answer, in order.
+        steps: of the solution, in order.
         results: all quantities of the answer.
     """
 

@@ -1,4 +1,4 @@
-"""Learnable weights parameter_table layer by layer, with the shape that each layer hands on."""
+"""Output shape and number of parameters of each layer of a network."""
 
 import math
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Write the page of the exercises. It is part of the site but needs none of its files, which a later stage writes."""
+"""Write the page of the exercises. It is part of the site, but self-contained, because a later stage writes the rest."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from labbook.report.assignments import ASSIGNMENTS
 
 __all__ = ["metrics", "write_page"]
 
-LOW, HIGH, CELLS = -0.5, 1.5, 20  # bounds of both inputs in the plot, and cells per side
+LOW, HIGH, CELLS = -0.5, 1.5, 20  # range of both inputs in the plot, and cells per side
 
 
 def metrics(exercises: Sequence[Exercise]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""All exercises. The functions of this package compute every number in them, except the given and the reported ones."""
+"""All exercises. Their numbers are computed by this package, except given and reported values."""
 
 from labbook.exercises import assignment_a, assignment_b, assignment_c, assignment_d
 from labbook.exercises.exercise import Exercise

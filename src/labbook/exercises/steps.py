@@ -1,4 +1,4 @@
-"""The steps of a solution, as the page shows them, and arithmetic written out with its numbers."""
+"""The steps of a solution on the page, and formatting of written-out arithmetic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Grids:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the first column names the row. A folded one opens on a click."""
+    """A table of text; the first column names the row. A folded table opens on a click."""
 
     title: str
     columns: tuple[str, ...]
@@ -147,7 +147,7 @@ def format_sum_of_products(weights: Sequence[Any], factors: Sequence[Any]) -> st
 
 
 def format_weighted_sum(weights: Sequence[Any], names: Sequence[str], bias: Any = 0) -> str:
-    """Write out a weighted sum of names, without factors of 1 and terms of 0: `x₁ − 2x₂ + 1`."""
+    """Write out a weighted sum of names, without factors of 1 and zero terms: `x₁ − 2x₂ + 1`."""
     terms = [
         f"{'−' if weight < 0 else '+'} {format_number(abs(weight)) if abs(weight) != 1 else ''}{name}"
         for weight, name in zip(weights, names, strict=True)

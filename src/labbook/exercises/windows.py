@@ -1,4 +1,4 @@
-"""Sliding windows over an image: their number, their padding, filters and pooling."""
+"""Sliding windows over an image: output size, padding, filtering and pooling."""
 
 from collections.abc import Callable
 from typing import Any

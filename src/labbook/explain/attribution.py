@@ -1,8 +1,8 @@
-"""Attribution methods: how much each pixel of an image contributes to an output of a model. They are Captum's.
+"""Attribution methods, from Captum: how much each pixel of an image contributes to an output of a model.
 
-Captum registers hooks and sets gradients, so it only ever sees a copy of the model. The baseline is a black image. Grad-CAM
-reads the last activation function whose output has rows and columns. It does not read the convolution before: a norm or a bias
-between the two would decide which maps count.
+Captum registers hooks and sets gradients, so it only receives a copy of the model. The baseline is a black image. Grad-CAM uses
+the last activation function whose output has rows and columns, not the convolution before it, because a normalisation or bias
+between the two would change which maps are positive.
 
 Saliency: Simonyan et al. (2014), "Deep inside convolutional networks". Integrated gradients: Sundararajan et al. (2017),
 "Axiomatic attribution for deep networks". Grad-CAM and guided Grad-CAM: Selvaraju et al. (2017), "Grad-CAM". Occlusion:
@@ -37,7 +37,7 @@ __all__ = [
     "window_side",
 ]
 
-BATCH = 64  # images per forward pass where a method needs many of them
+BATCH = 64  # images per forward pass of methods that need many images
 WINDOWS = 4  # occluding windows along each side; they overlap by half
 
 
@@ -45,7 +45,7 @@ class Score(nn.Module):
     """One number per image: the sum of the target logits, computed by a copy of the model in evaluation mode.
 
     Args:
-        model: images (N, C, H, W) → logits (N, classes, ...). It is never changed; its copy may be.
+        model: images (N, C, H, W) → logits (N, classes, ...). Only its copy is modified.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -60,7 +60,7 @@ class Score(nn.Module):
 
 @dataclass(frozen=True)
 class MethodInputs:
-    """What an attribution method gets.
+    """Inputs of an attribution method.
 
     Attributes:
         score: of the model.
@@ -113,7 +113,7 @@ def layer_gradcam(inputs: MethodInputs) -> Tensor:
 
 
 def guided_gradcam(inputs: MethodInputs) -> Tensor:
-    """Compute Grad-CAM times the gradient of which each ReLU passes only positive parts."""
+    """Compute Grad-CAM times the guided gradient, of which each ReLU passes only positive parts."""
     method = GuidedGradCam(inputs.score, _last_maps(inputs))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # of a copy
@@ -176,7 +176,7 @@ def choose_methods(inputs: MethodInputs, wanted: Sequence[str] | None) -> list[s
 
 
 def _find_problem(inputs: MethodInputs, method: str) -> str | None:
-    """Explain why the attributions of a method would be wrong on this model; None if they are not."""
+    """Return why a method does not suit this model, or None if it does."""
     problem = None
     if method in {"layer_gradcam", "guided_gradcam"}:
         problem = _find_problem_of_maps(inputs)
@@ -234,5 +234,5 @@ def _list_activations(inputs: MethodInputs) -> list[tuple[str, nn.Module, int]]:
 
 
 def _with_gradient(images: Tensor) -> Tensor:
-    """Copy images to a leaf that has a gradient; no parameter of a `Score` has one."""
+    """Copy images to a leaf tensor that requires a gradient."""
     return images.detach().clone().requires_grad_()

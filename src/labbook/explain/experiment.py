@@ -1,4 +1,4 @@
-"""Explain one trained experiment: its filters, its activations for one image, and attributions with their quality."""
+"""Explain a trained experiment: filters, activations for one image, and attributions with quality metrics."""
 
 import math
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ LAST = 10  # maps of the last layer, as assignment D asks
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the stage writes.
+    """Outputs of the explain stage.
 
     Attributes:
         summary: data source, samples and notes about them, and the quality of each method's attributions.
         filters: weights of the first layer.
         activations: weights of chosen channels, their activations for one image, and the maps of the last layer.
-        attributions: a row for each image, a column for each method.
+        attributions: one row per image, one column per method.
     """
 
     summary: dict[str, Any]
@@ -56,7 +56,7 @@ def explain(restored: Restored, packed: PackedDataset, settings: Explain, device
     Args:
         restored: the model, on the device.
         packed: its dataset.
-        settings: what to show.
+        settings: of the explanation.
         device: of the model.
         seed: of the random numbers of the quality metrics.
 
@@ -115,7 +115,7 @@ def _draw_first(first: Layer, image_shape: Sequence[int]) -> Figure:
     weights = weight_images(first, image_shape)
     if weights is None:
         raise ParamsError(
-            f"explain: the weights of the first layer, {first}, have no form of images, so there are no filters to show."
+            f"explain: the weights of the first layer, {first}, cannot be shown as images. Remove it from `explain`."
         )
     shown = weights[:SHOWN]
     return draw_filters(f"{_title(first)}, {_share(len(shown), len(weights))}", shown.cpu().numpy())
@@ -157,7 +157,7 @@ def _measure_quality(
 
 
 def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Keep four digits, since more depend on the machine; JSON has no infinity, so None stands for it."""
+    """Round to four digits, because further digits depend on the machine; replace infinity, which JSON lacks, by None."""
     return {
         key: float(f"{value:.4g}") if value is not None and math.isfinite(value) else None for key, value in metrics.items()
     }

@@ -1,4 +1,4 @@
-"""Weights of a layer that can be shown as images, and its activations for one image."""
+"""Weights of a layer as images, and its activations for one image."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def find_layer(model: nn.Module, name: str) -> Layer:
     """Find a module by its name.
 
     Raises:
-        ParamsError: the model has no module of this name; lists those that it has.
+        ParamsError: the model has no module of this name; the message lists its modules.
     """
     known = {found: module for found, module in model.named_modules() if found}
     if name not in known:
@@ -50,7 +50,7 @@ def first_layer(model: nn.Module) -> Layer:
 
 
 def last_layer(model: nn.Module) -> Layer:
-    """Find the last convolution, or without any the last layer before the logits.
+    """Find the last convolution, or in a model without convolutions the last layer before the logits.
 
     Raises:
         ParamsError: there is neither.
@@ -70,9 +70,11 @@ def activations(model: nn.Module, layer: Layer, image: Tensor) -> Tensor:
         with torch.no_grad():
             found = LayerActivation(model, layer.module).attribute(image)
     except (KeyError, AssertionError, IndexError) as error:
-        raise ParamsError(f"layer: {layer} has no output when the model is given an image. Choose another.") from error
+        raise ParamsError(f"layer: {layer} is not called by the model. Choose another layer.") from error
     if not isinstance(found, Tensor) or found.ndim not in (2, 4):
-        raise ParamsError(f"layer: the output of {layer} is neither maps (N, C, H, W) nor units (N, units). Choose another.")
+        raise ParamsError(
+            f"layer: the output of {layer} is neither maps (N, C, H, W) nor units (N, units). Choose another layer."
+        )
     return found[0].detach()
 
 
@@ -94,7 +96,7 @@ def choose_channels(layer: Layer, wanted: Sequence[int] | None, count: int) -> l
 
 
 def weight_images(layer: Layer, image_shape: Sequence[int]) -> Tensor | None:
-    """Return the weights of a layer as images (channels, 1 or 3, height, width), or None if they have no such form.
+    """Return the weights of a layer as images (channels, 1 or 3, height, width), or None if they cannot be shown as images.
 
     A convolution over 1 or 3 channels keeps its weights; one over more channels is averaged over them. A Linear on the
     pixels of the input has one image per unit.
@@ -116,5 +118,5 @@ def weight_images(layer: Layer, image_shape: Sequence[int]) -> Tensor | None:
 def _weighted_layers(model: nn.Module) -> list[Layer]:
     found = [Layer(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     if not found:
-        raise ParamsError("explain: the model has no Conv2d and no Linear, so there are no filters to show.")
+        raise ParamsError("explain: the model has neither Conv2d nor Linear layers, so it has no filters to show.")
     return found

@@ -1,12 +1,12 @@
-"""Quality of attributions: faithfulness, sensitivity and randomisation, each a mean over the images.
+"""Quality metrics of attributions: faithfulness, sensitivity and randomisation, each a mean over the images.
 
-Faithfulness: does an attribution predict what a change of the image does to the model's output? Infidelity (Yeh et al., 2019,
+Faithfulness: does an attribution predict how a change of the image affects the model's output? Infidelity (Yeh et al., 2019,
 "On the (in)fidelity and sensitivity of explanations"), deletion and insertion (Petsiuk et al., 2018, "RISE"), and completeness
-(Sundararajan et al., 2017). Sensitivity: how much does it change with a small change of the image (Yeh et al.)?
-Randomisation: does it change with the model's weights (Adebayo et al., 2018, "Sanity checks for saliency maps")? One that
-stays the same does not explain the model.
+(Sundararajan et al., 2017). Sensitivity: how much does an attribution change with a small change of the image (Yeh et
+al.)? Randomisation: does it change with the model's weights (Adebayo et al., 2018, "Sanity checks for saliency maps")? An
+attribution that stays the same does not explain the model.
 
-What is the same for all methods, such as the output for images with black squares, is computed once.
+Values shared by all methods, such as the output for images with black squares, are computed once.
 """
 
 import copy
@@ -40,7 +40,7 @@ STAGES = 3  # of randomisation: a third of the layers, two thirds, all
 
 @dataclass(frozen=True)
 class Occluded:
-    """What random black squares do to each image.
+    """Effect of random black squares on each image.
 
     Attributes:
         removed: (N, SQUARES, C, H, W), image minus occluded image.
@@ -53,7 +53,7 @@ class Occluded:
 
 @torch.no_grad()
 def occlude_squares(inputs: MethodInputs, seed: int) -> Occluded:
-    """Occlude each image with random black squares, one at a time; `seed` is that of their places."""
+    """Occlude each image with random black squares, one at a time; `seed` determines their positions."""
     images, targets = (tensor.repeat_interleave(SQUARES, dim=0) for tensor in (inputs.images, inputs.targets))
     occluded = torch.where(_random_squares(images, seed), inputs.baseline, images)
     scores = inputs.score(inputs.images, inputs.targets)[:, None]
@@ -65,7 +65,7 @@ def infidelity(attributions: Tensor, occluded: Occluded) -> float:
     """Compute the error of attributions (N, C, H, W) as predictions of how much the score drops with each black square.
 
     It is the mean squared error at the best scale of the attributions, divided by that of attributions that are all 0: 0 is
-    exact, 1 says nothing.
+    exact, 1 is uninformative.
     """
     predicted = (attributions[:, None] * occluded.removed).flatten(2).sum(dim=2)
     scale = _divide((predicted * occluded.drops).sum(dim=1), predicted.square().sum(dim=1))
@@ -74,7 +74,7 @@ def infidelity(attributions: Tensor, occluded: Occluded) -> float:
 
 
 def sensitivity_max(inputs: MethodInputs, method: Method, attributions: Tensor, white: Tensor, seed: int) -> float:
-    """Compute how much attributions change, relative to their norm, when all pixels shift a little; the largest of few shifts.
+    """Compute how much attributions change, relative to their norm, under small shifts of all pixels; the maximum over shifts.
 
     Args:
         inputs: of the method.
@@ -98,7 +98,7 @@ def sensitivity_max(inputs: MethodInputs, method: Method, attributions: Tensor, 
 def deletion_insertion(inputs: MethodInputs, attributions: Tensor) -> tuple[float, float]:
     """Compute the areas under two curves: probability of the target while pixels are deleted, and while they are inserted.
 
-    The most relevant pixels are the first. Both areas are in [0, 1]; good attributions have a small first and a large second.
+    The most relevant pixels come first. Both areas are in [0, 1]; good attributions have a small first and a large second area.
 
     Args:
         inputs: of the method.
@@ -119,7 +119,7 @@ def deletion_insertion(inputs: MethodInputs, attributions: Tensor) -> tuple[floa
 
 @torch.no_grad()
 def completeness_gap(inputs: MethodInputs, attributions: Tensor) -> float:
-    """Compute |sum of attributions - Δ| / |Δ|, where Δ is the score minus that of the baseline; the largest of the images.
+    """Compute |sum of attributions - Δ| / |Δ|, where Δ is the score minus that of the baseline; the maximum over images.
 
     Args:
         inputs: of the method.
@@ -133,10 +133,10 @@ def completeness_gap(inputs: MethodInputs, attributions: Tensor) -> float:
 def randomization(
     inputs: MethodInputs, methods: Mapping[str, Method], attributions: Mapping[str, Tensor], seed: int
 ) -> dict[str, dict[str, float | None]]:
-    """Draw weights anew, from the last layer down, and compare |relevance| with that of the trained model.
+    """Re-initialise layers from the last one down, and compare |relevance| with that of the trained model.
 
-    Return for each method, by the name of the lowest layer that has new weights, the rank correlation: the mean over the
-    images; None if no image has one.
+    Return for each method the mean rank correlation over the images, by the name of the lowest re-initialised layer; None if it
+    is undefined for all images.
 
     Args:
         inputs: of the methods.
@@ -168,7 +168,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float | None:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Rank values (N,), equal ones by their mean rank, as `scipy.stats.rankdata` does; importing that takes half a second."""
+    """Rank values (N,), ties by their mean rank, like `scipy.stats.rankdata`, whose import takes half a second."""
     _, places, counts = values.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     ranks: Tensor = counts.cumsum(dim=0) - (counts - 1).double() / 2
     return ranks[places]
@@ -180,7 +180,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Divide by numbers ≥ 0; what is 0 counts as the smallest number above."""
+    """Divide by numbers ≥ 0; a denominator of 0 is replaced by the smallest positive number."""
     return numerator / denominator.clamp_min(torch.finfo(denominator.dtype).tiny)
 
 

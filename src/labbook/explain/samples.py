@@ -1,4 +1,4 @@
-"""The images that are explained: the first correct and wrong ones of the test set, and the one whose activations are shown."""
+"""The explained images: the first correctly and wrongly classified test images, and the image whose activations are shown."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ OVERLAP = 0.5  # intersection over union from which a region counts as found, as
 
 @dataclass(frozen=True)
 class Sample:
-    """A test image: its index, what the model predicts, and whether that is right."""
+    """A test image: its index, a caption with the prediction, and whether the prediction is right."""
 
     index: int
     caption: str
@@ -41,7 +41,7 @@ class Samples:
         pixels: (N, C, H, W), uint8.
         images: (N, C, H, W), after preprocessing.
         targets: (N, classes, ...): 1 for the logits that are attributed, 0 for the others.
-        notes: sentences about what was asked for and is not in the test set.
+        notes: sentences about requested images that the test set lacks.
     """
 
     about: list[Sample]
@@ -81,15 +81,15 @@ def find_samples(
     predicted as this class; images without such pixels are skipped, and an image is correct if the union of predicted and true
     pixels is at most twice their intersection.
 
-    If there are fewer images than asked for, `notes` say so. If there are none of either kind, the other kind is used. If the
-    region is never predicted, the target is its logit at the true pixels.
+    If there are fewer images than requested, `notes` say so. If none of the requested kinds exists, other images are used. If
+    the region is never predicted, the target is its logit at the true pixels.
 
     Args:
         restored: the model, on the device.
         packed: its dataset.
         device: of the model.
-        correct: largest number of correct images.
-        wrong: largest number of wrong ones.
+        correct: maximum number of correctly classified images.
+        wrong: maximum number of wrongly classified images.
         region: a class name, for segmentation only.
 
     Raises:
@@ -122,9 +122,10 @@ def find_samples(
 
 
 def read_image(image: int | str, restored: Restored, packed: PackedDataset) -> NDArray[np.uint8]:
-    """Read an image of the test set, or an image file of which the centre is scaled to the size of the model's input.
+    """Read an image of the test set, or an image file, cropped to its centre and scaled to the size of the model's input.
 
-    Return it as (C, H, W).
+    Returns:
+        The image, (C, H, W).
 
     Raises:
         ParamsError: the index is out of range.
@@ -132,12 +133,14 @@ def read_image(image: int | str, restored: Restored, packed: PackedDataset) -> N
     """
     if isinstance(image, int):
         if image >= len(packed.test):
-            raise ParamsError(f"image: {image} is out of range; there are {len(packed.test)} test images, from 0 on.")
+            raise ParamsError(f"image: {image} is out of range; expected 0 to {len(packed.test) - 1}.")
         chosen: NDArray[np.uint8] = packed.test.images[image]
         return chosen
     channels, height, width = model_shape(restored.convert, packed.image_shape)
     if channels not in (1, 3):
-        raise ParamsError(f"image: {image} is a picture, and the input of this model has {channels} channels. Give an index.")
+        raise ParamsError(
+            f"image: {image} is an image file, but the input of this model has {channels} channels. Use an index."
+        )
     try:
         with Image.open(Path(image)) as opened:
             picture = opened.convert("L" if channels == 1 else "RGB")
@@ -155,7 +158,7 @@ def read_image(image: int | str, restored: Restored, packed: PackedDataset) -> N
 def _choose(
     found: dict[str, list[_Candidate]], wanted: dict[str, int], region: str | None
 ) -> tuple[list[_Candidate], list[str]]:
-    """Choose as many candidates as are wanted, or others if there are none; and note what is missing."""
+    """Choose up to the wanted number of candidates, or others if there are none, and note what is missing."""
     chosen = [candidate for kind, count in wanted.items() for candidate in found[kind][:count]]
     notes = [
         f"{len(found[kind])} of {count} {kind} images: the test set has no more"
@@ -173,14 +176,14 @@ def _choose(
 
 
 def _choose_judge(packed: PackedDataset, region: str | None) -> Callable[[_Batch], list[_Candidate]]:
-    """Return what turns a batch of logits into candidates; check `region`."""
+    """Return the function that converts a batch to candidates, after checking `region`."""
     classes, segments = packed.classes, packed.test.labels.ndim > 1
     if region is None:
         if segments:
-            raise ParamsError(f"region: missing; {packed.name} has a label per pixel. Choose one of {', '.join(classes)}.")
+            raise ParamsError(f"region: missing; {packed.name} has one label per pixel. Choose one of {', '.join(classes)}.")
         return lambda batch: _judge_classes(batch, classes)
     if not segments:
-        raise ParamsError(f"region: {region!r} is for segmentation, and {packed.name} has a label per image. Leave it out.")
+        raise ParamsError(f"region: {region!r} is for segmentation, but {packed.name} has one label per image. Remove it.")
     if region not in classes:
         raise ParamsError(
             f"region: {region!r} is not a class of {packed.name}{closest(region, list(classes))} Classes: {', '.join(classes)}."

@@ -1,1 +1,1 @@
-"""Fingerprints of what a stage runs: a hash of the meaning of each module, and the versions of the packages they import."""
+"""Fingerprints of stages: a hash of the meaning of each module, the versions of imported packages, and the settings."""

@@ -1,4 +1,4 @@
-"""Compare what is installed, and what code is there now, with what fingerprints name."""
+"""Compare the installed packages, the code and the settings with the fingerprints of stages."""
 
 import os
 import sys
@@ -18,11 +18,11 @@ ACCEPT = "dvc repro --force --single-item code"
 def check_stage(root: Path = Path()) -> None:
     """Compare the running stage with its fingerprint, if it has one.
 
-    The stage is the script in `sys.argv`, and its first argument. Code is compared only if DVC has started the stage, for only
-    then does `dvc.lock` name the fingerprint as that of the outputs.
+    The script and its first argument in `sys.argv` identify the stage. Code is compared only if DVC has started the stage: only
+    then does `dvc.lock` record the fingerprint with the outputs.
 
     Raises:
-        LabbookError: another version of a package is installed, or code was edited after the fingerprint was written.
+        LabbookError: a package has another version, or code was edited after the fingerprint was written.
     """
     for path in _candidates(sys.argv):
         fingerprint = read(root / path)
@@ -37,7 +37,7 @@ def check_settings(settings: Mapping[str, str], root: Path = Path()) -> None:
     """Compare the settings that the running stage has read with those of its fingerprint, if DVC has started it.
 
     Args:
-        settings: as JSON by dotted key.
+        settings: settings as JSON, by dotted key.
         root: the folder of the project.
 
     Raises:
@@ -51,14 +51,14 @@ def check_settings(settings: Mapping[str, str], root: Path = Path()) -> None:
             changed = sorted(key for key, _ in set(fingerprint.settings.items()) ^ set(settings.items()))
             if changed:
                 raise LabbookError(
-                    f"params.yaml was edited after the stage `code` had run: {', '.join(dict.fromkeys(changed))}. "
+                    f"params.yaml was edited after the stage `code` ran: {', '.join(dict.fromkeys(changed))}. "
                     "Run `dvc repro` to start again with these settings."
                 )
             return
 
 
 def changed_packages(root: Path = Path()) -> dict[str, tuple[str, str]]:
-    """Return each package of which another version is installed than fingerprints name: (recorded, installed).
+    """Return the packages whose installed version differs from the one in a fingerprint: (recorded, installed).
 
     Raises:
         LabbookError: a fingerprint is damaged.
@@ -72,7 +72,7 @@ def changed_packages(root: Path = Path()) -> dict[str, tuple[str, str]]:
 
 
 def _candidates(arguments: list[str]) -> list[Path]:
-    """Return where the fingerprint of a stage may be: that of its item, else that of its script."""
+    """Return the possible paths of a stage's fingerprint: first that of its item, then that of its script."""
     script = Path(arguments[0]).stem
     items = [FOLDER / script / f"{item}.txt" for item in arguments[1:2]]
     return [*items, FOLDER / f"{script}.txt"]
@@ -90,7 +90,7 @@ def _check_packages(path: Path, fingerprint: Fingerprint) -> None:
             f"\n  {name}: {recorded} there, {installed} installed" for name, (recorded, installed) in changed.items()
         )
         raise LabbookError(
-            f"{path} names other versions than are installed:{lines}\n"
+            f"{path} has other versions than those installed:{lines}\n"
             f"To use the installed versions, run `{ACCEPT}`; every stage that uses one of these packages runs again. "
             "To go back to the versions of this project, run `pip install -r requirements.lock`."
         )
@@ -100,5 +100,5 @@ def _check_code(fingerprint: Fingerprint, sources: Sources) -> None:
     edited = [name for name, digest in fingerprint.code.items() if sources.digest(name) != digest]
     if edited:
         raise LabbookError(
-            f"edited after the stage `code` had run: {', '.join(edited)}. Run `dvc repro` to start again with this code."
+            f"edited after the stage `code` ran: {', '.join(edited)}. Run `dvc repro` to start again with this code."
         )

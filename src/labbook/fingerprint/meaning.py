@@ -1,7 +1,7 @@
 """Hash what a Python module does, regardless of its formatting, to the same value on every supported Python.
 
-The hash is taken of the abstract syntax tree (https://docs.python.org/3/library/ast.html), in a text format of
-our own, because `ast.dump` and `ast.unparse` differ between Python versions. It leaves out
+The hash is taken of the abstract syntax tree (https://docs.python.org/3/library/ast.html), in a custom text
+format, because `ast.dump` and `ast.unparse` differ between Python versions. It leaves out
 
 - comments, formatting and positions, which the tree does not hold;
 - docstrings, and other constants that stand alone as a statement;
@@ -22,7 +22,7 @@ __all__ = ["hash_bytes", "hash_tree", "parse"]
 
 DIGITS = 16  # of each hash: 64 bits make chance collisions negligible
 
-IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}  # they follow from the rest, or mean nothing when code runs
+IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}  # they follow from other fields or have no effect
 
 
 def parse(source: bytes, name: str) -> ast.Module:
@@ -33,7 +33,7 @@ def parse(source: bytes, name: str) -> ast.Module:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compiler shows them once the module is imported
+            warnings.simplefilter("ignore")  # Python shows them when the module is imported
             return ast.parse(source)
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
@@ -100,7 +100,7 @@ def _is_inert(statement: object) -> bool:
 
 
 def _constant(value: object) -> str:
-    """Write a constant with its type: 1, 1.0 and True are equal in Python and not the same."""
+    """Write a constant with its type, because 1, 1.0 and True are equal in Python but differ in meaning."""
     return f"{type(value).__name__}:{hex(value) if type(value) is int else ascii(value)}"
 
 
@@ -119,7 +119,7 @@ def _assert_without_message(node: ast.Assert) -> ast.Assert:
 
 
 def _joined(node: ast.JoinedStr) -> ast.JoinedStr | ast.Constant:
-    """Merge the constant parts of an f-string: Pythons differ in how they divide them."""
+    """Merge the constant parts of an f-string, which Python versions divide differently."""
     values: list[ast.expr] = []
     for value in node.values:
         if isinstance(value, ast.Constant) and values and isinstance(values[-1], ast.Constant):

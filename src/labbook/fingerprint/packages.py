@@ -1,8 +1,8 @@
 """Find the installed packages that provide what code imports, and their versions, without importing any of them.
 
 `importlib.metadata.packages_distributions` finds them too, but parses the metadata and the file list of every installed
-package, which takes longer than the rest of a fingerprint. Here, a package is first looked up by the name of the import, and
-all packages are searched only if it has another name: Pillow is imported as PIL.
+package, which takes longer than the rest of a fingerprint. Here, a package is first looked up by the name of the import. All
+packages are searched only if the names differ, as with Pillow, which is imported as PIL.
 https://packaging.python.org/en/latest/specifications/recording-installed-packages/
 """
 
@@ -31,7 +31,7 @@ def imported_versions(imports: Iterable[str]) -> dict[str, str]:
 
 
 def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Return the installed version of each distribution, without the part that names a build, such as `+cpu`."""
+    """Return the installed version of each distribution, without the build's label, such as `+cpu`."""
     installed = _installed(tuple(sys.path))
     return {name: _version(installed[name]) if name in installed else ABSENT for name in distributions}
 
@@ -54,7 +54,7 @@ def _normalise(name: str) -> str:
 
 @cache
 def _providers(top: str, folders: tuple[str, ...]) -> list[str]:
-    """Return the distributions that install the module or package `top`, or its own name if none does."""
+    """Return the distributions that install the module or package `top`, or `top` itself if none does."""
     installed, same = _installed(folders), _normalise(top)
     if same in installed and _provides(installed[same], top):
         return [same]
@@ -71,7 +71,7 @@ def _provides(distribution: Path, top: str) -> bool:
 
 @cache
 def _version(distribution: Path) -> str:
-    """Read the version from a distribution's metadata: a folder, or in old installations one file."""
+    """Read the version from a distribution's metadata, which is a folder, or one file in old installations."""
     metadata = _read(distribution / "METADATA") or _read(distribution / "PKG-INFO") or _read(distribution) or ""
     found = re.search(r"^Version: *([^\s+]+)", metadata, re.MULTILINE)
     return found[1] if found else ABSENT

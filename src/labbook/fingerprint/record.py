@@ -43,7 +43,7 @@ class Fingerprint:
         """Parse what `to_text` wrote.
 
         Raises:
-            ValueError: the text is something else.
+            ValueError: the text has another format.
         """
         header, _, rest = text.partition("\n")
         parts = re.split(r"^\n", rest, flags=re.MULTILINE)
@@ -66,10 +66,10 @@ def compute(sources: Sources, script: str, parts: Iterable[str], settings: Mappi
     """Compute the fingerprint of `stages/<script>.py`.
 
     Args:
-        sources: of the project.
-        script: the stem of the stage's script.
-        parts: modules that the script chooses by name when it runs.
-        settings: that the script reads, as JSON by dotted key.
+        sources: sources of the project.
+        script: stem of the stage's script.
+        parts: modules that the script imports by name when it runs.
+        settings: settings that the script reads, as JSON by dotted key.
 
     Raises:
         LabbookError: a script or module is missing or is not valid Python.
@@ -79,7 +79,7 @@ def compute(sources: Sources, script: str, parts: Iterable[str], settings: Mappi
 
 
 def read(path: Path) -> Fingerprint | None:
-    """Read a fingerprint; return `None` without a file, or if it has an older format, which the stage `code` replaces.
+    """Read a fingerprint; return `None` if the file is missing or has an older format, which the stage `code` replaces.
 
     Raises:
         LabbookError: the file is damaged or cannot be read.
@@ -95,7 +95,7 @@ def read(path: Path) -> Fingerprint | None:
 
 
 def _entry(line: str, *, json: bool = False) -> tuple[str, str]:
-    """Split a line into name and value, of which JSON may hold blanks, and else the name of a data file."""
+    """Split a line at its first space if the value is JSON; else at its last, as names of data files may have spaces."""
     name, separator, value = line.partition(" ") if json else line.rpartition(" ")
     if not separator:
         raise ValueError(f"no value in the line {line!r}")

@@ -15,10 +15,10 @@ __all__ = ["Closure", "Sources", "is_unhashed"]
 # Modules and packages that cannot change what a stage writes. A fingerprint lists them by name, without a hash of what they do.
 UNHASHED = (
     "labbook.fingerprint",  # decides whether a stage runs; when the way of hashing changes, every hash changes with it
-    "labbook.config.messages",  # the words of errors, which end a stage
-    "labbook.training.launch",  # starts the processes of a training, which check that they are as many as its settings say
+    "labbook.config.messages",  # the texts of errors, which end a stage
+    "labbook.training.launch",  # starts the processes of a training, which compare their number with the settings
     "labbook.training.progress",  # prints to the terminal
-    "labbook.training.timing",  # writes side files that are no output of a stage
+    "labbook.training.timing",  # writes side files that are not outputs of a stage
 )
 NO_HASH = "unhashed"
 
@@ -70,10 +70,10 @@ class Sources:
         self._data: dict[Path, dict[str, str]] = {}
 
     def closure(self, script: str, parts: Iterable[str] = ()) -> Closure:
-        """Follow the imports of `stages/<script>.py` and of the modules `parts`, which it chooses by name when it runs.
+        """Follow the imports of `stages/<script>.py` and of the modules `parts`, which it imports by name when it runs.
 
         Raises:
-            LabbookError: there is no such script or module, or one that is needed is not valid Python.
+            LabbookError: a script or module is missing or is not valid Python.
         """
         waiting = [self._script(script), *(path for part in parts for path in self._part(part))]
         reached: set[Path] = set()
@@ -91,7 +91,7 @@ class Sources:
         return Closure(code, frozenset(imported))
 
     def digest(self, name: str) -> str | None:
-        """Return the present hash of what a fingerprint lists as `name`, or None if it is gone."""
+        """Return the current hash of what a fingerprint lists as `name`, or `None` if it no longer exists."""
         if name.startswith(f"{SCRIPTS}/"):
             path = self._root / name
             return self._read(path).digest if path.is_file() else None
@@ -113,16 +113,16 @@ class Sources:
         path = self._scripts / f"{name}.py"
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in self._scripts.glob("[a-z]*.py"))) or "none"
-            raise LabbookError(f"{path}: not found, but a fingerprint of this script is wanted. There are: {known}.")
+            raise LabbookError(f"{path}: not found, but its fingerprint was requested. Known scripts: {known}.")
         return path
 
     def _part(self, name: str) -> list[Path]:
         if self._find(name) is None:
-            raise LabbookError(f"{name}: no such module in {self._source}, but a stage chooses it by name. Check params.yaml.")
+            raise LabbookError(f"{name}: no such module in {self._source}, but a stage imports it by name. Check params.yaml.")
         return self._with_parents(name)
 
     def _find(self, name: str) -> Path | None:
-        """Return the file of a module or package of ours, or None for a folder without `__init__` and for anything else."""
+        """Return the file of a module or package in `src`; `None` for a folder without `__init__` and anything else."""
         path = self._source.joinpath(*name.split("."))
         for candidate in (path / "__init__.py", path.with_name(f"{path.name}.py")):
             if candidate.is_file():
@@ -130,13 +130,13 @@ class Sources:
         return None
 
     def _with_parents(self, name: str) -> list[Path]:
-        """Return the files that Python runs to import `name`: the `__init__` of each package above it, and its own."""
+        """Return the files that Python runs to import `name`: the `__init__` of each package above it, and its own file."""
         steps = name.split(".")
         found = (self._find(".".join(steps[:count])) for count in range(1, len(steps) + 1))
         return [path for path in found if path is not None]
 
     def _needs(self, path: Path) -> tuple[list[Path], frozenset[str]]:
-        """Return the files of ours that a file imports, and the names that it imports from elsewhere."""
+        """Return the project's files that a file imports, and the names that it imports from elsewhere."""
         if path not in self._needed:
             own: list[Path] = []
             others: set[str] = set()
@@ -161,7 +161,7 @@ class Sources:
         return self._files[path]
 
     def _names(self, path: Path) -> tuple[str, list[str]]:
-        """Return how a fingerprint lists a Python file, and the package that its relative imports start from."""
+        """Return the name of a Python file in a fingerprint, and the package that its relative imports start from."""
         if path.is_relative_to(self._scripts):
             return path.relative_to(self._root).as_posix(), []
         steps = list(path.relative_to(self._source).with_suffix("").parts)
@@ -216,7 +216,7 @@ def _data_below(folder: Path) -> Iterator[Path]:
 
 
 def _hash_data(path: Path) -> str:
-    """Hash a data file; in text, Windows' line ends count as unix ones, since git may convert them."""
+    """Hash a data file; in text, Windows line endings count as Unix ones, because git may convert them."""
     content = _content(path)
     return hash_bytes(content if b"\0" in content else content.replace(b"\r\n", b"\n"))
 

@@ -1,4 +1,4 @@
-"""Write the fingerprints of all stages, which DVC then watches in place of lists of files."""
+"""Write the fingerprints of all stages, which DVC tracks instead of lists of files."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ __all__ = ["write_fingerprints"]
 def write_fingerprints(
     chosen: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping[str, str]], root: Path = Path()
 ) -> None:
-    """Write `code/<key>.txt` for each key of `chosen` and remove whatever else the folder holds.
+    """Write `code/<key>.txt` for each key of `chosen`, and remove all other files from the folder.
 
-    All are computed before the first is written.
+    All fingerprints are computed before the first one is written.
 
     Args:
-        chosen: the modules that a stage chooses by name, by the stage's key: the stem of its script, and the name of its
-            item where it has one, as in `train/mnist_cnn`.
-        settings: what a stage reads from `params.yaml`, as JSON by dotted key, by the stage's key.
+        chosen: the modules that a stage imports by name, by the stage's key: the stem of its script, and the name of its
+            item if it has one, as in `train/mnist_cnn`.
+        settings: the settings that a stage reads from `params.yaml`, as JSON by dotted key, by the stage's key.
         root: the folder of the project.
 
     Raises:
@@ -36,7 +36,7 @@ def write_fingerprints(
         write_text(path, text)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
-            with contextlib.suppress(OSError):  # it still holds files
+            with contextlib.suppress(OSError):  # it still contains files
                 path.rmdir()
         elif path not in texts:
             path.unlink()

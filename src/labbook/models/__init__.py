@@ -1,7 +1,7 @@
-"""One file per family of architectures: `Settings`, its keys in `params.yaml`, and `build`.
+"""Architectures, one file per family: each defines `Settings`, its keys in `params.yaml`, and `build`.
 
-`build(settings, image_shape, classes)` returns a `torch.nn.Module` that maps images (N, C, H, W) to logits (N, classes).
-Every activation and pool is a separate module instance and never works in place: attribution methods hook them.
+`build(settings, image_shape, classes)` returns a `torch.nn.Module` that maps images (N, C, H, W) to logits (N, classes, ...).
+Every activation and pool is a separate module instance and never works in place, because attribution methods hook them.
 """
 
 from torch import nn

@@ -99,7 +99,7 @@ def _head(settings: Settings, features: int, classes: int) -> list[nn.Module]:
 
 
 def _draw_kaiming_uniform(model: nn.Module) -> None:
-    """Redraw all weights and set biases to zero, as the bound assumes (He et al., 2015, "Delving deep", section 2.2)."""
+    """Redraw all weights and set biases to zero, as the derivation assumes (He et al., 2015, "Delving deep", section 2.2)."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")

@@ -2,7 +2,7 @@
 
 For each width: a convolution, batch norm, ReLU, `blocks` blocks, a 2×2 max pool. Then a convolution without padding,
 batch norm, ReLU, a 2×2 max pool, and Linear layers with ReLU between them. A block is x + conv(ReLU(conv(x))). The
-assignment does not print the order of the layers; this order is ours.
+assignment does not specify the order of the layers; this order is our choice.
 """
 
 from typing import Annotated, Literal
@@ -76,6 +76,6 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
 
 
 def _side(pixels: int, widths: int) -> int:
-    """Return the number of rows or columns after the last max pool, given that of the image."""
+    """Return the number of rows or columns after the last max pool, given the image's."""
     pixels += 2  # the first convolution is 5×5 with padding 3
     return ((pixels >> widths) - 2) // 2

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: Flatten, then Linear, activation and optional Dropout for each hidden layer (A and B)."""
+"""Multilayer perceptrons: Flatten, then Linear, activation and optional Dropout per hidden layer (assignments A and B)."""
 
 import math
 from typing import Annotated, Literal

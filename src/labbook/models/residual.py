@@ -1,7 +1,7 @@
 """Pre-activation residual networks (He et al., 2016, "Identity mappings"), also without skip connections (assignment B).
 
 For each width: a convolution, `blocks` blocks, a 2×2 max pool (except after the last width); then ReLU and one Linear.
-A block is x + conv(ReLU(x)), with batch norm x + conv(ReLU(BN(x))), and without the skip conv(ReLU(x)).
+A block is x + conv(ReLU(x)); with batch norm, x + conv(ReLU(BN(x))); without the skip connection, conv(ReLU(x)).
 """
 
 from typing import Annotated, Literal

@@ -1,7 +1,7 @@
 """ResNet-18 (He et al., 2016, "Deep residual learning"), optionally with frozen layers (assignment D).
 
 The names of the weights, their initialisation and the outputs are those of `torchvision.models.resnet18`, so that
-ImageNet weights load. Unlike there, each ReLU is a separate instance, and the average is deterministic on CUDA.
+ImageNet weights load. Unlike in torchvision, each ReLU is a separate instance, and average pooling is deterministic on CUDA.
 """
 
 from typing import Literal, Self
@@ -59,9 +59,9 @@ class ResNet18(nn.Module):
     """Images (N, C, H, W) → logits (N, classes).
 
     Args:
-        channels: of the images.
+        channels: number of channels of the images.
         classes: number of classes.
-        frozen: attributes, such as `layer1`, that are not trained and keep their running statistics.
+        frozen: names of submodules, such as `layer1`, that are not trained and keep their running statistics.
     """
 
     def __init__(self, channels: int, classes: int, frozen: tuple[str, ...]) -> None:
@@ -84,10 +84,10 @@ class ResNet18(nn.Module):
             self.get_submodule(name).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all parts that are not frozen; frozen batch norms always use their running statistics."""
+        """Set the mode of all submodules that are not frozen; frozen batch norms always use their running statistics."""
         super().train(mode)
         for name in self.frozen:
-            self.get_submodule(name).eval()  # by name: training on several GPUs puts other batch norms there
+            self.get_submodule(name).eval()  # by name, because training on several GPUs replaces batch norms
         return self
 
     def forward(self, images: Tensor) -> Tensor:

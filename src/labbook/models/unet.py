@@ -1,8 +1,8 @@
 """A small U-Net (Ronneberger et al., 2015), which predicts a class for every pixel (assignment E).
 
 Contracting path: convolution, batch norm, ReLU and a 2×2 max pool for each width. Expanding path: convolution, batch norm, ReLU
-and a 2×2 transposed convolution for each width, the last one to the logits. The assignment names a U-Net but prints no skip
-connections; by default, each stage of the expanding path except the first also reads the contracting path's maps of its size.
+and a 2×2 transposed convolution for each width, the last one to the logits. The assignment names a U-Net but shows no skip
+connections; by default, each stage of the expanding path except the first also reads the contracting path's maps of that size.
 """
 
 from typing import Annotated, Literal
@@ -30,11 +30,11 @@ class Settings(ComponentSettings):
 
 
 class UNet(nn.Module):
-    """Images (N, C, H, W) → logits (N, classes, H, W); H and W are multiples of 2 to the power of the number of widths.
+    """Images (N, C, H, W) → logits (N, classes, H, W); H and W are multiples of 2 to the power of len(channels).
 
     Args:
         into: channels of the images.
-        channels: of each convolution in the contracting path; the expanding path has the same, in reverse.
+        channels: output channels of each convolution in the contracting path; reversed in the expanding path.
         classes: number of classes.
         skips: whether maps of the contracting path are concatenated to those of their size in the expanding path.
     """
@@ -71,7 +71,7 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     """Build the network for images (N, C, H, W).
 
     Raises:
-        ParamsError: height or width of the images cannot be halved that often.
+        ParamsError: height or width of the images cannot be halved once per width.
     """
     width, rows, columns = image_shape
     factor = 2 ** len(settings.channels)

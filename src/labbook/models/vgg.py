@@ -21,7 +21,7 @@ POOLS = {"pool": 2, "pool4": 4}
 def _layer(value: Any) -> Any:
     if value in list(POOLS) or (type(value) is int and 0 < value <= 65_536):
         return value
-    raise ValueError("a layer is a number of channels, at most 65,536, or pool or pool4")
+    raise ValueError("a layer is a number of channels of at most 65,536, pool or pool4")
 
 
 class Settings(ComponentSettings):

@@ -1,7 +1,7 @@
 """Convolution as one matrix product per batch.
 
 Chellapilla, Puri and Simard (2006), "High performance convolutional neural networks for document processing", section 2.1:
-every window becomes a column, and the kernels, written as rows, are multiplied with all columns.
+every window becomes a column, and the kernels, as rows of a matrix, are multiplied with all columns.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ __all__ = ["Conv2d"]
 
 
 class Conv2d(Layer):
-    """Cross-correlation with learnt kernels: y = W · window + b at every position where the kernel fits.
+    """Cross-correlation with learned kernels: y = W · window + b at every position where the kernel fits.
 
     Inputs (N, in, H, W), outputs (N, out, H', W') with H' = ⌊(H + 2 padding − kernel) / stride⌋ + 1, weight
     (out, in, kernel, kernel), bias (out,).

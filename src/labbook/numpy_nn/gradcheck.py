@@ -26,7 +26,7 @@ from labbook.numpy_nn.pooling import AvgPool2d, MaxPool2d
 __all__ = ["CASES", "TOLERANCE", "Case", "against_differences", "against_pytorch", "check", "check_all", "relative_error"]
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
-STEP = 1e-5  # of central differences: truncation about 1e-10, rounding about 1e-11, both of values about 1
+STEP = 1e-5  # of central differences: errors of truncation about 1e-10, of rounding about 1e-11, for values about 1
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Case:
     """One way to build a layer, and inputs for it.
 
     Attributes:
-        layer: class.
-        arguments: of the constructor, ours and PyTorch's.
-        shape: of the inputs.
-        options: named arguments of both constructors.
-        training: whether the layer is checked as in training.
+        layer: class of the layer.
+        arguments: positional arguments of both constructors, ours and PyTorch's.
+        shape: shape of the inputs.
+        options: keyword arguments of both constructors.
+        training: whether the layer is checked in training mode.
     """
 
     layer: type[Layer | CrossEntropyLoss]
@@ -111,10 +111,10 @@ def check_all() -> dict[str, Any]:
     """Check every case of every layer.
 
     Returns:
-        errors by layer, case and comparison, and the largest of each comparison.
+        Errors by layer, case and comparison, and the largest of each comparison.
 
     Raises:
-        GradientError: names the first comparison that fails.
+        GradientError: a comparison fails; the message names it.
     """
     layers = {layer: {name: check(name, case) for name, case in cases.items()} for layer, cases in CASES.items()}
     checked = [errors for cases in layers.values() for errors in cases.values()]
@@ -127,10 +127,10 @@ def check(name: str, case: Case) -> dict[str, dict[str, float]]:
     """Compare outputs, running statistics and every gradient of one case.
 
     Returns:
-        relative errors, rounded to two digits, by comparison and by what is compared.
+        Relative errors, rounded to two digits, by comparison and name of the compared array.
 
     Raises:
-        GradientError: names layer, case, comparison and error.
+        GradientError: an error is too large; the message names layer, case, comparison and error.
     """
     return {
         "pytorch_float32": against_pytorch(name, case, "float32"),
@@ -167,19 +167,17 @@ def _compare(where: str, found: Results, expected: Results, tolerance: float) ->
         if kinds[0] != kinds[1]:
             raise GradientError(f"{where}: {what} has shape {kinds[0]}, expected {kinds[1]}.")
         if not array.any():
-            raise GradientError(f"{where}: {what} is expected to be zero everywhere, so the comparison would prove nothing.")
+            raise GradientError(f"{where}: {what} is expected to be zero everywhere, which proves nothing.")
         error = relative_error(found[what], array)
-        if not error <= tolerance:  # NaN too
-            raise GradientError(
-                f"{where}: {what} is off by a relative error of {error:.1e}, at most {tolerance:.0e} is allowed."
-            )
+        if not error <= tolerance:  # true for NaN as well
+            raise GradientError(f"{where}: {what} has a relative error of {error:.1e}; at most {tolerance:.0e} is allowed.")
         errors[what] = float(f"{error:.1e}")
     return errors
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What both layers get: inputs, labels of a loss, state, and the gradient of the outputs."""
+    """Random arrays for both layers: inputs, labels of a loss, state, and the gradient of the outputs."""
 
     inputs: Array
     labels: tuple[NDArray[np.int64], ...]
@@ -188,10 +186,10 @@ class _Drawn:
 
 
 def _draw(case: Case, dtype: str) -> _Drawn:
-    """Draw what both layers get, the same at each call.
+    """Draw the arrays for both layers, the same at each call.
 
-    Inputs are a permutation of evenly spaced values between -2 and 2, none of them 0: however near two of them are, a step of
-    the differences crosses no kink of ReLU or ELU and changes no maximum.
+    Inputs are a permutation of evenly spaced values between -2 and 2, none of them 0, so that no step
+    of the central differences crosses the kink of ReLU or ELU or changes a maximum.
     """
     generator = np.random.default_rng(0)
     count = math.prod(case.shape)
@@ -244,7 +242,7 @@ def _run_twin(case: Case, drawn: _Drawn) -> Results:
     inputs = torch.from_numpy(drawn.inputs).requires_grad_()
     outputs = twin(inputs, *map(torch.from_numpy, drawn.labels))
     outputs.backward(torch.from_numpy(drawn.upstream))
-    # Parameters first: the gradient of the inputs may be computed from theirs, and would report their error as its own.
+    # Parameters first: the gradient of the inputs may be computed from theirs, and would repeat their error.
     tensors = {"outputs": outputs.detach()} | {f"gradient_of_{name}": value.grad for name, value in twin.named_parameters()}
     tensors |= {"gradient_of_inputs": inputs.grad}
     tensors |= {name: buffer for name, buffer in twin.named_buffers() if buffer.ndim}
@@ -263,7 +261,7 @@ def _differences(case: Case, drawn: _Drawn) -> Results:
 
 
 def _central_differences(function: Callable[[], Array], values: Array, upstream: Array) -> Array:
-    """Differentiate Σ upstream · function() by each of the values, which the function reads."""
+    """Differentiate Σ upstream · function() with respect to each of `values`, which the function reads."""
     gradient = np.empty_like(values)
     for index in np.ndindex(values.shape):
         value = values[index]

@@ -27,7 +27,7 @@ class Layer(ABC):
         buffers: the rest of the state, such as running statistics.
         training: whether `forward` behaves as in training; set by `train` and `eval`.
         accepts: shapes of valid inputs.
-        dtype: of inputs and parameters; None for any floating dtype.
+        dtype: dtype of inputs and parameters; None for any floating dtype.
     """
 
     def __init__(self, *accepts: Shape, dtype: np.dtype[Any] | None = None) -> None:
@@ -52,12 +52,12 @@ class Layer(ABC):
         return {}
 
     def forward(self, inputs: Array) -> Array:
-        """Return the outputs, of the dtype of the inputs.
+        """Return the outputs, in the dtype of the inputs.
 
         Raises:
             NumpyBackendError: the layer does not accept this shape or dtype.
         """
-        self._outputs = None  # no backward pass after a forward pass that fails
+        self._outputs = None  # no backward pass after a failed forward pass
         self._check_inputs(inputs)
         outputs = self._forward(inputs)
         self._outputs = outputs.shape, outputs.dtype
@@ -67,10 +67,10 @@ class Layer(ABC):
         """Return the gradient of the inputs of the last forward pass, and store those of the parameters in `gradients`.
 
         Args:
-            upstream: gradient of the loss by the outputs, of their shape and dtype.
+            upstream: gradient of the loss with respect to the outputs, of their shape and dtype.
 
         Raises:
-            NumpyBackendError: there was no forward pass, or shape or dtype are not those of its outputs.
+            NumpyBackendError: there was no forward pass, or its outputs have another shape or dtype.
         """
         self.backward_parameters(upstream)
         return self._backward(upstream)
@@ -93,7 +93,7 @@ class Layer(ABC):
         return {name: array.copy() for name, array in (self.parameters | self.buffers).items()}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Load a state dict of arrays, all of it or nothing.
+        """Load a state dict of arrays; after an error, the state is unchanged.
 
         Raises:
             NumpyBackendError: an entry is missing or unknown, or has another shape or kind of dtype.
@@ -150,7 +150,7 @@ def floating(dtype: DTypeLike) -> np.dtype[Any]:
         NumpyBackendError: it is not a floating dtype.
     """
     if not np.issubdtype(np.dtype(dtype), np.floating):
-        raise NumpyBackendError(f"parameters of dtype {np.dtype(dtype)}: expected a floating one")
+        raise NumpyBackendError(f"parameters of dtype {np.dtype(dtype)}: expected a floating dtype")
     return np.dtype(dtype)
 
 

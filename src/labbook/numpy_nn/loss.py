@@ -27,9 +27,9 @@ class CrossEntropyLoss:
         Raises:
             NumpyBackendError: a wrong shape or dtype, or a label out of range.
         """
-        self._probabilities = None  # no backward pass after a forward pass that fails
+        self._probabilities = None  # no backward pass after a failed forward pass
         _check(logits, labels)
-        shifted = logits - logits.max(axis=1, keepdims=True)  # the same softmax, and no exponential overflows
+        shifted = logits - logits.max(axis=1, keepdims=True)  # leaves softmax unchanged and prevents overflow
         exponentials = np.exp(shifted)
         sums = exponentials.sum(axis=1, keepdims=True)
         self._probabilities = exponentials / sums
@@ -38,7 +38,7 @@ class CrossEntropyLoss:
         return loss
 
     def backward(self, upstream: float | np.floating[Any] = 1.0) -> Array:
-        """Return the gradient of the logits, (softmax − one-hot labels) / N, times the gradient of the loss, a number.
+        """Return the gradient of the logits: (softmax − one-hot labels) / N, times `upstream`, the gradient of the loss.
 
         Raises:
             NumpyBackendError: there was no forward pass.

@@ -11,8 +11,9 @@ __all__ = ["BatchNorm1d", "BatchNorm2d"]
 class _BatchNorm(Layer):
     """y = γ x̂ + β with x̂ = (x − μ) / √(σ² + ε), for each channel; γ is `weight`, β is `bias`.
 
-    In training μ and σ² are those of the batch, and the running ones move by `momentum` towards them; in evaluation they
-    are the running ones. As in PyTorch, the batch is normalised by its biased variance, and the unbiased one is tracked.
+    In training, μ and σ² are computed from the batch, and the running statistics move towards them by `momentum`. In
+    evaluation, μ and σ² are the running statistics. As in PyTorch, the batch is normalised by its biased variance, and the
+    unbiased variance is tracked.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class _BatchNorm(Layer):
         return {"weight": (upstream * self._normalised).sum(axis=axes), "bias": upstream.sum(axis=axes)}
 
     def _backward(self, upstream: Array) -> Array:
-        """∂x = γ / √(σ² + ε) · ∂y, in training with ∂y − (∂β + x̂ ∂γ) / count for ∂y, as μ and σ² depend on x too."""
+        """∂x = γ / √(σ² + ε) · ∂y; in training, ∂y − (∂β + x̂ ∂γ) / count replaces ∂y, because μ and σ² depend on x."""
         if self._by_batch:
             weight, bias = (self._along(self.gradients[name], upstream) for name in ("weight", "bias"))
             upstream = upstream - (bias + self._normalised * weight) / (upstream.size // upstream.shape[1])

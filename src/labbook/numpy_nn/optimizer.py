@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, in place and by the formula of `torch.optim.SGD`."""
+"""Stochastic gradient descent, in place, with the formula of `torch.optim.SGD`."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class SGD:
         """Update each parameter of the layer.
 
         Raises:
-            NumpyBackendError: there are no gradients, since no backward pass was made.
+            NumpyBackendError: there are no gradients, because there was no backward pass.
         """
         gradients = self.layer.gradients
         for name, parameter in self.layer.parameters.items():

@@ -12,7 +12,7 @@ __all__ = ["AvgPool2d", "MaxPool2d"]
 
 
 class _Pool(Layer):
-    """Base class of both: square windows with a stride, by default of their size."""
+    """Base class of both pools: square windows, whose stride is their size by default."""
 
     def __init__(self, kernel_size: int, stride: int | None = None) -> None:
         super().__init__(("N", "C", "H", "W"))
@@ -35,7 +35,7 @@ class AvgPool2d(_Pool):
         return means
 
     def _backward(self, upstream: Array) -> Array:
-        """∂x = Σ ∂y / kernel² over the windows that hold x."""
+        """∂x = Σ ∂y / kernel² over the windows that contain x."""
         samples, channels, height, width = upstream.shape
         shares = (upstream / self.kernel_size**2)[:, :, None, None]
         parts = np.broadcast_to(shares, (samples, channels, self.kernel_size, self.kernel_size, height, width))
@@ -43,7 +43,7 @@ class AvgPool2d(_Pool):
 
 
 class MaxPool2d(_Pool):
-    """The largest value of each window; of equal ones the first by rows."""
+    """The largest value of each window; of equal values, the first in row-major order."""
 
     def _forward(self, inputs: Array) -> Array:
         view = self._windows(inputs)
@@ -52,7 +52,7 @@ class MaxPool2d(_Pool):
         return np.take_along_axis(parts, self._winners, axis=2).squeeze(2)
 
     def _backward(self, upstream: Array) -> Array:
-        """∂x = Σ ∂y over the windows in which x is the largest."""
+        """∂x = Σ ∂y over the windows in which x is the largest value."""
         samples, channels, height, width = upstream.shape
         parts = np.zeros((samples, channels, self.kernel_size**2, height, width), upstream.dtype)
         np.put_along_axis(parts, self._winners, upstream[:, :, None], axis=2)

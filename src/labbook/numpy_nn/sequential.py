@@ -10,7 +10,7 @@ class Sequential(Layer):
     """The chain rule: forward from the first layer to the last, backward from the last to the first.
 
     Raises:
-        NumpyBackendError: a layer occurs twice, though it can keep only one forward pass.
+        NumpyBackendError: a layer occurs twice, but it stores only one forward pass.
     """
 
     def __init__(self, *layers: Layer) -> None:

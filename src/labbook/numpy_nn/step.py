@@ -1,4 +1,4 @@
-"""The numpy backend: a PyTorch model trained by the layers of this package, without autograd and PyTorch's optimiser.
+"""The numpy backend: a PyTorch model trained by the layers of this package, without autograd or PyTorch's optimiser.
 
 The layers share the memory of the model's parameters, so everything around a step stays the same: PyTorch initialises,
 measures, selects and saves the weights, and a checkpoint holds the whole state.
@@ -47,10 +47,10 @@ def build(
     optimizer: optim.Optimizer,
     precision: str,  # likewise float32
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return the function that takes one step of training: images and labels → loss and logits.
+    """Return the function that computes one training step: images and labels → loss and logits.
 
     Args:
-        model: on the CPU, a sequence of layers.
+        model: a sequence of layers on the CPU.
         loss: cross-entropy.
         optimizer: PyTorch's SGD, which holds learning rate and velocities; its `step` is never called.
         precision: float32.
@@ -58,7 +58,7 @@ def build(
     Raises:
         NumpyBackendError: the model has an unsupported or a frozen layer, or the optimizer has an unsupported option.
     """
-    threadpool_limits(torch.get_num_threads(), user_api="blas")  # NumPy's products; their sums depend on it
+    threadpool_limits(torch.get_num_threads(), user_api="blas")  # for NumPy's matrix products, whose last bits depend on it
     twin, criterion = twin_of(model), CrossEntropyLoss()
     (group,) = optimizer.param_groups
     _check_options(group)
@@ -80,10 +80,10 @@ def build(
 
 
 def twin_of(model: nn.Module) -> Sequential:
-    """Build the same layers in NumPy, on the memory of the model's parameters and running statistics.
+    """Build the same layers in NumPy, sharing memory with the model's parameters and running statistics.
 
     Raises:
-        NumpyBackendError: names the layer that is not supported.
+        NumpyBackendError: a layer is not supported; the message names it.
     """
     return Sequential(*_layers_of(model))
 
@@ -117,5 +117,5 @@ def _layers_of(module: nn.Module) -> list[Layer]:
 
 
 def _one(argument: Any) -> Any:
-    """Return the size along the first axis; a layer whose sizes differ is refused later."""
+    """Return the size along the first axis; `_layers_of` rejects a layer whose sizes differ."""
     return argument[0] if isinstance(argument, tuple) else argument

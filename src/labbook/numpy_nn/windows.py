@@ -30,12 +30,12 @@ def windows(images: Array, kernel: int, stride: int, *, writeable: bool = False)
 
 
 def spread(parts: Array, shape: tuple[int, ...], stride: int) -> Array:
-    """Add every window's values to the pixels that they were taken from, the transpose of `windows`.
+    """Add every window's values to the pixels that they were taken from; this is the transpose of `windows`.
 
     Args:
         parts: (N, C, kernel, kernel, H', W').
         shape: (N, C, H, W) of the images.
-        stride: of the windows.
+        stride: rows and columns from one window to the next.
     """
     images = np.zeros(shape, parts.dtype)
     kernel = parts.shape[2]
@@ -49,7 +49,7 @@ def check_sizes(layer: str, **sizes: int) -> None:
     """Check that kernel and stride are at least 1, and padding at least 0.
 
     Raises:
-        NumpyBackendError: one is less; names the layer and the size.
+        NumpyBackendError: one is less; the message names the layer and the size.
     """
     for name, size in sizes.items():
         least = 0 if name == "padding" else 1

@@ -1,4 +1,4 @@
-"""One style for all figures, and files whose bytes depend on the data alone.
+"""A common style for all figures, and files whose bytes depend only on the data.
 
 https://matplotlib.org/stable/users/explain/customizing.html; https://reproducible-builds.org/docs/timestamps/.
 """
@@ -17,7 +17,7 @@ from labbook.io import write_bytes
 __all__ = ["COLUMN", "PAGE", "render", "save", "style"]
 
 STYLE = Path(__file__).with_name("labbook.mplstyle")
-COLUMN, PAGE = 3.5, 7.2  # inches: width of a column of a two-column paper, and of the text of its page
+COLUMN, PAGE = 3.5, 7.2  # inches: column width and text width of a two-column paper
 
 # Metadata that depends on the date or on the version of the software.
 OMITTED_METADATA: dict[str, dict[str, None]] = {
@@ -29,17 +29,17 @@ OMITTED_METADATA: dict[str, dict[str, None]] = {
 
 @contextlib.contextmanager
 def style(changes: Mapping[str, object] | None = None) -> Iterator[None]:
-    """Use the style of the project, regardless of the user's `matplotlibrc`.
+    """Apply the style of the project, regardless of the user's `matplotlibrc`.
 
     Args:
-        changes: settings of matplotlib that override those of the style.
+        changes: matplotlib settings that override the style.
     """
     with mpl.rc_context(dict(changes or {}), STYLE):  # type: ignore[arg-type]  # the stubs list every key
         yield
 
 
 def save(figure: Figure, path: Path, title: str | None = None) -> None:
-    """Write a figure as PDF, PNG or SVG, by the suffix of `path`; its title is the stem of `path` by default.
+    """Write a figure as PDF, PNG or SVG, depending on the suffix of `path`; the default title is the stem of `path`.
 
     Raises:
         LabbookError: the disk is full or the folder cannot be written.
@@ -48,7 +48,7 @@ def save(figure: Figure, path: Path, title: str | None = None) -> None:
 
 
 def render(figure: Figure, kind: str, metadata: Mapping[str, str] = MappingProxyType({})) -> bytes:
-    """Return a figure as the bytes of a file of this kind: pdf, png or svg."""
+    """Render a figure as pdf, png or svg, and return the bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata={**OMITTED_METADATA[kind], **metadata})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A figure of confusion counts. Draw and write within `labbook.plots.style`."""
+"""Draw confusion matrices. Draw and write them within `labbook.plots.style`."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -6,17 +6,17 @@ from numpy.typing import NDArray
 
 __all__ = ["draw_confusion"]
 
-MAX_LABELLED = 20  # classes; more names and counts are not legible on a page
-DIGITS = 4  # of a count that fits into a cell; longer counts, such as those of pixels, become percentages
+MAX_LABELLED = 20  # maximum number of classes with legible names and counts
+DIGITS = 4  # maximum for a count in a cell; longer counts, such as those of pixels, become percentages
 CELL, SIDE, MIN_SIDE = 0.26, 5.2, 1.3  # inches: a cell with a count, the matrix without counts, the smallest matrix
 LETTER, MARGIN, BAR = 0.055, 0.3, 0.5  # inches: a letter of a name, the space beside it, the colour bar
 
 
 def draw_confusion(counts: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
-    """Draw a row for each actual class, shaded by the share of it that is predicted as each class.
+    """Draw a confusion matrix with one row per actual class, shaded by row shares.
 
     Args:
-        counts: (classes, classes), a row for each actual class.
+        counts: (classes, classes), one row per actual class.
         classes: names.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -1,6 +1,6 @@
-"""Figures of learning curves, sweeps and pairs of experiments. Draw and write within `labbook.plots.style`.
+"""Draw learning curves, sweeps and pairs of experiments. Draw and write them within `labbook.plots.style`.
 
-Margins are fixed, in inches: an automatic layout took a third of the time of the report.
+Margins are fixed, in inches, because automatic layout took a third of the time of the report.
 """
 
 import math
@@ -34,8 +34,8 @@ class Curves:
     Attributes:
         name: of the experiment.
         history: one row per validation, with the columns of `labbook.training.history.Row`.
-        kept: the row whose weights were kept, or `None` if the last weights are always kept.
-        watched: for each row, values by key of `WATCHED` and layer.
+        kept: the row whose weights were selected, or `None` if the last weights are always used.
+        watched: for each row, values by key of `WATCHED` and by layer.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Curves:
 
     @property
     def progress(self) -> str:
-        """Return the column that numbers the rows: `epoch`, or `step` where an epoch has several rows."""
+        """Return the column for the horizontal axis: `epoch`, or `step` if an epoch has several rows."""
         return "epoch" if self.history["epoch"].is_unique else "step"
 
     def by_layer(self, key: str) -> dict[str, list[float]]:
@@ -100,8 +100,8 @@ def draw_overview(members: Sequence[Curves], goal: float) -> Figure:
     axis = axes[0, 0]
     for index, curves in enumerate(members):
         error = 100 * (1 - curves.history["test_accuracy"])
-        # Every second curve is dashed, so that two curves with the same values are both visible. The style has an odd number
-        # of colours: a colour that is used again has the other line style.
+        # Every second curve is dashed, so that both of two identical curves are visible. The style has an odd number of
+        # colours, so a repeated colour has the other line style.
         axis.plot(curves.history["epoch"], error, ("--", "-")[index % 2], label=curves.name, color=f"C{index}")
     axis.axhline(100 * (1 - goal), color=mpl.rcParams["text.color"], linestyle=":", linewidth=1)
     axis.set(xlabel="epoch", ylabel="test error, %", yscale="log")
@@ -125,7 +125,7 @@ def draw_sweep(rows: pd.DataFrame, key: str) -> Figure:
 
 
 def draw_pair(first: Curves, second: Curves) -> Figure:
-    """Draw the loss and the watched values of two experiments by step, side by side and on the same scales."""
+    """Draw loss and recorded values of two experiments by step, side by side with the same scales."""
     members = (first, second)
     columns = [_measures(curves) for curves in members]
     measures = [measure for measure in columns[0] if measure in columns[1]]
@@ -160,7 +160,7 @@ def _measures(curves: Curves) -> dict[str, dict[str, Any]]:
 
 
 def _scale_by_powers(axis: Axes, values: Sequence[float]) -> None:
-    """Scale logarithmically down to the smallest positive value, and linearly from there to zero."""
+    """Use a logarithmic scale down to the smallest positive value, and a linear one below."""
     lowest = 10.0 ** math.floor(math.log10(min((value for value in values if value > 0), default=1.0)))
     axis.set_yscale("symlog", linthresh=lowest, linscale=0.5)
     axis.set_ylim(bottom=-lowest / 2)
@@ -177,7 +177,7 @@ def _grid(
     between: float = BETWEEN,
     **shared: Any,
 ) -> tuple[Figure, NDArray[Any]]:
-    """Return a figure of this size in inches, and its axes, (rows, columns)."""
+    """Return a figure of this size, in inches, and its axes, (rows, columns)."""
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for axis in axes.flat:

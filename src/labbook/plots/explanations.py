@@ -1,7 +1,7 @@
-"""Figures of filters, activations and attributions. Draw and write within `labbook.plots.style`.
+"""Draw filters, activations and attributions. Draw and write them within `labbook.plots.style`.
 
-Images that are compared share one colour scale. A figure is one axes whose unit is an inch, and images side by side are one
-image: one axes per image and one colour bar per scale would take a large part of the time of the explain stage.
+Images that are compared share a colour scale. A figure has one axes, in inches, and adjacent images are merged into one image:
+separate axes and colour bars would take a large part of the time of the explain stage.
 """
 
 import math
@@ -23,11 +23,11 @@ __all__ = ["Panel", "draw_activations", "draw_attributions", "draw_filters"]
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-DIVERGING, SEQUENTIAL = "RdBu_r", "magma"  # colour maps of signed values, with white for 0, and of values ≥ 0
-PERCENTILE = 99  # where a colour scale ends; with outliers on it, all other values would be pale
+DIVERGING, SEQUENTIAL = "RdBu_r", "magma"  # colour maps for signed values (white is 0) and for values ≥ 0
+PERCENTILE = 99  # end of a colour scale; outliers would make all other values pale
 ACROSS = 16  # filters per row
 FILLED = 0.94  # fraction of the width of a tile that its picture fills; the rest is the gap to the next
-MIN_PIXELS = 15  # per side; smaller pictures are enlarged, so that a narrow gap is at least one pixel
+MIN_PIXELS = 15  # per side; smaller pictures are enlarged, so that gaps are at least one pixel wide
 WRAP = 22  # characters per line of a caption
 
 # Inches.
@@ -57,25 +57,25 @@ class Panel:
 
 @dataclass(frozen=True)
 class _Scale:
-    """The colours of values from `low` to `high`."""
+    """A colour scale for values from `low` to `high`."""
 
     colours: str
     low: float
     high: float
 
     def paint(self, values: Floats) -> Bytes:
-        """Turn maps (N, h, w) into pictures (N, h, w, 3)."""
+        """Convert maps (N, h, w) to pictures (N, h, w, 3)."""
         painted: Bytes = mpl.colormaps[self.colours]((values - self.low) / (self.high - self.low), bytes=True)
         return painted[..., :3]
 
     @property
     def labels(self) -> tuple[str, str]:
-        """Labels of both ends, which include all values beyond them."""
+        """The labels of both ends, which include all values beyond them."""
         return f"≤ −{_number(self.high)}" if self.low else "0", f"≥ {_number(self.high)}"
 
 
 def draw_filters(title: str, weights: Floats) -> Figure:
-    """Draw filters (N, 1 or 3, h, w) on one scale."""
+    """Draw filters (N, 1 or 3, h, w) with a common colour scale."""
     across = min(len(weights), ACROSS)
     side = min((PAGE - 2 * MARGIN) / across, TILE)
     top = MARGIN + HEAD
@@ -88,7 +88,7 @@ def draw_filters(title: str, weights: Floats) -> Figure:
 
 
 def draw_activations(caption: str, image: Bytes, panels: Sequence[Panel]) -> Figure:
-    """Draw an image (C, H, W), and beside it panels, one below the other.
+    """Draw an image (C, H, W) with panels beside it, one below the other.
 
     Args:
         caption: below the image.
@@ -123,7 +123,7 @@ def draw_activations(caption: str, image: Bytes, panels: Sequence[Panel]) -> Fig
 
 
 def draw_attributions(pixels: Bytes, captions: Sequence[str], maps: Mapping[str, Floats], signed: frozenset[str]) -> Figure:
-    """Draw a row for each image, (N, C, H, W), and a column for each method's maps, (N, H, W).
+    """Draw one row per image (N, C, H, W) and one column per method, with maps (N, H, W).
 
     Args:
         pixels: uint8.
@@ -172,12 +172,12 @@ def _draw_scale(axes: Axes, left: float, top: float, width: float, scale: _Scale
     axes.imshow(ramp, cmap=scale.colours, aspect="auto", extent=(left, left + width, bottom, top))
     low, high = scale.labels
     axes.text(left + width, bottom + 0.02, high, size="small", ha="right", va="top")
-    if LETTER * len(low + high) < width:  # else the scale is symmetric, and one end says it all
+    if LETTER * len(low + high) < width:  # otherwise the scale is symmetric, and one label suffices
         axes.text(left, bottom + 0.02, low, size="small", ha="left", va="top")
 
 
 def _draw_tiles(axes: Axes, corner: tuple[float, float], side: float, pictures: Bytes, *, across: int = 1) -> None:
-    """Draw pictures (N, h, w) or (N, h, w, 3) in rows of `across`, each of width `side` with the gap to the next."""
+    """Draw pictures (N, h, w) or (N, h, w, 3) in rows of `across`, each of width `side` including the gap to the next."""
     finer = max(1, round(MIN_PIXELS / pictures.shape[2]))
     pictures = pictures.repeat(finer, axis=1).repeat(finer, axis=2)
     count, high, wide, *colours = pictures.shape
@@ -193,7 +193,7 @@ def _draw_tiles(axes: Axes, corner: tuple[float, float], side: float, pictures: 
 
 
 def _draw_bars(figure: Figure, left: float, top: float, panel: Panel) -> None:
-    """Draw a bar for each unit, in axes of their own; all bars are one polygon."""
+    """Draw one bar per unit in separate axes; all bars are one polygon."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, 1 - (top + TILE) / height, (PAGE - left - MARGIN) / width, TILE / height))
     places = np.arange(len(panel.values))
@@ -204,7 +204,7 @@ def _draw_bars(figure: Figure, left: float, top: float, panel: Panel) -> None:
 
 
 def _paint(values: Floats) -> tuple[Bytes, _Scale | None]:
-    """Turn maps (N, h, w) or images (N, 1 or 3, h, w) into pictures and their scale; three channels are red, green, blue."""
+    """Convert maps (N, h, w) or images (N, 1 or 3, h, w) to pictures and their scale; three channels are RGB."""
     if values.ndim == 4 and values.shape[1] == 3:
         largest = float(np.abs(values).max()) or 1.0
         return np.round((values.transpose(0, 2, 3, 1) / largest + 1) * 127.5).astype(np.uint8), None
@@ -219,7 +219,7 @@ def _find_scale(values: Floats, *, signed: bool) -> _Scale:
 
 
 def _to_picture(pixels: Bytes) -> Bytes:
-    """Turn bytes (N, C, H, W) into (N, H, W) of grey images, (N, H, W, 3) of coloured ones."""
+    """Convert bytes (N, C, H, W) to greyscale (N, H, W) or colour pictures (N, H, W, 3)."""
     return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
 
 
@@ -229,7 +229,7 @@ def _aspect(values: NDArray[Any]) -> float:
 
 
 def _number(value: float) -> str:
-    """Format with two digits, and the exponent without zeros: 0.0017, 180, 1.9e−7."""
+    """Format a number with two digits and no leading zeros in the exponent: 0.0017, 180, 1.9e−7."""
     digits, _, exponent = f"{float(f'{value:.2g}'):g}".partition("e")
     return f"{digits}e{int(exponent)}".replace("-", "−") if exponent else digits
 

@@ -1,4 +1,4 @@
-"""The picture of all results on official data: what reports printed beside what was reproduced."""
+"""Draw all results on official data: reported and reproduced test accuracies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ class Result:
 
     Attributes:
         name: of the experiment.
-        reported: what the report printed.
-        ours: the mean over the seeds, or the one run.
-        interval: that of one more run; `None` for a single run.
-        is_bound: whether the report printed a lower bound.
-        is_earlier: whether ours is a run of an earlier version of the code.
+        reported: the accuracy in the report.
+        ours: mean over the seeds, or the result of a single run.
+        interval: prediction interval of one more run; `None` for a single run.
+        is_bound: whether the reported accuracy is a lower bound.
+        is_earlier: whether ours is from an earlier version of the code.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Result:
 
 
 def draw_results(panels: Mapping[str, Sequence[Result]]) -> Figure:
-    """Draw one panel for each group of results, each to its own scale.
+    """Draw one panel per group of results, each with a separate scale.
 
     Args:
         panels: results by title.

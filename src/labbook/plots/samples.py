@@ -1,4 +1,4 @@
-"""Figures of test samples: mistakes of a classifier, segmented scenes, decision regions of a classifier of points."""
+"""Draw test samples: mistakes of a classifier, segmented scenes, or decision regions of a classifier of 2D points."""
 
 import textwrap
 from functools import singledispatch
@@ -34,7 +34,7 @@ def draw_samples(evaluation: Evaluation, images: NDArray[np.uint8], classes: tup
         images: (N, C, H, W) of the test set.
         classes: names.
     """
-    # One axes whose unit is a pixel of the PNG, so that a pixel of a sample is a square of a whole number of pixels.
+    # One axes in units of PNG pixels, so that each pixel of a sample covers a whole number of pixels.
     mistakes = evaluation.mistakes
     width, height = COLUMNS * CELL[0], MISTAKES // COLUMNS * CELL[1]
     dpi = mpl.rcParams["savefig.dpi"]

@@ -1,4 +1,4 @@
-"""The questions of the assignments, answered with what was measured."""
+"""Answers to the questions of the assignments, from measured results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from labbook.report.assignments import QUESTIONS, Question
-from labbook.report.changes import INPUT, Change, compare_changes, sum_up
-from labbook.report.claims import Judged, is_official, judge_effects, judge_epochs, judge_results
-from labbook.report.differences import EPOCHS, describe, difference, difference_of, same_but
+from labbook.report.changes import INPUT, Change, compare_changes, summarize_changes
+from labbook.report.claims import JudgedClaim, is_official, judge_effects, judge_epochs, judge_results
+from labbook.report.differences import EPOCHS, describe, difference, difference_of, equal_except
 from labbook.report.records import Record
 
-__all__ = ["ANSWERS", "Answer", "answer", "print_accuracy", "threshold"]
+__all__ = ["ANSWERS", "Answer", "answer", "format_accuracy", "threshold"]
 
 RESOLUTION = 1e-6  # of the metrics in a history
 CURVES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
@@ -23,25 +23,25 @@ OTHER_SETTINGS = "The two also differ in other settings."
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, and a sentence or two that answer it.
+    """A question and its answer in one or two sentences.
 
     Attributes:
-        question: as the page prints it.
-        answer: with the measured values.
-        claims: what the report says on it, on official data.
+        question: heading on the page.
+        answer: text with the measured values.
+        claims: claims of the report, on official data only.
         changes: rows of a table.
-        timed: two experiments whose seconds belong to the answer; the page fills them in, since they differ from run to run.
+        timed: two experiments whose seconds are part of the answer; the page fills them in, because they differ between runs.
     """
 
     question: str
     answer: str
-    claims: tuple[Judged, ...] = ()
+    claims: tuple[JudgedClaim, ...] = ()
     changes: tuple[Change, ...] = ()
     timed: tuple[str, str] | None = None
 
 
 def answer(letter: str, records: Sequence[Record]) -> list[Answer]:
-    """Answer those questions of an assignment for which the experiments were run."""
+    """Answer the questions of an assignment whose experiments were run."""
     by_name = {record.name: record for record in records}
     asked = QUESTIONS.get(letter, ())
     found = [ANSWERS[one.kind](one, [by_name.get(name) for name in one.experiments]) for one in asked]
@@ -49,12 +49,12 @@ def answer(letter: str, records: Sequence[Record]) -> list[Answer]:
 
 
 def threshold(source: str) -> float:
-    """Return the test accuracy of "how many epochs until": 0.98, and less on the small embedded data."""
+    """Return the test accuracy for counting epochs: 0.98, and less on the small embedded data."""
     return 0.98 if source == "official" else 0.90
 
 
-def print_accuracy(record: Record, metric: str = "test_accuracy") -> str:
-    """Return an accuracy to four decimals, with its standard deviation where there are several seeds."""
+def format_accuracy(record: Record, metric: str = "test_accuracy") -> str:
+    """Format an accuracy with four decimals, and with its standard deviation if there are several seeds."""
     mean, deviation = record.mean(metric), record.deviation(metric)
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
@@ -63,7 +63,7 @@ def _pytorch_and_numpy(_: Question, records: Sequence[Record | None]) -> Answer 
     pytorch, numpy = records
     if not pytorch or not numpy:
         return None
-    if same_but(pytorch, numpy, "backend"):
+    if equal_except(pytorch, numpy, "backend"):
         first, last = (
             max(
                 abs(pytorch.histories[seed]["train_loss"] - rows["train_loss"]).iloc[row]
@@ -79,7 +79,7 @@ def _pytorch_and_numpy(_: Question, records: Sequence[Record | None]) -> Answer 
         detail = OTHER_SETTINGS
     return Answer(
         "Are NumPy and PyTorch equally accurate, and which is faster?",
-        f"Test accuracy is {print_accuracy(pytorch)} in PyTorch and {print_accuracy(numpy)} in NumPy. "
+        f"Test accuracy is {format_accuracy(pytorch)} in PyTorch and {format_accuracy(numpy)} in NumPy. "
         f"{describe(difference(pytorch, numpy, 'test_accuracy', 'backend'))} {detail}",
         judge_results({"PyTorch": pytorch, "NumPy": numpy}),
         timed=(pytorch.name, numpy.name),
@@ -93,10 +93,10 @@ def _pool_and_relu(_: Question, records: Sequence[Record | None]) -> Answer | No
     question = "Does swapping pool and ReLU change the result?"
     claims = judge_results({"ReLU first": relu_first, "pool first": pool_first})
     accuracies = (
-        f"Test accuracy is {print_accuracy(relu_first)} with ReLU first and {print_accuracy(pool_first)} with the pool first"
+        f"Test accuracy is {format_accuracy(relu_first)} with ReLU first and {format_accuracy(pool_first)} with the pool first"
     )
     measured = describe(difference(relu_first, pool_first, "test_accuracy", "model.pool_first"))
-    if not same_but(relu_first, pool_first, "model.pool_first") or len(relu_first.history) != len(pool_first.history):
+    if not equal_except(relu_first, pool_first, "model.pool_first") or len(relu_first.history) != len(pool_first.history):
         return Answer(question, f"{accuracies}. {measured} {OTHER_SETTINGS}", claims)
     largest = max(
         (relu_first.histories[seed][CURVES] - pool_first.histories[seed][CURVES]).abs().max().max()
@@ -109,17 +109,17 @@ def _pool_and_relu(_: Question, records: Sequence[Record | None]) -> Answer | No
     return Answer(question, f"{curves} {accuracies}. {measured}", claims)
 
 
-def _relu_and_tanh(asked: Question, records: Sequence[Record | None]) -> Answer | None:
+def _relu_and_tanh(question: Question, records: Sequence[Record | None]) -> Answer | None:
     relu, tanh = records
     if not relu or not tanh:
         return None
     claims = judge_results({"ReLU": relu, "tanh": tanh})
     if is_official(relu):
-        numbers = zip(asked.reported, (_epochs(relu), _epochs(tanh)), strict=True)
+        numbers = zip(question.reported, (_epochs(relu), _epochs(tanh)), strict=True)
         claims = (judge_epochs(dict(zip(("ReLU", "tanh"), numbers, strict=True))), *claims)
     return Answer(
         f"How many epochs do ReLU and tanh need to reach {threshold(relu.card['source']):.0%} on the test set?",
-        f"ReLU {_print_epochs(relu)}, tanh {_print_epochs(tanh)}. {_epochs_apart(relu, tanh, 'model.activation')}",
+        f"ReLU {_format_epochs(relu)}, tanh {_format_epochs(tanh)}. {_epochs_apart(relu, tanh, 'model.activation')}",
         claims,
     )
 
@@ -130,22 +130,22 @@ def _sgd_and_adam(_: Question, records: Sequence[Record | None]) -> Answer | Non
         return None
     goal = f"{threshold(sgd.card['source']):.0%}"
     return Answer(
-        "Does Adam get there faster than SGD without momentum?",
-        f"With a goal of {goal} test accuracy, SGD {_print_epochs(sgd)} and Adam {_print_epochs(adam)}. "
-        f"{_epochs_apart(sgd, adam, 'optimizer')} Their final test accuracies are {print_accuracy(sgd)} and "
-        f"{print_accuracy(adam)}. {describe(difference(sgd, adam, 'test_accuracy', 'optimizer'), of='in test accuracy')}",
+        "Does Adam converge faster than SGD without momentum?",
+        f"To reach {goal} test accuracy, SGD {_format_epochs(sgd)} and Adam {_format_epochs(adam)}. "
+        f"{_epochs_apart(sgd, adam, 'optimizer')} Their final test accuracies are {format_accuracy(sgd)} and "
+        f"{format_accuracy(adam)}. {describe(difference(sgd, adam, 'test_accuracy', 'optimizer'), of='in test accuracy')}",
         judge_results({"SGD": sgd, "Adam": adam}),
     )
 
 
-def _accuracies(asked: Question, records: Sequence[Record | None]) -> Answer | None:
-    """Compare the test accuracy of two experiments, whatever they differ in."""
+def _accuracies(question: Question, records: Sequence[Record | None]) -> Answer | None:
+    """Compare the test accuracies of two experiments, regardless of which settings differ."""
     first, second = records
     if not first or not second:
         return None
     return Answer(
-        asked.text,
-        f"Test accuracy is {print_accuracy(first)} with {first.name} and {print_accuracy(second)} with {second.name}. "
+        question.text,
+        f"Test accuracy is {format_accuracy(first)} with {first.name} and {format_accuracy(second)} with {second.name}. "
         f"{describe(difference(first, second, 'test_accuracy', *COMPARED))}",
         tuple(filter(None, [judge_effects(first, second, (), COMPARED)])),
     )
@@ -154,21 +154,21 @@ def _accuracies(asked: Question, records: Sequence[Record | None]) -> Answer | N
 def _image_sizes(_: Question, records: Sequence[Record | None]) -> Answer | None:
     """Compare the same network on images of several sizes, if nothing else differs."""
     known = [record for record in records if record]
-    if len(known) < 2 or not all(same_but(known[0], record, *INPUT) for record in known):
+    if len(known) < 2 or not all(equal_except(known[0], record, *INPUT) for record in known):
         return None
-    *measured, last = [f"{print_accuracy(record)} at {_size(record)}" for record in known]
+    *measured, last = [f"{format_accuracy(record)} at {_size(record)}" for record in known]
     steps = [describe(None)]
     if len(known[0].seeds) > 1:
         steps = [
             describe(difference(small, large, "test_accuracy", *INPUT), of=f"between {_size(small)} and {_size(large)}")
             for small, large in pairwise(known)
         ]
-    quotes = dict.fromkeys(record.asked.reported.quote for record in known if is_official(record))
+    quotes = dict.fromkeys(record.spec.reported.quote for record in known if is_official(record))
     return Answer(
         "What happens to the same network on images of another size?",
-        f"Its test accuracy is {', '.join(measured)} and {last}. {' '.join(steps)} Larger images are scaled up and show "
-        "nothing more.",
-        tuple(Judged(f"“{quote}”", "There is nothing to compare.", holds=None) for quote in quotes if quote),
+        f"Its test accuracy is {', '.join(measured)} and {last}. {' '.join(steps)} Larger images are upscaled "
+        "and contain no additional detail.",
+        tuple(JudgedClaim(f"“{quote}”", "The report gives no result to compare.", holds=None) for quote in quotes if quote),
     )
 
 
@@ -179,11 +179,11 @@ def _single_changes(_: Question, records: Sequence[Record | None]) -> Answer | N
     if not base or not changes:
         return None
     left_out = {record.name for record in run} - {change.name for change in changes}
-    why = f" Not compared, since other settings differ too: {', '.join(sorted(left_out))}." if left_out else ""
+    why = f" Not compared, because other settings differ as well: {', '.join(sorted(left_out))}." if left_out else ""
     return Answer(
         "Which single change helps?",
-        f"{sum_up(changes)} Differences in validation accuracy are those from {base.name}, which has "
-        f"{print_accuracy(base, 'val_accuracy')}.{why}",
+        f"{summarize_changes(changes)} Differences in validation accuracy are relative to {base.name}, whose validation "
+        f"accuracy is {format_accuracy(base, 'val_accuracy')}.{why}",
         changes=tuple(changes),
     )
 
@@ -197,9 +197,9 @@ def _overfitting(_: Question, records: Sequence[Record | None]) -> Answer | None
     kept, last = (f"{row['val_loss']:.3f} and {row['train_loss']:.3f}" for row in seeds[0])
     return Answer(
         "Does the best model overfit?",
-        f"After the kept weights, the validation loss rises while the train loss falls in {count} of "
-        f"{len(seeds)} seeds. In seed {record.seeds[0]['seed']}, validation and train loss are {kept} with the kept "
-        f"weights, and {last} at the end.",
+        f"After the selected weights, the validation loss rises while the train loss falls in {count} of "
+        f"{len(seeds)} seeds. In seed {record.seeds[0]['seed']}, validation and train loss are {kept} with the "
+        f"selected weights, and {last} at the end.",
     )
 
 
@@ -216,7 +216,7 @@ ANSWERS: dict[str, Callable[[Question, Sequence[Record | None]], Answer | None]]
 
 
 def _kept_and_last(record: Record, seed: Mapping[str, Any]) -> tuple[pd.Series, pd.Series]:
-    """Return two rows of the history of a seed: that of the kept weights and the last one."""
+    """Return two rows of a seed's history: that of the selected weights and the last one."""
     history = record.histories[seed["seed"]]
     return history.iloc[seed["kept"]["row"]], history.iloc[-1]
 
@@ -227,14 +227,14 @@ def _size(record: Record) -> str:
 
 
 def _epochs(record: Record) -> list[int | None]:
-    """Return how many epochs each seed needs to reach the threshold; `None` for a seed that does not."""
+    """Return the number of epochs until each seed reaches the threshold; `None` if it does not."""
     goal = threshold(record.card["source"])
     reached = [history.loc[history["test_accuracy"] >= goal, "epoch"] for history in record.histories.values()]
     return [None if epochs.empty else int(epochs.iloc[0]) for epochs in reached]
 
 
-def _print_epochs(record: Record) -> str:
-    """Return in words how many epochs the seeds need to reach the threshold."""
+def _format_epochs(record: Record) -> str:
+    """Describe how many epochs the seeds need to reach the threshold."""
     counted = _epochs(record)
     needed = sorted(count for count in counted if count is not None)
     if not needed:
@@ -245,11 +245,11 @@ def _print_epochs(record: Record) -> str:
 
 
 def _epochs_apart(first: Record, second: Record, key: str) -> str:
-    """Return in a sentence how many more epochs the second experiment needs, if every seed reaches the threshold."""
+    """Describe how many more epochs the second experiment needs, if every seed reaches the threshold."""
     one, two = ([count for count in _epochs(record) if count is not None] for record in (first, second))
     if len(one) < len(first.seeds) or len(two) < len(second.seeds):
         return "Not every seed reaches it, so no interval is given."
-    return describe(difference_of(one, two, paired=same_but(first, second, key)), EPOCHS)
+    return describe(difference_of(one, two, paired=equal_except(first, second, key)), EPOCHS)
 
 
 def _count(number: int, word: str) -> str:

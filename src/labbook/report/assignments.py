@@ -1,6 +1,6 @@
-"""The assignments: their titles, and which experiments their questions, pairs and comparisons are about.
+"""The assignments: their titles, and the experiments of their questions, pairs and comparisons.
 
-No other module of the report knows an experiment by name.
+No other module of the report refers to an experiment by name.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = [
 ASSIGNMENTS = {
     "A": "Depth versus width on MNIST",
     "B": "Variations of a small CNN on MNIST",
-    "C": "Wide against deep on CIFAR-10 and Tiny ImageNet",
+    "C": "Wide versus deep networks on CIFAR-10 and Tiny ImageNet",
     "D": "CNNs on CIFAR-10, and transfer learning",
     "E": "Layers in NumPy, and segmentation",
 }
@@ -22,7 +22,7 @@ ASSIGNMENTS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two experiments on points in a plane that are shown side by side.
+    """Two experiments on 2D points that are shown side by side.
 
     Attributes:
         name: of the print figure.
@@ -41,15 +41,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Claim:
-    """What an assignment claims of one experiment of a pair.
+    """What an assignment claims about one experiment of a pair.
 
     Attributes:
         outcome: a key of `labbook.report.principles.OUTCOMES`.
-        beside: the experiment that each seed is compared with, if any.
+        reference: the experiment that each seed is compared with, if any.
     """
 
     outcome: str
-    beside: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class Question:
 
     Attributes:
         kind: a key of `labbook.report.answers.ANSWERS`.
-        experiments: what it is about, in the order that the answer expects.
-        text: the question, where its kind answers more than one.
-        reported: numbers that the report gives as an answer, one per experiment.
+        experiments: in the order that the answer expects.
+        text: the question, for kinds that answer several.
+        reported: the report's answer as numbers, one per experiment.
     """
 
     kind: str
@@ -88,11 +88,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a report claims of an experiment, compared with the one that it changes.
+    """What a report claims about the effect of a change.
 
     Attributes:
         metric: see `Record.values`.
-        direction: of the difference; `highest` is higher than with each of the other changes.
+        direction: of the effect; `highest`: larger than the effect of every other change.
     """
 
     metric: str
@@ -100,17 +100,17 @@ class Effect:
 
 
 PAIRS = (
-    Pair("rings_relu", "A", "ReLU: random weights against zero weights", "rings_relu_random", "rings_relu_zero"),
-    Pair("rings_sigmoid", "A", "Sigmoid: random weights against zero weights", "rings_sigmoid_random", "rings_sigmoid_zero"),
-    Pair("dying_relu", "A", "Dying ReLU: sorted points against shuffled ones", "dying_relu_sorted", "dying_relu_shuffled"),
+    Pair("rings_relu", "A", "ReLU: random versus zero initial weights", "rings_relu_random", "rings_relu_zero"),
+    Pair("rings_sigmoid", "A", "Sigmoid: random versus zero initial weights", "rings_sigmoid_random", "rings_sigmoid_zero"),
+    Pair("dying_relu", "A", "Dying ReLU: sorted versus shuffled points", "dying_relu_sorted", "dying_relu_shuffled"),
 )
 CLAIMS = {
     "rings_relu_random": Claim("corners"),
     "rings_relu_zero": Claim("no_gradient"),
-    "rings_sigmoid_random": Claim("slower_and_smoother", beside="rings_relu_random"),
+    "rings_sigmoid_random": Claim("slower_and_smoother", reference="rings_relu_random"),
     "rings_sigmoid_zero": Claim("straight_line"),
     "dying_relu_sorted": Claim("dead_units"),
-    "dying_relu_shuffled": Claim("fewer_dead_units", beside="dying_relu_sorted"),
+    "dying_relu_shuffled": Claim("fewer_dead_units", reference="dying_relu_sorted"),
 }
 COMPARISONS = (
     Comparison(
@@ -144,7 +144,7 @@ QUESTIONS = {
     ),
     "E": (Question("accuracies", ("scenes_unet", "scenes_unet_sgd"), "Is SGD worse than Adam?"),),
 }  # fmt: skip
-EFFECTS = {  # of `cifar10_cnn_plus_…` against `cifar10_cnn`; of the others against the experiment before them in a question
+EFFECTS = {  # of `cifar10_cnn_plus_…` compared with `cifar10_cnn`; of the others with the previous experiment of a question
     "cifar10_cnn_plus_flip": (Effect("val_accuracy", "higher"), Effect("val_accuracy", "highest"), Effect("steps", "higher")),
     "cifar10_cnn_plus_double": (Effect("val_accuracy", "not higher"),),
     "cifar10_cnn_plus_elu": (
@@ -159,6 +159,6 @@ EFFECTS = {  # of `cifar10_cnn_plus_…` against `cifar10_cnn`; of the others ag
     "scenes_unet_sgd": (Effect("test_accuracy", "lower"),),
 }
 OVERVIEW = "B"  # the assignment whose test curves are drawn in one figure
-DETAILED = {  # shown in detail: the most accurate of B's last three by the figures of its report, which has no validation data
+DETAILED = {  # shown in detail: of B's last three models, the one with the best reported accuracy, as B has no validation data
     "B": "mnist_resnet_bn_sgd",
 }

@@ -1,4 +1,4 @@
-"""Name the cells in which two versions of a generated file differ: CSV, or Markdown with tables."""
+"""Compare two versions of a generated file, CSV or Markdown, cell by cell."""
 
 import csv
 import io
@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-__all__ = ["differences"]
+__all__ = ["compare_tables"]
 
 Table = list[list[str]]  # rows of cells, the header first
 
 
-def differences(path: Path, there: str, expected: str) -> Iterator[str]:
-    """Yield a line for each row and cell of the tables in which `there` differs from `expected`, and for other text.
+def compare_tables(path: Path, there: str, expected: str) -> Iterator[str]:
+    """Yield a message for each row, cell and text in which `there` differs from `expected`.
 
     Args:
         path: of the file, for messages.
         there: its text.
-        expected: what the text should be.
+        expected: the expected text.
     """
     if there == expected:
         return
@@ -26,9 +26,9 @@ def differences(path: Path, there: str, expected: str) -> Iterator[str]:
     lines = [line for one, two in zip_longest(found, wanted, fillvalue=none) for line in _compare(one, two)]
     for line, other in zip_longest(prose, wanted_prose, fillvalue=""):
         if line != other:
-            lines.append(f"text {line!r} there, {other!r} expected")
+            lines.append(f"text: expected {other!r}, found {line!r}")
             break
-    yield from (f"{path}: {line}" for line in lines or ["another form of the same tables"])
+    yield from (f"{path}: {line}" for line in lines or ["the formatting of the tables differs"])
 
 
 def _split(path: Path, text: str) -> tuple[list[Table], list[str]]:
@@ -57,7 +57,7 @@ def _cells(line: str) -> list[str]:
 def _compare(there: Table, expected: Table) -> Iterator[str]:
     header = there[0] if there else []
     if not expected or header != expected[0]:
-        yield f"the header {header} there, {expected[0] if expected else []} expected"
+        yield f"header: expected {expected[0] if expected else []}, found {header}"
         return
     found, wanted = _by_name(there), _by_name(expected)
     for name in dict.fromkeys([*wanted, *found]):
@@ -66,9 +66,9 @@ def _compare(there: Table, expected: Table) -> Iterator[str]:
             continue
         for column, cell, other in zip_longest(header, found[name], wanted[name], fillvalue=""):
             if cell != other:
-                yield f"row {name}, column {column}: {cell!r} there, {other!r} recomputed"
+                yield f"row {name}, column {column}: expected {other!r}, found {cell!r}"
     if list(found) != list(wanted) and set(found) == set(wanted):
-        yield "the rows are in another order"
+        yield "the order of the rows differs"
 
 
 def _by_name(table: Table) -> Mapping[str, Sequence[str]]:

@@ -1,4 +1,4 @@
-"""Charts as plain data, which the pages of the site draw in the browser."""
+"""Data of the charts that the site draws in the browser."""
 
 import math
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ from labbook.report.answers import threshold
 from labbook.report.records import Record, SweepRecord
 
 __all__ = [
-    "Lines", "Series", "compared", "errors", "learning", "reliability", "sparkline", "swept", "together", "watched",
+    "Lines", "Series", "comparison_curves", "error_curves", "learning_curves", "pair_charts", "reliability", "sparkline",
+    "sweep_curve", "watched_values",
 ]  # fmt: skip
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # how columns of a history begin, and in words
+SPLITS = {"train": "train", "val": "validation", "test": "test"}  # column prefix in a history, and name
 MEASURES = ("loss", "accuracy")
 COLOURS = 8  # of the style sheet
 SPARK = (96, 24)  # width and height of a sparkline, in pixels
@@ -31,7 +32,7 @@ class Series:
         colour: index of a colour of the page.
         x: horizontal positions of the points.
         y: their values; `None` leaves a gap.
-        dashed: to tell it from another line of the same colour.
+        dashed: distinguishes it from another line of the same colour.
     """
 
     name: str
@@ -46,15 +47,15 @@ class Lines:
     """A chart of lines.
 
     Attributes:
-        label: what the chart shows, for readers who do not see it.
+        label: description for screen readers.
         x: name of the horizontal axis.
         y: name of the vertical axis.
         series: the lines.
         scale: of the vertical axis; `symlog` is linear around zero.
-        mark: where on the horizontal axis the weights were kept.
-        level: a value on the vertical axis that the lines are to reach.
-        ends: of the vertical axis, where it is shared with another chart.
-        dots: whether the points are few, and drawn.
+        mark: position of the selected weights on the horizontal axis.
+        level: target value on the vertical axis.
+        ends: of the vertical axis, if it is shared with another chart.
+        dots: whether to draw the points.
     """
 
     label: str
@@ -68,8 +69,8 @@ class Lines:
     dots: bool = False
 
 
-def learning(record: Record) -> list[Lines]:
-    """Return loss and accuracy by epoch, for each split that was measured."""
+def learning_curves(record: Record) -> list[Lines]:
+    """Return charts of loss and accuracy by epoch, with a line per measured split."""
     curves = record.curves
     history, x = curves.history, curves.progress
     mark = None if curves.kept is None else float(history[x].iloc[curves.kept])
@@ -85,8 +86,8 @@ def learning(record: Record) -> list[Lines]:
     return charts
 
 
-def watched(record: Record) -> list[Lines]:
-    """Return gradient norms and dead units by step and layer, where they were watched."""
+def watched_values(record: Record) -> list[Lines]:
+    """Return charts of gradient norms and dead units by step and layer, if they were recorded."""
     steps = _numbers(record.history["step"])
     charts = []
     for key, y in WATCHED.items():
@@ -100,8 +101,8 @@ def watched(record: Record) -> list[Lines]:
     return charts
 
 
-def together(first: Sequence[Lines], second: Sequence[Lines]) -> list[tuple[Lines, Lines]]:
-    """Pair the charts of two experiments that have the same vertical axis, and scale them alike."""
+def pair_charts(first: Sequence[Lines], second: Sequence[Lines]) -> list[tuple[Lines, Lines]]:
+    """Pair charts of two experiments by vertical axis, and give each pair the same scale."""
     pairs = []
     for one in first:
         for two in second:
@@ -112,15 +113,15 @@ def together(first: Sequence[Lines], second: Sequence[Lines]) -> list[tuple[Line
     return pairs
 
 
-def errors(records: Sequence[Record]) -> Lines:
-    """Return the test error of each record by epoch, in per cent, on a logarithmic scale."""
+def error_curves(records: Sequence[Record]) -> Lines:
+    """Return a chart of the test error of each record by epoch, in per cent, on a logarithmic scale."""
     series = [
         Series(
             record.name,
             place,
             _numbers(record.history["epoch"]),
             [None if math.isnan(accuracy) else round(100 * (1 - accuracy), 4) for accuracy in record.history["test_accuracy"]],
-            dashed=(place + place // COLOURS) % 2 == 0,  # so that two lines with the same values are both visible
+            dashed=(place + place // COLOURS) % 2 == 0,  # so that both of two identical lines are visible
         )
         for place, record in enumerate(records)
     ]
@@ -129,8 +130,8 @@ def errors(records: Sequence[Record]) -> Lines:
     return Lines(label, "epoch", "test error, %", tuple(series), scale="log", level=round(level, 4))
 
 
-def compared(records: Sequence[Record]) -> list[Lines]:
-    """Return training (dashed) and validation curves of several records by step."""
+def comparison_curves(records: Sequence[Record]) -> list[Lines]:
+    """Return charts of training (dashed) and validation curves of several records by step."""
     charts = []
     for measure in MEASURES:
         series = [
@@ -149,15 +150,15 @@ def compared(records: Sequence[Record]) -> list[Lines]:
     return charts
 
 
-def swept(sweep: SweepRecord) -> Lines:
-    """Return test accuracy against the swept value."""
+def sweep_curve(sweep: SweepRecord) -> Lines:
+    """Return a chart of test accuracy against the swept value."""
     line = Series("test", 2, _numbers(sweep.rows["value"]), _values(sweep.rows["test_accuracy"]))
-    label = f"Test accuracy against {sweep.asked.vary.key}; the table has the values"
-    return Lines(label, sweep.asked.vary.key, "test accuracy", (line,), ends=(0, 1), dots=True)
+    label = f"Test accuracy against {sweep.spec.vary.key}; the table has the values"
+    return Lines(label, sweep.spec.vary.key, "test accuracy", (line,), ends=(0, 1), dots=True)
 
 
 def reliability(record: Record) -> dict[str, Any] | None:
-    """Return accuracy by confidence, where it was measured."""
+    """Return the data of a reliability diagram, if it was measured."""
     bins = record.card.get("reliability")
     if not bins:
         return None
@@ -166,7 +167,7 @@ def reliability(record: Record) -> dict[str, Any] | None:
 
 
 def sparkline(record: Record) -> dict[str, str]:
-    """Return the points of a sparkline of accuracy, and what it shows in words."""
+    """Return the points of a sparkline of accuracy, and its description."""
     history = record.history
     split = next(split for split in ("test", "val", "train") if history[f"{split}_accuracy"].notna().any())
     curve = history[f"{split}_accuracy"].dropna()
@@ -187,6 +188,6 @@ def _values(column: "pd.Series[float]") -> list[float | None]:
 
 
 def _ends(line: Series) -> str:
-    """Return in words where a line begins and ends."""
+    """Describe the first and the last value of a line."""
     known = [value for value in line.y if value is not None]
     return f"{line.name} from {known[0]:.4g} to {known[-1]:.4g}" if known else line.name

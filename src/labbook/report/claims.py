@@ -1,4 +1,4 @@
-"""What the reports claim of a comparison, and whether our measurements agree with it."""
+"""Judge whether our results agree with the comparative claims of the reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from labbook.report.assignments import EFFECTS, Effect
 from labbook.report.differences import difference
 from labbook.report.records import Record
-from labbook.report.verdict import Verdict, comparable, judge_record, judge_run, print_reported
+from labbook.report.verdict import Verdict, comparable, format_reported, judge_record, judge_run
 
-__all__ = ["Judged", "is_official", "judge_effects", "judge_epochs", "judge_results"]
+__all__ = ["JudgedClaim", "is_official", "judge_effects", "judge_epochs", "judge_results"]
 
 METRICS = {
     "train_accuracy": "train accuracy",
@@ -16,17 +16,17 @@ METRICS = {
     "test_accuracy": "test accuracy",
     "steps": "number of steps",
 }
-SIGNS = {"higher": {1}, "lower": {-1}, "not higher": {0, -1}, "same": {0}}  # of the difference that a direction claims
+SIGNS = {"higher": {1}, "lower": {-1}, "not higher": {0, -1}, "same": {0}}  # of the difference that each direction claims
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A claim of a report.
+class JudgedClaim:
+    """A claim of a report and our judgement.
 
     Attributes:
         claim: what the report says.
         words: whether our results agree, and if not, why.
-        holds: `None` where our experiments cannot tell.
+        holds: whether they agree; `None` if they cannot decide.
     """
 
     claim: str
@@ -34,22 +34,22 @@ class Judged:
     holds: bool | None
 
 
-def judge_effects(base: Record, changed: Record, others: Sequence[Record], keys: Sequence[str]) -> Judged | None:
-    """Judge what a report claims of a change; `None` if it claims nothing, or the data are not its own.
+def judge_effects(base: Record, changed: Record, others: Sequence[Record], keys: Sequence[str]) -> JudgedClaim | None:
+    """Judge what a report claims about a change; return `None` without a claim, or on embedded data.
 
     Args:
         base: the experiment without the change.
         changed: the experiment with it.
         others: experiments with other changes, which `highest` refers to.
-        keys: of the settings that the changes are about.
+        keys: of the settings that the changes affect.
     """
     effects = EFFECTS.get(changed.name)
     if not effects or not is_official(changed):
         return None
     found = [_judge_effect(effect, base, changed, others, keys) for effect in effects]
     reasons = dict.fromkeys(words for holds, words in found if not holds)
-    quote = changed.asked.reported.quote
-    claim = f"“{quote}”" if quote else _print_results({record.name: record for record in (base, changed)})
+    quote = changed.spec.reported.quote
+    claim = f"“{quote}”" if quote else _format_results({record.name: record for record in (base, changed)})
     return _judged(claim, [holds for holds, _ in found], "; ".join(reasons))
 
 
@@ -70,7 +70,7 @@ def _judge_effect(
 
 
 def _judge_highest(metric: str, changed: Record, others: Sequence[Record], keys: Sequence[str]) -> tuple[bool | None, str]:
-    """Judge whether a change helps more than each of the others."""
+    """Judge whether a change has a larger effect than every other change."""
     if not others:
         return None, "no other change was run"
     found = {other.name: difference(other, changed, metric, *keys) for other in others}
@@ -83,34 +83,34 @@ def _judge_highest(metric: str, changed: Record, others: Sequence[Record], keys:
     return (None, f"no difference from {', '.join(equal)} was measured") if equal else (True, "")
 
 
-def judge_results(records: Mapping[str, Record]) -> tuple[Judged, ...]:
-    """Judge the test accuracies that a report printed of experiments that it compares, where it printed numbers.
+def judge_results(records: Mapping[str, Record]) -> tuple[JudgedClaim, ...]:
+    """Judge the test accuracies that a report gives as numbers for the experiments that it compares.
 
     Args:
-        records: experiments, by what tells them apart.
+        records: experiments, by the word that distinguishes them.
     """
-    numbers = {word: record for word, record in records.items() if record.asked.reported.test is not None}
+    numbers = {word: record for word, record in records.items() if record.spec.reported.test is not None}
     if not numbers or not all(is_official(record) for record in records.values()):
         return ()
-    return (_judge_all(_print_results(numbers), {word: judge_record(record) for word, record in numbers.items()}),)
+    return (_judge_all(_format_results(numbers), {word: judge_record(record) for word, record in numbers.items()}),)
 
 
 def is_official(record: Record) -> bool:
-    """Return whether an experiment was run on the data of the reports, with their settings."""
+    """Return whether an experiment was run on official data, with the settings of the reports."""
     return bool(record.card["source"] == "official")
 
 
-def _print_results(records: Mapping[str, Record]) -> str:
-    printed = [f"{print_reported(comparable(record))} with {word}" for word, record in records.items()]
+def _format_results(records: Mapping[str, Record]) -> str:
+    printed = [f"{format_reported(comparable(record))} with {word}" for word, record in records.items()]
     return f"test accuracy {' and '.join(printed)}"
 
 
-def judge_epochs(reported: Mapping[str, tuple[float, Sequence[float | None]]]) -> Judged:
-    """Judge how many epochs a report says that experiments need.
+def judge_epochs(reported: Mapping[str, tuple[float, Sequence[float | None]]]) -> JudgedClaim:
+    """Judge the numbers of epochs that a report gives for several experiments.
 
     Args:
-        reported: by what tells the experiments apart, the rounded number in the report, and ours by seed, `None` where a
-            seed never gets there.
+        reported: by the word that distinguishes each experiment, the rounded number in the report and ours by seed; `None`
+            for a seed that does not reach the threshold.
     """
     printed = [f"about {theirs:g} epochs with {word}" for word, (theirs, _) in reported.items()]
     verdicts = {word: _judge_number(theirs, ours) for word, (theirs, ours) in reported.items()}
@@ -124,15 +124,15 @@ def _judge_number(theirs: float, ours: Sequence[float | None]) -> Verdict:
     return judge_run("about", theirs, known) if known else Verdict(None, "not reached in one run", good=None)
 
 
-def _judge_all(claim: str, verdicts: Mapping[str, Verdict]) -> Judged:
+def _judge_all(claim: str, verdicts: Mapping[str, Verdict]) -> JudgedClaim:
     words = "; ".join(f"{word}: {verdict.words}" for word, verdict in verdicts.items())
     return _judged(claim, [verdict.good for verdict in verdicts.values()], words)
 
 
-def _judged(claim: str, holds: Sequence[bool | None], reasons: str) -> Judged:
+def _judged(claim: str, holds: Sequence[bool | None], reasons: str) -> JudgedClaim:
     """Combine the parts of a claim: it fails if one fails, and holds if all hold."""
     if False in holds:
-        return Judged(claim, f"Our results differ ({reasons}).", holds=False)
+        return JudgedClaim(claim, f"Our results differ ({reasons}).", holds=False)
     if all(holds):
-        return Judged(claim, f"Our results agree ({reasons})." if reasons else "Our results agree.", holds=True)
-    return Judged(claim, f"Our results cannot confirm it ({reasons}).", holds=None)
+        return JudgedClaim(claim, f"Our results agree ({reasons})." if reasons else "Our results agree.", holds=True)
+    return JudgedClaim(claim, f"Our results cannot confirm it ({reasons}).", holds=None)

@@ -1,4 +1,4 @@
-"""The data of the page that compares two experiments: each experiment by itself, and tests of every two on one test set."""
+"""Data of the page that compares two experiments: results, and statistical tests of pairs with the same test set."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,16 +13,16 @@ from labbook.evaluation.ledger import read_arrays
 from labbook.report import charts
 from labbook.report.differences import difference_of
 from labbook.report.pictures import Picture
-from labbook.report.records import Gathered, Record, page_of
+from labbook.report.records import Gathered, Record, assignment_letter
 from labbook.statistics import mcnemar_exact
 
-__all__ = ["compare_data", "compare_pairs", "flat"]
+__all__ = ["compare_data", "compare_pairs", "flatten_settings"]
 
 
 def compare_data(
     gathered: Gathered, rows: Mapping[str, dict[str, Any]], shown: Mapping[str, Mapping[str, Picture]]
 ) -> dict[str, Any]:
-    """Return, by experiment, what the page shows of it.
+    """Return the data of each experiment, by name.
 
     Args:
         gathered: of the whole run.
@@ -31,12 +31,12 @@ def compare_data(
     """
     return {
         record.name: {
-            "title": record.asked.title,
-            "assignment": page_of(record.asked.assignment),
+            "title": record.spec.title,
+            "assignment": assignment_letter(record.spec.assignment),
             "metrics": _metrics(record, rows[record.name], official=gathered.source == "official"),
             "classes": record.card["metrics"]["test_accuracy_per_class"],
-            "settings": dict(flat(record.settings)),
-            "learning": charts.learning(record),
+            "settings": dict(flatten_settings(record.settings)),
+            "learning": charts.learning_curves(record),
             "trust": (gathered.explained.get(record.name) or {}).get("methods", {}),
             "pictures": {
                 kind: {"address": one.address, "width": one.width, "height": one.height, "words": one.words}
@@ -48,10 +48,10 @@ def compare_data(
 
 
 def compare_pairs(records: Sequence[Record], root: Path = Path()) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return what is known of every two experiments on the same test set, by the first and the second name.
+    """Return the statistical tests of each pair of experiments with the same test set, by first and second name.
 
-    `difference` is that of the mean test accuracies with its 95 % interval, where both have several seeds, and `mcnemar` is the
-    exact test of the predictions of the first seed of each, where both have them.
+    `difference` is the difference of the mean test accuracies with its 95 % interval, if both have several seeds. `mcnemar` is
+    McNemar's exact test of the predictions of the first seeds, if both have predictions.
 
     Raises:
         DataError: predictions are damaged.
@@ -68,11 +68,11 @@ def compare_pairs(records: Sequence[Record], root: Path = Path()) -> dict[str, d
     return pairs
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield settings with dotted keys, as `dvc exp run -S` has them; empty ones are left out."""
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings with dotted keys, as `dvc exp run -S` takes them; skip empty ones."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flatten_settings(value, f"{prefix}{key}.")
         elif value not in ([], {}, None):
             yield f"{prefix}{key}", json.dumps(value).replace('"', "")
 
@@ -101,7 +101,7 @@ def _difference(first: Record, second: Record) -> dict[str, Any] | None:
 
 
 def _mcnemar(first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None) -> dict[str, Any] | None:
-    """Count the samples that only one of two classifiers gets right, and test whether they are equally accurate."""
+    """Count the samples that only one of two classifiers classifies correctly, and test whether both are equally accurate."""
     if first is None or second is None:
         return None
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
@@ -109,7 +109,7 @@ def _mcnemar(first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None) 
 
 
 def _first_seed(record: Record, root: Path) -> NDArray[np.bool_] | None:
-    """Return for each test sample whether the first seed classifies it correctly; `None` without one class per sample."""
+    """Return for each test sample whether the first seed classifies it correctly; `None` if samples have no single class."""
     predictions = record.predictions or _read_predictions(record.name, root)
     if not {"labels", "predicted"} <= predictions.keys():
         return None
@@ -118,6 +118,6 @@ def _first_seed(record: Record, root: Path) -> NDArray[np.bool_] | None:
 
 
 def _read_predictions(name: str, root: Path) -> Mapping[str, NDArray[Any]]:
-    """Read the predictions that the evaluate stage wrote here, if it did."""
+    """Read the predictions of the evaluate stage, if they exist."""
     path = root / f"models/cards/{name}/predictions.npz"
     return read_arrays(path, f"Run `dvc repro evaluate@{name}`.") if path.is_file() else {}

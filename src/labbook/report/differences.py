@@ -1,4 +1,4 @@
-"""Differences between two experiments, with their 95 % interval over seeds."""
+"""Differences between two experiments, with 95 % intervals over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 from labbook.report.records import Record
 from labbook.statistics import Difference, paired_difference, unpaired_difference
 
-__all__ = ["EPOCHS", "POINTS", "STEPS", "Unit", "describe", "difference", "difference_of", "print_interval", "same_but"]
+__all__ = ["EPOCHS", "POINTS", "STEPS", "Unit", "describe", "difference", "difference_of", "equal_except", "format_interval"]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """How a difference is printed.
+    """Unit in which a difference is printed.
 
     Attributes:
         name: of the unit, in the plural.
@@ -42,7 +42,7 @@ def difference(first: Record, second: Record, metric: str, *keys: str) -> Differ
     Returns:
         `None` if either was run with a single seed, or a seed lacks the metric.
     """
-    return difference_of(first.values(metric), second.values(metric), paired=same_but(first, second, *keys))
+    return difference_of(first.values(metric), second.values(metric), paired=equal_except(first, second, *keys))
 
 
 def difference_of(first: Sequence[float], second: Sequence[float], *, paired: bool) -> Difference | None:
@@ -56,26 +56,26 @@ def describe(found: Difference | None, unit: Unit = POINTS, of: str = "") -> str
     """Return a sentence with a difference and its interval.
 
     Args:
-        found: the difference, second - first; `None` where there is one run each.
-        unit: how it is printed.
+        found: the difference, second - first; `None` for one run each.
+        unit: of the printed numbers.
         of: what differs, such as `in test accuracy`.
     """
     place = f" {of}" if of else ""
     if found is None:
-        return f"With one run each, a difference{place} cannot be told from seed-to-seed variance."
+        return f"With one run each, a difference{place} cannot be distinguished from seed-to-seed variance."
     if found.sign:
-        return f"The difference{place} is {print_interval(found, unit)}."
-    return f"No difference{place} was measured: {print_interval(found, unit)}."
+        return f"The difference{place} is {format_interval(found, unit)}."
+    return f"No difference{place} was measured: {format_interval(found, unit)}."
 
 
-def print_interval(found: Difference, unit: Unit = POINTS) -> str:
-    """Return a difference with its unit and its interval."""
+def format_interval(found: Difference, unit: Unit = POINTS) -> str:
+    """Format a difference with its unit and interval."""
     mean, low, high = (f"{unit.scale * value:+z.{unit.digits}f}" for value in (found.mean, found.low, found.high))
     return f"{mean} {unit.name} (95 % interval {low} to {high})"
 
 
-def same_but(first: Record, second: Record, *keys: str) -> bool:
-    """Return whether two trainings have the same seeds and the same settings, apart from these dotted keys."""
+def equal_except(first: Record, second: Record, *keys: str) -> bool:
+    """Return whether two experiments have the same seeds and, except for these dotted keys, the same settings."""
     if list(first.histories) != list(second.histories):
         return False
     one, two = (_without({**record.settings, "constraint": None}, keys) for record in (first, second))

@@ -1,4 +1,4 @@
-"""Figures for print: those drawn here, and copies of those that the evaluate and explain stages drew, in one folder."""
+"""Collect figures for print in one folder: those drawn here, and copies of those of the evaluate and explain stages."""
 
 import multiprocessing
 import os
@@ -15,25 +15,25 @@ from labbook.plots import save, style
 from labbook.plots.curves import draw_comparison, draw_learning_curves, draw_overview, draw_pair, draw_sweep
 from labbook.report.answers import threshold
 from labbook.report.assignments import COMPARISONS, OVERVIEW, PAIRS
-from labbook.report.records import Gathered, SweepRecord, of_overview
+from labbook.report.records import Gathered, SweepRecord, overview_records
 
 __all__ = ["COPIED", "draw_all", "write_figures"]
 
-COPIED = {  # kinds of figure, by the folder that holds them for each experiment
+COPIED = {  # kinds of figures, by folder
     "models/cards": ("confusion", "samples"),
     "models/explained": ("filters", "activations", "attributions"),
 }
 
 
 def draw_all(gathered: Gathered) -> Iterator[tuple[str, str, Figure]]:
-    """Draw what was measured: kind, name and figure. Call it within `labbook.plots.style`."""
+    """Yield kind, name and figure of each plot. Call it within `labbook.plots.style`."""
     by_name = gathered.by_name
     for name, record in by_name.items():
         yield "curves", name, draw_learning_curves(record.curves)
     for sweep in gathered.sweeps:
         if isinstance(sweep, SweepRecord):
-            yield "sweeps", sweep.name, draw_sweep(sweep.rows, sweep.asked.vary.key)
-    if overview := of_overview(gathered.records):
+            yield "sweeps", sweep.name, draw_sweep(sweep.rows, sweep.spec.vary.key)
+    if overview := overview_records(gathered.records):
         members = [record.curves for record in overview]
         yield "overview", f"assignment_{OVERVIEW.lower()}", draw_overview(members, threshold(gathered.source))
     for pair in PAIRS:
@@ -65,12 +65,12 @@ def write_figures(gathered: Gathered, folder: Path = Path("figures"), root: Path
 
 
 def _save_all(figures: Sequence[tuple[Figure, Path]]) -> None:
-    """Save figures in forked processes, one per core: embedding fonts takes longer than all the rest of the report.
+    """Save figures in forked processes, one per core: embedding fonts takes most of the time of the report.
 
     Raises:
         LabbookError: the disk is full or the folder cannot be written.
     """
-    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1  # elsewhere libraries do not survive a fork
+    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1  # libraries of other systems are not fork-safe
     shares = [figures[first::count] for first in range(1, count)]
     processes = [multiprocessing.get_context("fork").Process(target=_save_quietly, args=(share,)) for share in shares]
     for process in processes:
@@ -79,7 +79,7 @@ def _save_all(figures: Sequence[tuple[Figure, Path]]) -> None:
     for process, share in zip(processes, shares, strict=True):
         process.join()
         if process.exitcode:
-            _save(share)  # raises the error that ended the process, if it still stands
+            _save(share)  # raises the error of the process, if it persists
 
 
 def _save(figures: Sequence[tuple[Figure, Path]]) -> None:
@@ -95,7 +95,7 @@ def _save_quietly(figures: Sequence[tuple[Figure, Path]]) -> None:
 
 
 def _copies(gathered: Gathered) -> Iterator[tuple[Path, Path]]:
-    """Yield what is copied, below the root of the project, and where to, below the folder of figures."""
+    """Yield source, relative to the project, and target, relative to the folder of figures."""
     for folder, kinds in COPIED.items():
         for record in gathered.records:
             if not record.has_pictures or (folder == "models/explained" and record.name not in gathered.explained):

@@ -1,6 +1,6 @@
-"""Gather what was measured on one data source: on official data from the ledger, else from what the stages wrote here.
+"""Read the results of one data source: for official data from the ledger, for embedded data from the outputs of the stages.
 
-The names come from `params.yaml`, not from what the folders hold: files of an experiment that was removed are not read.
+Names come from `params.yaml`, not from the folders, so files of a removed experiment are ignored.
 """
 
 import csv
@@ -43,13 +43,13 @@ TIMING = ("source", "seconds", "seconds_per_training", "seconds_per_epoch", "fin
 
 
 def gather_all(values: dict[str, Any], project: Project, root: Path = Path(), *, check: bool = True) -> Gathered:
-    """Read what the other stages measured.
+    """Read the results of the other stages.
 
     Args:
-        values: all of `params.yaml`.
-        project: the same, typed.
-        root: the folder of the project.
-        check: whether to refuse entries of the ledger that were edited.
+        values: content of `params.yaml`.
+        project: the same, validated.
+        root: of the project.
+        check: whether to reject edited ledger entries.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -63,10 +63,10 @@ def gather_all(values: dict[str, Any], project: Project, root: Path = Path(), *,
 def gather(values: dict[str, Any], project: Project, root: Path = Path(), *, check: bool = True) -> list[Record | Pending]:
     """Read cards, histories and predictions, in the order of `params.yaml`.
 
-    An experiment that was not run on this data source is pending: nobody has to run them all.
+    An experiment that was not run on this data source is returned as pending.
 
     Raises:
-        DataError: a file is damaged, or a card and a history are of different runs.
+        DataError: a file is damaged, or card and history are from different runs.
     """
     earlier = _earlier_rows(root) if project.source == "official" else {}
     entries: list[Record | Pending] = []
@@ -84,7 +84,7 @@ def gather(values: dict[str, Any], project: Project, root: Path = Path(), *, che
 
 
 def _from_stages(name: str, source: str, root: Path) -> dict[str, Any] | None:
-    """Return card, histories and predictions that the stages wrote here, or `None` if there are none of this source."""
+    """Return card and histories from the outputs of the stages; `None` if they have none of this source."""
     fix = f"Run `dvc repro evaluate@{name}`."
     path, curves = root / f"models/cards/{name}/card.json", root / f"plots/history/{name}.tsv"
     card = read_json(path, CARD, fix) if path.is_file() else None
@@ -97,7 +97,7 @@ def _from_stages(name: str, source: str, root: Path) -> dict[str, Any] | None:
 
 
 def _from_ledger(name: str, root: Path, *, check: bool) -> dict[str, Any] | None:
-    """Return card, histories and predictions of an entry of the ledger, or `None` if there is none."""
+    """Return card, histories and predictions of a ledger entry; `None` if it does not exist."""
     path = root / LEDGER / f"{name}.json"
     if not path.is_file():
         return None
@@ -114,7 +114,7 @@ def _from_ledger(name: str, root: Path, *, check: bool) -> dict[str, Any] | None
 
 
 def _read_entry(name: str, folder: Path, *, check: bool) -> Entry:
-    """Read an entry of the ledger, and refuse one that was edited if `check` is true."""
+    """Read a ledger entry; with `check`, reject an edited one."""
     entry = read_entry(name, folder)
     changed = check_sums(entry, folder / name) if check else []
     if changed:
@@ -138,7 +138,7 @@ def _by_seed(history: pd.DataFrame) -> dict[int, pd.DataFrame]:
 
 
 def _match(seeds: Sequence[Mapping[str, Any]], histories: Mapping[int, pd.DataFrame]) -> bool:
-    """Return whether the histories have the seeds, the kept rows and the length that the summaries name."""
+    """Return whether the histories have the seeds, selected rows and lengths of the summaries."""
     if [seed["seed"] for seed in seeds] != list(histories):
         return False
     for seed in seeds:
@@ -153,7 +153,7 @@ def _match(seeds: Sequence[Mapping[str, Any]], histories: Mapping[int, pd.DataFr
 def gather_sweeps(
     values: dict[str, Any], project: Project, root: Path = Path(), *, check: bool = True
 ) -> list[SweepRecord | PendingSweep]:
-    """Read the rows of every sweep, in the order of `params.yaml`; a sweep without rows of this data source is pending.
+    """Read every sweep, in the order of `params.yaml`; a sweep that was not run on this data source is pending.
 
     Raises:
         DataError: a file is damaged.
@@ -174,7 +174,7 @@ def gather_sweeps(
 
 
 def gather_explained(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Read how far the attributions of each experiment can be trusted, where it was explained on this data source.
+    """Read the quality of the attributions of each experiment that was explained on this data source.
 
     Raises:
         DataError: a file is damaged.
@@ -184,7 +184,7 @@ def gather_explained(project: Project, root: Path = Path()) -> dict[str, dict[st
 
 
 def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Read seconds, date and machine of every experiment and sweep on this data source, where they are known.
+    """Read seconds, date and machine of every experiment and sweep on this data source, if known.
 
     Raises:
         DataError: a file is damaged.
@@ -198,11 +198,11 @@ def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, 
         }
         return {name: run for name, run in runs.items() if set(run) >= set(TIMING) - {"source"}}
     paths = {name: root / f"timing/{name}.json" for name in (*project.experiments, *project.sweeps)}
-    return _read_own(project, paths, TIMING, "Delete it: it holds nothing but the seconds of the last training.")
+    return _read_own(project, paths, TIMING, "Delete it; it contains only the seconds of the last training.")
 
 
 def _read_own(project: Project, paths: Mapping[str, Path], keys: Sequence[str], fix: str) -> dict[str, dict[str, Any]]:
-    """Read those of the files, by name, that exist and are of this data source."""
+    """Read the files that exist and belong to this data source, by name."""
     found = {}
     for name, path in paths.items():
         entry = read_json(path, keys, fix.format(name=name)) if path.is_file() else None

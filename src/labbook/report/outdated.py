@@ -1,6 +1,6 @@
-"""Find out whether an entry of the ledger was made by other settings, data, code or packages than today's.
+"""Check whether a ledger entry was produced by other settings, data, code or packages than the current ones.
 
-Nothing is run or imported: code is compared by the hashes of its meaning, packages by `requirements.lock`.
+Nothing is run or imported: code is compared by fingerprints, packages by `requirements.lock`.
 """
 
 import json
@@ -18,17 +18,17 @@ from labbook.evaluation.provenance import data_settings, stages_of_experiment, s
 from labbook.fingerprint.sources import Sources
 from labbook.io import read_bytes
 
-__all__ = ["Today"]
+__all__ = ["CurrentState"]
 
 LOCK = Path("requirements.lock")
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;+]+)", re.MULTILINE)
 
 
-class Today:
-    """Settings, code and packages as they are now, in the current folder.
+class CurrentState:
+    """The current settings, code and packages of the project in the working directory.
 
     Args:
-        values: all of `params.yaml`.
+        values: content of `params.yaml`.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -40,7 +40,7 @@ class Today:
         self._packages = {_normalise(name): version for name, version in PINNED.findall(lock)}
 
     def changes_to_experiment(self, entry: Entry) -> Iterator[str]:
-        """Yield a line for each setting, module and package of an experiment's entry that is another one today."""
+        """Yield a line for each setting, module and package that has changed since the entry of an experiment was written."""
         if entry.name not in self._project.experiments:
             yield f"experiments.{entry.name} is no longer in params.yaml"
             return
@@ -84,7 +84,7 @@ class Today:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Return nested settings by their dotted key."""
+    """Return nested settings by dotted key."""
     if isinstance(value, Mapping) and value:
         items = (_flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items())
         return {path: leaf for found in items for path, leaf in found.items()}

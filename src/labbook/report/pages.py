@@ -1,4 +1,4 @@
-"""What each page of the site says: words, tables and charts, which its template lays out."""
+"""The content of each page of the site, which its template lays out."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from labbook.report import charts
-from labbook.report.answers import answer, print_accuracy, threshold
+from labbook.report.answers import answer, format_accuracy, threshold
 from labbook.report.assignments import ASSIGNMENTS, COMPARISONS, DETAILED, PAIRS, Pair
-from labbook.report.compare import flat
+from labbook.report.compare import flatten_settings
 from labbook.report.pictures import Picture
 from labbook.report.principles import count_seen, describe_boundary, describe_pair
-from labbook.report.records import Gathered, Record, SweepRecord, of_overview, page_of, read_confusion
+from labbook.report.records import Gathered, Record, SweepRecord, assignment_letter, overview_records, read_confusion
 from labbook.report.tables import environment_of, results_table, sweep_table
 from labbook.report.verdict import compare_epochs, describe_reported, judge_record
 from labbook.statistics import summarize_seeds
@@ -23,9 +23,9 @@ __all__ = ["assignment_page", "experiment_page", "front_page", "result_rows"]
 Rows = Mapping[str, dict[str, Any]]  # of the table of results, by experiment; `None` where a cell is empty
 
 CONFUSED = 10  # pairs of classes that are confused most often, in words
-UNITS = {"toy2d": "points", "segmentation": "pixels"}  # that a task counts, instead of images
+UNITS = {"toy2d": "points", "segmentation": "pixels"}  # counted by a task, instead of images
 UNKNOWN = "–"
-PLACES = {"consistent": "inside", "ours is higher": "below", "ours is lower": "above"}  # of the reported accuracy
+PLACES = {"consistent": "inside", "ours is higher": "below", "ours is lower": "above"}  # position of the reported accuracy
 
 
 def result_rows(gathered: Gathered) -> Rows:
@@ -36,7 +36,7 @@ def result_rows(gathered: Gathered) -> Rows:
 
 
 def front_page(gathered: Gathered, rows: Rows) -> dict[str, Any]:
-    """Return what was run, on which data, and all results."""
+    """Return the content of the front page: data, environment and all results."""
     records = gathered.records
     return {
         "run": environment_of(records),
@@ -48,33 +48,35 @@ def front_page(gathered: Gathered, rows: Rows) -> dict[str, Any]:
 
 
 def assignment_page(gathered: Gathered, rows: Rows, letter: str, root: Path = Path()) -> dict[str, Any]:
-    """Return the answers to the questions of an assignment, its experiments, sweeps and pairs.
+    """Return the content of an assignment's page: answers, experiments, sweeps and pairs.
 
     Raises:
         DataError: confusion counts are missing or damaged.
     """
     by_name = gathered.by_name
-    own = [record for record in gathered.records if page_of(record.asked.assignment) == letter]
-    overview, detailed = of_overview(own), by_name.get(DETAILED.get(letter, ""))
+    own = [record for record in gathered.records if assignment_letter(record.spec.assignment) == letter]
+    overview, detailed = overview_records(own), by_name.get(DETAILED.get(letter, ""))
     return {
         "letter": letter,
         "title": ASSIGNMENTS[letter],
         "answers": answer(letter, gathered.records),
         "goal": threshold(gathered.source),
-        "errors": charts.errors(overview) if overview else None,
+        "errors": charts.error_curves(overview) if overview else None,
         "comparisons": [
-            (charts.compared([by_name[one.first], by_name[one.second]]), one.caption)
+            (charts.comparison_curves([by_name[one.first], by_name[one.second]]), one.caption)
             for one in COMPARISONS
             if one.assignment == letter and {one.first, one.second} <= by_name.keys()
         ],
         "sweeps": [
-            (sweep, *((charts.swept(sweep), sweep_table(sweep)) if isinstance(sweep, SweepRecord) else (None, None)))
+            (sweep, *((charts.sweep_curve(sweep), sweep_table(sweep)) if isinstance(sweep, SweepRecord) else (None, None)))
             for sweep in gathered.sweeps
-            if page_of(sweep.asked.assignment) == letter
+            if assignment_letter(sweep.spec.assignment) == letter
         ],
         "pairs": [_pair(pair, by_name) for pair in PAIRS if pair.assignment == letter and _known(pair, gathered)],
         "seen": count_seen(own),
-        "entries": [(entry, rows[entry.name]) for entry in gathered.entries if page_of(entry.asked.assignment) == letter],
+        "entries": [
+            (entry, rows[entry.name]) for entry in gathered.entries if assignment_letter(entry.spec.assignment) == letter
+        ],
         "sparklines": {record.name: charts.sparkline(record) for record in own},
         "detailed": detailed,
         "confusion": read_confusion(detailed, root) if detailed else None,
@@ -84,7 +86,7 @@ def assignment_page(gathered: Gathered, rows: Rows, letter: str, root: Path = Pa
 def experiment_page(
     gathered: Gathered, rows: Rows, record: Record, shown: Mapping[str, Picture], root: Path = Path()
 ) -> dict[str, Any]:
-    """Return everything about one experiment.
+    """Return the content of an experiment's page.
 
     Args:
         gathered: of the whole run.
@@ -100,17 +102,17 @@ def experiment_page(
     metrics = record.card["metrics"]
     return {
         "record": record,
-        "letter": page_of(record.asked.assignment),
+        "letter": assignment_letter(record.spec.assignment),
         "row": rows[record.name],
-        "accuracy": print_accuracy(record),
-        "reported": describe_reported(record.asked.reported),
-        "learning": charts.learning(record),
-        "watched": charts.watched(record),
+        "accuracy": format_accuracy(record),
+        "reported": describe_reported(record.spec.reported),
+        "learning": charts.learning_curves(record),
+        "watched": charts.watched_values(record),
         "history": _printable(record.history),
         "confusion": counts,
         "confused": _confused(counts),
         "unit": UNITS.get(record.settings["task"], "images"),
-        "classes": _classes(counts, metrics, record.asked.reported.per_class if _official(gathered) else None),
+        "classes": _classes(counts, metrics, record.spec.reported.per_class if _official(gathered) else None),
         "reliability": charts.reliability(record),
         "boundary": describe_boundary(metrics) if "boundary_pieces" in metrics else None,
         "pictures": shown,
@@ -129,12 +131,12 @@ def _official(gathered: Gathered) -> bool:
 
 
 def _known(pair: Pair, gathered: Gathered) -> bool:
-    """Return whether `params.yaml` has both experiments of a pair, run or not."""
+    """Return whether `params.yaml` has both experiments of a pair."""
     return {pair.first, pair.second} <= {entry.name for entry in gathered.entries}
 
 
 def _datasets(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return one row per dataset that was used: its images, its classes, and its largest training split."""
+    """Return one row per dataset: image shape, classes and the sizes of its largest splits."""
     found: dict[str, dict[str, Any]] = {}
     for record in records:
         card = record.card
@@ -146,17 +148,17 @@ def _datasets(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def _pair(pair: Pair, by_name: Mapping[str, Record]) -> dict[str, Any]:
     members = [by_name[name] for name in (pair.first, pair.second) if name in by_name]
-    shown = [[*charts.learning(record), *charts.watched(record)] for record in members]
+    shown = [[*charts.learning_curves(record), *charts.watched_values(record)] for record in members]
     return {
         "pair": pair,
         "words": describe_pair(members) if len(members) == 2 else None,
         "members": members,
-        "charts": charts.together(*shown) if len(shown) == 2 else [],
+        "charts": charts.pair_charts(*shown) if len(shown) == 2 else [],
     }
 
 
 def _seeds(record: Record, *, official: bool) -> dict[str, Any] | None:
-    """Return the test metrics of each seed and all together, for an experiment with several seeds."""
+    """Return the test metrics by seed and their summary, for an experiment with several seeds."""
     if len(record.seeds) < 2:
         return None
     accuracy = summarize_seeds(record.values("test_accuracy"))
@@ -169,7 +171,7 @@ def _seeds(record: Record, *, official: bool) -> dict[str, Any] | None:
 
 
 def _confused(counts: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the pairs of classes that are confused most often, as shares of the actual class."""
+    """Return the most frequently confused pairs of classes, with their share of the actual class."""
     values, classes = counts.to_numpy(), list(counts.index)
     wrong = np.where(np.eye(len(values), dtype=bool), 0, values)
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED]
@@ -204,7 +206,7 @@ def _classes(counts: pd.DataFrame, metrics: dict[str, Any], reported: dict[str, 
 
 
 def _printable(history: pd.DataFrame) -> pd.DataFrame:
-    """Choose the columns that are not empty, and format their numbers."""
+    """Return the non-empty columns with formatted numbers."""
     shown = history.drop(columns="seed").dropna(axis="columns", how="all")
     return pd.DataFrame(
         {name: ["" if pd.isna(value) else f"{value:.6g}" for value in column] for name, column in shown.items()}
@@ -213,15 +215,15 @@ def _printable(history: pd.DataFrame) -> pd.DataFrame:
 
 def _settings(record: Record) -> list[tuple[str, str, str]]:
     """Return each setting of the run, and its value on official data."""
-    own, official = dict(flat(record.settings)), dict(flat(record.official))
+    own, official = dict(flatten_settings(record.settings)), dict(flatten_settings(record.official))
     keys = dict.fromkeys([*own, *official])
     return [(key, own.get(key, UNKNOWN), official.get(key, UNKNOWN)) for key in keys]
 
 
 def _learning_rate(record: Record) -> str | None:
-    """Return what `dvc exp run -S` sets to change the learning rate of this experiment alone; `None` if it has the default.
+    """Return the `dvc exp run -S` override of this experiment's learning rate; `None` if the rate is not set.
 
-    A key that the experiment's own block lacks begins with a plus sign, which adds it.
+    A plus sign adds a key that the experiment's block does not have.
     """
     rate = record.settings["optimizer"].get("lr")
     if rate is None:

@@ -1,4 +1,4 @@
-"""The pictures of an experiment that the site shows, with words for readers who do not see them."""
+"""The pictures of an experiment on the site, with alternative texts."""
 
 import struct
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from labbook.report.records import Gathered, Record
 
 __all__ = ["Picture", "pictures"]
 
-INSIDE = ("filters", "activations", "attributions")  # kinds of picture that the explain stage draws
+INSIDE = ("filters", "activations", "attributions")  # pictures of the explain stage
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Picture:
         file: the original.
         width: in pixels.
         height: in pixels.
-        words: for readers who do not see it.
+        words: alternative text.
     """
 
     address: str
@@ -69,6 +69,6 @@ def _words(record: Record) -> dict[str, str]:
 
 
 def _size(file: Path, stage: str) -> tuple[int, int]:
-    """Read width and height from the header of a PNG; with them, a page does not move while it loads."""
+    """Read width and height from the header of a PNG, so that the layout does not shift while a page loads."""
     width, height = struct.unpack(">II", read_bytes(file, f"Run `dvc repro {stage}`.")[16:24])
     return width, height

@@ -1,6 +1,6 @@
-"""Describe what experiments on points in a plane show, and count the seeds in which the claimed outcome is seen.
+"""Describe experiments on 2D points, and count the seeds that show the outcome that the assignment claims.
 
-An assignment claims an outcome of each experiment; an outcome is a condition on what was measured with one seed.
+An outcome is a condition on the measurements of one seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,24 +17,24 @@ __all__ = [
     "principles_table",
 ]  # fmt: skip
 
-Measured = Mapping[str, Any]  # with one seed, see `measure_seeds`
+Measured = Mapping[str, Any]  # of one seed, see `measure_seeds`
 
 BOUNDARY = ("boundary_pieces", "boundary_turning", "boundary_corners")
-LEARNT = 0.9  # train accuracy whose first step is measured
-STRAIGHT = 10  # degrees: a boundary that turns less is a line
-CORNERED = 0.5  # of its turning in the sharpest tenth of its length: 0.1 for a circle, 1 for a polygon
-NEAR = 0.05  # two errors that are closer are about the same
-SMALL = 0.1  # an error up to this is that of a network that has learnt
-DEAD = 0.5  # of the units of a layer
+LEARNT = 0.9  # train accuracy; the first step that reaches it is measured
+STRAIGHT = 10  # degrees: maximum total turning of a straight boundary
+CORNERED = 0.5  # minimum share of the turning in the sharpest tenth of the length: 0.1 for a circle, 1 for a polygon
+NEAR = 0.05  # maximum distance of two errors that count as about the same
+SMALL = 0.1  # maximum error of a network that counts as having learnt
+DEAD = 0.5  # minimum share of dead units in a layer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What can be seen of an experiment.
+    """An outcome that an assignment claims.
 
     Attributes:
-        words: the condition, for the reader.
-        seen: returns whether a seed fulfils it, given what was measured with the same seed of the experiment beside it.
+        words: the condition in words.
+        seen: returns whether a seed fulfils it, given its measurements and those of the same seed of the reference experiment.
     """
 
     words: str
@@ -43,7 +43,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Seen:
-    """In how many of the seeds an outcome is seen."""
+    """The number of seeds that show an outcome."""
 
     words: str
     count: int
@@ -79,10 +79,10 @@ OUTCOMES = {
 
 
 def measure_seeds(record: Record) -> dict[int, Measured]:
-    """Return what was measured with each seed.
+    """Return the measurements of each seed.
 
     The keys are `test_accuracy`, those of the boundary, `steps_to_90_percent` of train accuracy, `largest_hidden_gradient` in
-    any row of the history, and `dead_units`, the largest share of a layer after the last row. What was not measured is `None`.
+    any row of the history, and `dead_units`, the largest share of a layer after the last row. Missing measurements are `None`.
     """
     return {seed["seed"]: _measure(seed, record.histories[seed["seed"]]) for seed in record.seeds}
 
@@ -100,14 +100,14 @@ def _measure(seed: Mapping[str, Any], history: pd.DataFrame) -> Measured:
 
 
 def describe_pair(members: Sequence[Record]) -> str:
-    """Return in one sentence what the first seed of each experiment shows."""
+    """Return a sentence that describes the first seed of each experiment."""
     return (
-        "; ".join(f"{record.asked.title}: {_describe(next(iter(measure_seeds(record).values())))}" for record in members) + "."
+        "; ".join(f"{record.spec.title}: {_describe(next(iter(measure_seeds(record).values())))}" for record in members) + "."
     )
 
 
 def describe_boundary(measured: Measured) -> str:
-    """Return in words what the boundary between the two classes is like."""
+    """Describe the shape of the boundary between the two classes."""
     return {
         "none": "no boundary",
         "line": "one straight line as the boundary",
@@ -117,15 +117,15 @@ def describe_boundary(measured: Measured) -> str:
 
 
 def count_seen(records: Sequence[Record]) -> dict[str, Seen]:
-    """Count for each experiment with a claim the seeds in which its outcome is seen.
+    """Count the seeds that show the claimed outcome, for each experiment with a claim.
 
-    An experiment is left out if the one that it is compared with was not run with the same seeds.
+    An experiment is skipped if its reference experiment was not run with the same seeds.
     """
     measured = {record.name: measure_seeds(record) for record in _claimed(records)}
     found = {}
     for name, seeds in measured.items():
         claim = CLAIMS[name]
-        others = measured.get(claim.beside, {}) if claim.beside else seeds
+        others = measured.get(claim.reference, {}) if claim.reference else seeds
         if seeds.keys() <= others.keys():
             outcome = OUTCOMES[claim.outcome]
             found[name] = Seen(outcome.words, sum(outcome.seen(seeds[seed], others[seed]) for seed in seeds), len(seeds))
@@ -133,7 +133,7 @@ def count_seen(records: Sequence[Record]) -> dict[str, Seen]:
 
 
 def principles_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Return one row per experiment with a claim: its test error by seed, the outcome, and in how many seeds it is seen."""
+    """Return one row per experiment with a claim: test error by seed, outcome, and number of seeds that show it."""
     seen = count_seen(records)
     rows = [
         {
@@ -148,15 +148,15 @@ def principles_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _claimed(records: Sequence[Record]) -> list[Record]:
-    """Choose the experiments with a claim, if they are still about points."""
+    """Return the experiments on 2D points that have a claim."""
     return [record for record in records if record.name in CLAIMS and record.settings["task"] == "toy2d"]
 
 
 def _describe(measured: Measured) -> str:
-    """Return what one seed shows: gradients of the hidden layers, dead units or when it learnt, the boundary, the error."""
+    """Describe one seed: hidden gradients, dead units or learning speed, boundary and error."""
     parts = []
     if measured["largest_hidden_gradient"] == 0:
-        parts.append("no gradient ever reaches a hidden layer")
+        parts.append("no gradient reaches a hidden layer")
     if measured["dead_units"] is not None:
         parts.append(f"up to {measured['dead_units']:.0%} of the units of a layer are dead at the end")
     elif measured["steps_to_90_percent"] is not None:
@@ -175,11 +175,11 @@ def _shape(measured: Measured) -> str:
 
 
 def _corners(measured: Measured) -> float:
-    return float(measured["boundary_corners"] or 0)  # no share of a turning of zero
+    return float(measured["boundary_corners"] or 0)  # undefined for zero turning
 
 
 def _slower(own: Measured, other: Measured) -> bool:
-    """Return whether both learn, and the other one in fewer steps."""
+    """Return whether both learn, and `other` in fewer steps."""
     return _fewer(other["steps_to_90_percent"], own["steps_to_90_percent"])
 
 

@@ -1,4 +1,4 @@
-"""The table of results in README.md, between its two marks."""
+"""Update the table of results in README.md, between its two markers."""
 
 import pandas as pd
 
@@ -11,17 +11,17 @@ BEGIN, END = "<!-- results: written by `make readme` -->", "<!-- end of results 
 
 
 def fill(readme: str, table: pd.DataFrame) -> str:
-    """Return the text of the README with the table between the marks.
+    """Return the text of the README with the table between the markers.
 
     Args:
         readme: its text.
         table: as `labbook.report.tables.results_table` returns it.
 
     Raises:
-        DataError: a mark is missing.
+        DataError: a marker is missing.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise DataError(f"README.md: the marks {BEGIN} and {END} are not both there. Put them around the table.")
+        raise DataError(f"README.md: missing a marker. Put {BEGIN} before the table and {END} after it.")
     return f"{before}{BEGIN}\n\n{markdown(comparison(table))}\n\n{END}{after}"

@@ -1,4 +1,4 @@
-"""What was measured, as the report reads it: one record per experiment of `params.yaml`, and one per sweep."""
+"""Results as the report reads them: one record per experiment and sweep of `params.yaml`."""
 
 import io
 import math
@@ -22,8 +22,17 @@ from labbook.plots.curves import Curves
 from labbook.report.assignments import OVERVIEW
 
 __all__ = [
-    "Earlier", "Gathered", "Pending", "PendingSweep", "Record", "SweepRecord",
-    "of_overview", "page_of", "parse_table", "read_confusion", "read_predictions",
+    "Earlier",
+    "Gathered",
+    "Pending",
+    "PendingSweep",
+    "Record",
+    "SweepRecord",
+    "assignment_letter",
+    "overview_records",
+    "parse_table",
+    "read_confusion",
+    "read_predictions",
 ]  # fmt: skip
 
 DIGITS = 6  # decimals of a metric
@@ -31,25 +40,24 @@ DIGITS = 6  # decimals of a metric
 
 @dataclass(frozen=True)
 class Record:
-    """One experiment that was run.
+    """An experiment that was run.
 
-    Its result is the mean over its seeds. Charts, confusion counts, mistakes and everything else that cannot be averaged
-    belong to the first seed.
+    Its result is the mean over its seeds. Charts, confusion counts, mistakes and everything else that cannot be averaged are
+    those of the first seed.
 
     Attributes:
         name: of the experiment.
-        asked: its block in `params.yaml`.
+        spec: its block in `params.yaml`.
         official: its settings on official data.
         origins: the block of `params.yaml` that sets each dotted key of its settings.
-        card: what the evaluate stage wrote: the summary of the training, the metrics of each seed, mistakes, layers.
+        card: output of the evaluate stage: summary of the training, metrics of each seed, mistakes, layers.
         histories: one table per seed, one row per validation.
-        predictions: of the test set, by name of the array, where they come from the ledger; see `read_predictions`.
-        has_pictures: whether the stages that draw left pictures of this very run here; a ledger entry of another machine has
-            none.
+        predictions: arrays of a ledger entry, by name; otherwise empty, see `read_predictions`.
+        has_pictures: whether the pictures of this run exist here; those of a ledger entry may be on another machine.
     """
 
     name: str
-    asked: Experiment
+    spec: Experiment
     official: Mapping[str, Any]
     origins: Mapping[str, str]
     card: Mapping[str, Any]
@@ -74,7 +82,7 @@ class Record:
 
     @property
     def kept(self) -> dict[str, float]:
-        """Return the row of `history` whose weights were kept."""
+        """Return the row of `history` whose weights were selected."""
         row = self.history.iloc[self.seeds[0]["kept"]["row"]]
         return {str(column): value for column, value in row.to_dict().items()}
 
@@ -91,7 +99,7 @@ class Record:
         return _mean(self.values("test_accuracy"))
 
     def values(self, metric: str) -> list[float]:
-        """Return a metric of each seed, from its summary or its test metrics; nothing where a seed lacks it."""
+        """Return a metric of each seed, from its summary or test metrics; empty if a seed lacks it."""
         values = [{**seed, **seed["test"]}.get(metric) for seed in self.seeds]
         known = [value for value in values if value is not None]
         return known if len(known) == len(values) else []
@@ -109,18 +117,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Pending:
-    """One experiment that was not yet run on this data source."""
+    """An experiment that has not been run on this data source."""
 
     name: str
-    asked: Experiment
+    spec: Experiment
 
 
 @dataclass(frozen=True)
 class Earlier(Pending):
-    """One experiment that has no entry in the ledger, but a single run by an earlier version of the code.
+    """An experiment without a ledger entry that was run once by an earlier version of the code.
 
     Attributes:
-        row: of that run in `results/earlier.csv`, by column; what is empty there is `None`.
+        row: of `results/earlier.csv`, by column; empty cells are `None`.
     """
 
     row: Mapping[str, Any]
@@ -133,38 +141,38 @@ class Earlier(Pending):
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """One sweep that was run.
+    """A sweep that was run.
 
     Attributes:
         name: of the sweep.
-        asked: its block in `params.yaml`.
+        spec: its block in `params.yaml`.
         epochs: length of each training.
         rows: one row per value.
     """
 
     name: str
-    asked: Sweep
+    spec: Sweep
     epochs: int
     rows: pd.DataFrame
 
 
 @dataclass(frozen=True)
 class PendingSweep:
-    """One sweep that was not yet run on this data source."""
+    """A sweep that has not been run on this data source."""
 
     name: str
-    asked: Sweep
+    spec: Sweep
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Everything that was measured on one data source, in the order of `params.yaml`.
+    """All results of one data source, in the order of `params.yaml`.
 
     Attributes:
         source: of the data, `embedded` or `official`.
         entries: the experiments.
         sweeps: the sweeps.
-        explained: how far attributions can be trusted, by experiment.
+        explained: quality of attributions, by experiment.
     """
 
     source: str
@@ -186,10 +194,10 @@ class Gathered:
 def read_confusion(record: Record, root: Path = Path()) -> pd.DataFrame:
     """Return the confusion counts of the first seed: one row per actual class, one column per predicted class.
 
-    They are counted from the predictions, or read from `plots/confusion/` where a record has none.
+    They are counted from the predictions, or read from `plots/confusion/` if the record has none.
 
     Raises:
-        DataError: the file is missing, damaged or of other classes than the card.
+        DataError: the file is missing or damaged, or its classes are not those of the card.
     """
     classes = list(record.card["metrics"]["test_accuracy_per_class"])
     if record.predictions:
@@ -202,7 +210,7 @@ def read_confusion(record: Record, root: Path = Path()) -> pd.DataFrame:
 
 
 def read_predictions(record: Record, root: Path = Path()) -> Mapping[str, NDArray[Any]]:
-    """Return the predictions of all seeds by name of the array, from the ledger or from what the evaluate stage wrote.
+    """Return the predictions of all seeds by array name, from the ledger or from the output of the evaluate stage.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -211,22 +219,22 @@ def read_predictions(record: Record, root: Path = Path()) -> Mapping[str, NDArra
     return record.predictions or read_arrays(path, f"Run `dvc repro evaluate@{record.name}`.")
 
 
-def page_of(assignment: str) -> str:
+def assignment_letter(assignment: str) -> str:
     """Return the letter of the page of an assignment: that of `A_principles` is A."""
     return assignment[0]
 
 
-def of_overview(records: Sequence[Record]) -> list[Record]:
-    """Choose the records whose test curves are drawn in one figure."""
-    own = [record for record in records if page_of(record.asked.assignment) == OVERVIEW]
+def overview_records(records: Sequence[Record]) -> list[Record]:
+    """Return the records whose test curves are drawn in one figure."""
+    own = [record for record in records if assignment_letter(record.spec.assignment) == OVERVIEW]
     return [record for record in own if record.history["test_accuracy"].notna().any()]
 
 
 def parse_table(content: bytes, path: Path, columns: Sequence[str], fix: str, separator: str = "\t") -> pd.DataFrame:
-    """Parse the content of a file as a table that has at least `columns`; `fix` is the advice in the message if it is not.
+    """Parse a table that must have at least `columns`; `fix` is the advice in the error message.
 
     Raises:
-        DataError: the content is no table, is empty, or lacks a column.
+        DataError: the content is not a table, is empty, or lacks a column.
     """
     text = dict.fromkeys(("actual", "predicted"), "str")  # names of classes, which may be digits
     try:
@@ -235,7 +243,7 @@ def parse_table(content: bytes, path: Path, columns: Sequence[str], fix: str, se
         raise DataError(f"{path}: damaged, not a table ({error}). {fix}") from error
     missing = [column for column in columns if column not in table]
     if missing or table.empty:
-        raise DataError(f"{path}: damaged, it holds no {', '.join(missing) or 'rows'}. {fix}")
+        raise DataError(f"{path}: damaged, no {', '.join(missing) or 'rows'} found. {fix}")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Write what is generated from the ledger: tables and picture under `results/`, and the table in README.md."""
+"""Generate the tables and the figure in `results/`, and the table in README.md, from the ledger."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from labbook.plots import save, style
 from labbook.plots.results import Result, draw_results
 from labbook.report.gather import gather_all, gather_timing
 from labbook.report.readme import fill
-from labbook.report.records import Earlier, Gathered, Record, page_of
+from labbook.report.records import Earlier, Gathered, Record, assignment_letter
 from labbook.report.tables import results_csv, results_markdown, results_table
 from labbook.report.timing import timing_csv
 from labbook.report.verdict import comparable
@@ -25,12 +25,12 @@ PICTURE = FOLDER / "official.svg"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Explain the command; it takes no arguments."""
+    """Add the help text; the command takes no arguments."""
     parser.epilog = "The rows of experiments without an entry in results/official/ are those of results/earlier.csv."
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write every generated file anew.
+    """Rewrite every generated file.
 
     Raises:
         LabbookError: an entry cannot be read, or a file cannot be written.
@@ -45,10 +45,10 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def draw(gathered: Gathered) -> Figure:
-    """Draw the results that have a reported number on the same data, one panel for each assignment."""
+    """Draw the results with a reported number on the same data, one panel per assignment."""
     panels: dict[str, list[Result]] = {}
     for entry in gathered.entries:
-        reported = comparable(entry) if isinstance(entry, Record) else entry.asked.reported
+        reported = comparable(entry) if isinstance(entry, Record) else entry.spec.reported
         if reported.test is None or reported.kind == "other_data" or not isinstance(entry, Record | Earlier):
             continue
         result = Result(
@@ -59,7 +59,7 @@ def draw(gathered: Gathered) -> Figure:
             is_bound=reported.kind == "over",
             is_earlier=isinstance(entry, Earlier),
         )
-        panels.setdefault(f"Assignment {page_of(entry.asked.assignment)}", []).append(result)
+        panels.setdefault(f"Assignment {assignment_letter(entry.spec.assignment)}", []).append(result)
     return draw_results(panels)
 
 
@@ -73,11 +73,11 @@ def _interval(record: Record) -> tuple[float, float] | None:
 
 
 def gather_ledger(root: Path = Path(), *, check: bool = True) -> tuple[Project, Gathered]:
-    """Read what was measured on official data, whatever `data.source` is.
+    """Read the results on official data, regardless of `data.source`.
 
     Args:
         root: of the project.
-        check: whether to refuse entries of the ledger that were edited.
+        check: whether to reject edited ledger entries.
 
     Raises:
         LabbookError: `params.yaml` or an entry cannot be read.
@@ -88,10 +88,10 @@ def gather_ledger(root: Path = Path(), *, check: bool = True) -> tuple[Project, 
 
 
 def tables(project: Project, gathered: Gathered, root: Path = Path()) -> dict[Path, str]:
-    """Return the text of each generated file by its path below `root`; of README.md only the table is new.
+    """Return the text of each generated file, by path relative to `root`; in README.md only the table changes.
 
     Raises:
-        DataError: README.md is missing or has no marks.
+        DataError: README.md is missing or lacks a marker.
     """
     readme = read_bytes(root / README, "Restore it with `git checkout`.").decode()
     return {

@@ -1,8 +1,8 @@
 """The site: a front page, one page per assignment, one per experiment, and one that compares two experiments.
 
-It needs neither network nor server: pages load only files beside them and hold their own data, since a page that is opened
-from disk cannot read any. They hold nothing that differs between two runs of the same commit: seconds and dates are in
-`timing.js` beside them. They link to `exercises.html`, which the exercises stage writes.
+It needs neither network nor server: pages contain their data, because a page opened from disk cannot fetch files. Pages contain
+nothing that differs between two runs of the same commit; seconds and dates are in `timing.js`. They link to `exercises.html`,
+which the exercises stage writes.
 """
 
 from dataclasses import asdict
@@ -26,10 +26,10 @@ FOLDERS = ("assignments", "experiments", "pictures", "assets")
 
 
 def write_site(gathered: Gathered, folder: Path = Path("reports"), root: Path = Path()) -> None:
-    """Write the site. All of it is made before the first file is written, and replaces what another run left.
+    """Render all pages, then write them, replacing those of an earlier run.
 
     Args:
-        gathered: what was measured.
+        gathered: all results.
         folder: of the site.
         root: of the project, whose pictures are copied.
 
@@ -51,7 +51,7 @@ def write_site(gathered: Gathered, folder: Path = Path("reports"), root: Path = 
 
 
 def _make(gathered: Gathered, root: Path) -> dict[str, bytes]:
-    """Return every file of the site by its address."""
+    """Return every file of the site, by address."""
     environment = _environment(gathered.source)
     shown = {record.name: pictures(gathered, record, root) for record in gathered.records}
     rows = result_rows(gathered)
@@ -95,11 +95,11 @@ def _script(name: str, data: Any) -> bytes:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """Return a chart as JSON has it."""
+    """Convert a chart to JSON-compatible data."""
     return asdict(value)
 
 
 def _assets() -> dict[str, bytes]:
-    """Read style and scripts, which are copied unchanged."""
+    """Read style sheet and scripts, which are copied unchanged."""
     folder = Path(str(files("labbook.report") / "static"))
     return {f"assets/{file.relative_to(folder).as_posix()}": file.read_bytes() for file in folder.rglob("*") if file.is_file()}

@@ -1,7 +1,7 @@
-"""The tables of results, as CSV and as Markdown: reported beside reproduced, one line per experiment.
+"""Tables of results as CSV and Markdown: reported and reproduced accuracy, one row per experiment.
 
-Only a run on official data is compared with what was reported; an embedded one is compared with chance. The files hold no
-seconds: two runs write the same bytes.
+Results on official data are compared with the reported ones, results on embedded data with chance. The files contain no
+seconds, so two runs write the same bytes.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from labbook.io import write_text
-from labbook.report.answers import print_accuracy
+from labbook.report.answers import format_accuracy
 from labbook.report.principles import principles_table
-from labbook.report.records import Earlier, Gathered, Pending, Record, SweepRecord, page_of
-from labbook.report.verdict import EARLIER, NOT_RUN, comparable, judge_record, print_reported
+from labbook.report.records import Earlier, Gathered, Pending, Record, SweepRecord, assignment_letter
+from labbook.report.verdict import EARLIER, NOT_RUN, comparable, format_reported, judge_record
 from labbook.statistics import summarize_seeds
 
 __all__ = [
@@ -30,22 +30,22 @@ WHOLE = ("seeds", "parameters", "threads", "first_seed")
 
 
 def results_table(source: str, entries: Sequence[Record | Pending]) -> pd.DataFrame:
-    """Return one row per experiment; metrics are means over its seeds, and embedded data leave the comparing columns empty.
+    """Return one row per experiment with means over its seeds; columns that compare with a report are empty on embedded data.
 
     Args:
         source: of the data, `embedded` or `official`.
-        entries: what was run on it, and what was not.
+        entries: all experiments, run or pending.
     """
     rows = [_row(entry) if isinstance(entry, Record) else _empty_row(entry, source) for entry in entries]
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
 
 
 def _empty_row(pending: Pending, source: str) -> dict[str, object]:
-    """Return the row of an experiment without a result; a run by an earlier version is shown and not compared."""
+    """Return the row of an experiment without a result; a run by an earlier version is shown but not compared."""
     row: dict[str, object] = {
         "experiment": pending.name,
-        "assignment": page_of(pending.asked.assignment),
-        "reported_test_accuracy": print_reported(pending.asked.reported) if source == "official" else None,
+        "assignment": assignment_letter(pending.spec.assignment),
+        "reported_test_accuracy": format_reported(pending.spec.reported) if source == "official" else None,
         "verdict": NOT_RUN,
         "data": source,
     }
@@ -62,8 +62,8 @@ def _row(record: Record) -> dict[str, object]:
     means = ("test_loss", "test_miou", "test_ece", "train_accuracy", "val_accuracy")
     return {
         "experiment": record.name,
-        "assignment": page_of(record.asked.assignment),
-        "reported_test_accuracy": print_reported(reported) if official else None,
+        "assignment": assignment_letter(record.spec.assignment),
+        "reported_test_accuracy": format_reported(reported) if official else None,
         "test_accuracy": record.test_accuracy,
         "test_sd": record.deviation("test_accuracy"),
         "seeds": len(record.seeds),
@@ -87,7 +87,7 @@ def _row(record: Record) -> dict[str, object]:
 
 
 def environment_of(records: Sequence[Record]) -> dict[str, str]:
-    """Return device, threads, first seed and version of torch of all records; where they differ, all values."""
+    """Return device, threads, first seed and torch version of all records; list all values if they differ."""
     found = {
         "device": {str(record.card["device"]) for record in records},
         "threads": {str(record.settings["threads"]) for record in records},
@@ -98,7 +98,7 @@ def environment_of(records: Sequence[Record]) -> dict[str, str]:
 
 
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
-    """Choose the columns that a person reads, and format them."""
+    """Return the main columns, formatted for reading."""
     official = bool((table["data"] == "official").all())
     accuracies = [
         _accuracy(mean) if pd.isna(deviation) else f"{mean:.4f} ± {deviation:.4f} (n = {int(seeds)})"
@@ -128,7 +128,7 @@ def _accuracy(accuracy: float) -> str:
 
 
 def segmentation_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Choose the experiments that have a mean intersection over union, and format their columns."""
+    """Return the formatted metrics of the segmentation experiments."""
     rows = table[table["test_miou"].notna()]
     return pd.DataFrame(
         {
@@ -142,11 +142,11 @@ def segmentation_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sweep_table(sweep: SweepRecord) -> pd.DataFrame:
-    """Choose the columns of a sweep that a person reads, and format them."""
+    """Return the main columns of a sweep, formatted for reading."""
     rows = sweep.rows
     return pd.DataFrame(
         {
-            sweep.asked.vary.key: rows["value"].map("{:.4f}".format),
+            sweep.spec.vary.key: rows["value"].map("{:.4f}".format),
             "test accuracy": rows["test_accuracy"].map("{:.4f}".format),
             "test loss": rows["test_loss"].map("{:.4f}".format),
             "train accuracy": rows["train_accuracy"].map("{:.4f}".format),
@@ -155,7 +155,7 @@ def sweep_table(sweep: SweepRecord) -> pd.DataFrame:
 
 
 def curve_points(records: Sequence[Record]) -> pd.DataFrame:
-    """Return the histories of all experiments and seeds in one table for the plots of DVC, with the name in each row."""
+    """Return the histories of all experiments and seeds in one table, for DVC's plots."""
     if not records:
         return pd.DataFrame(columns=["seed", "epoch", "train_accuracy", "experiment"])
     histories = [rows.assign(experiment=record.name) for record in records for rows in record.histories.values()]
@@ -163,7 +163,7 @@ def curve_points(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def seeds_table(gathered: Gathered) -> pd.DataFrame:
-    """Return one row per experiment with several seeds; the reported accuracy stands beside them on official data only."""
+    """Return one row per experiment with several seeds; the reported accuracy is included for official data only."""
     rows = []
     for record in gathered.records:
         if len(record.seeds) < 2:
@@ -172,12 +172,12 @@ def seeds_table(gathered: Gathered) -> pd.DataFrame:
         row = {
             "experiment": f"`{record.name}`",
             "seeds": len(record.seeds),
-            "test accuracy": print_accuracy(record),
+            "test accuracy": format_accuracy(record),
             "95 % interval of the mean": f"{accuracies['low']:.4f} to {accuracies['high']:.4f}",
             "of one run": f"{accuracies['run_low']:.4f} to {accuracies['run_high']:.4f}",
         }
         if gathered.source == "official":
-            row["reported"] = print_reported(comparable(record))
+            row["reported"] = format_reported(comparable(record))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -195,29 +195,29 @@ def results_csv(gathered: Gathered) -> str:
 
 
 def results_markdown(gathered: Gathered) -> str:
-    """Return the tables that a person reads: results, segmentation, sweeps, principles, and intervals over seeds."""
+    """Return all tables as Markdown: results, segmentation, sweeps, principles, and intervals over seeds."""
     table = results_table(gathered.source, gathered.entries)
     parts = ["# Results", *_about(gathered), markdown(comparison(table))]
     segmentation = segmentation_table(table)
     if not segmentation.empty:
-        note = "Mean IoU: intersection over union of the pixels of a class, averaged over the classes; chance: one class alone."
+        note = "Mean IoU: intersection over union, averaged over classes. Chance: always predicting the most frequent class."
         parts += ["## Segmentation", note, markdown(segmentation)]
     for sweep in gathered.sweeps:
         measured = markdown(sweep_table(sweep)) if isinstance(sweep, SweepRecord) else f"{NOT_RUN.capitalize()} on this data."
-        parts += [f"## {sweep.asked.title}", measured]
+        parts += [f"## {sweep.spec.title}", measured]
     principles = principles_table(gathered.records)
     if not principles.empty:
         note = (
-            "Points in a plane, the same on both data sources. A seed draws the weights and the order of the points; where the "
-            "weights begin at zero, only the order."
+            "Experiments on 2D points, which are the same for both data sources. A seed determines initial weights and order "
+            "of the points, or only the order if the weights start at zero."
         )
         parts += ["## Principles", note, markdown(principles)]
     seeds = seeds_table(gathered)
     if not seeds.empty:
         note = (
-            "Mean ± standard deviation (n - 1) over the seeds, which draw weights, order, augmentation and dropout; the data "
-            "stay the same. By Student's t: the first interval covers the mean over all seeds with 95 % confidence, the second "
-            "one the result of one more run."
+            "Mean ± standard deviation (n - 1) over the seeds. A seed determines initial weights, order, augmentation and "
+            "dropout; the data are the same. Intervals by Student's t: a 95 % confidence interval of the mean, and a 95 % "
+            "prediction interval of one more run."
         )
         parts += ["## Several seeds", note, markdown(seeds)]
     return "\n\n".join(parts) + "\n"
@@ -240,13 +240,20 @@ def _about(gathered: Gathered) -> list[str]:
         f"are in {seconds}."
     )
     if not official:
-        note = "Stand-in data: these results show that the pipeline works, and are not compared with the reported ones."
+        note = (
+            "Embedded data, not the real datasets: these results show that the pipeline works. They are compared with chance, "
+            "not with the reported results."
+        )
         return [written, about, note]
     note = (
         "*consistent*: the reported test accuracy lies inside the 95 % prediction interval of one more run of ours; *ours is "
-        "higher*, *ours is lower*: it lies outside; *one run only*: a single run has no interval; *reached*, *missed*: an "
-        "accuracy that was reported as a lower bound, by the mean. Weights were chosen on validation data or are those after "
-        f"the last step; test data chose nothing. *{EARLIER}*: not run again since; these rows, `results/earlier.csv`, are not "
-        "compared with the reported ones."
+        "higher*, *ours is lower*: it lies outside; *one run only*: a single run has no interval; *reached*, *missed*: our "
+        "mean is above a reported lower bound, or not. The weights of each run were selected on validation data, or are those "
+        "after the last step."
     )
+    if any(isinstance(entry, Earlier) for entry in gathered.entries):
+        note += (
+            f" *{EARLIER}*: not run again since. These rows, from `results/earlier.csv`, are not compared with the reported "
+            "ones; some of them are biased by choices that were made when test results were known (`docs/choices.md`)."
+        )
     return [written, about, note]

@@ -1,4 +1,4 @@
-"""Seconds, dates and machines: all that differs between two runs, in files that are no output of a stage."""
+"""Write seconds, dates and machines, which differ between runs, to files that are not outputs of a stage."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def timing_table(project: Project, timing: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Return one row per experiment or sweep; reported seconds, which are those of one training, on official data only."""
+    """Return one row per experiment or sweep; reported seconds (of one training) are included for official data only."""
     rows = []
     for name, entry in timing.items():
         experiment = project.experiments.get(name)
@@ -49,10 +49,10 @@ def write_timing(
     script: Path = Path("reports/timing.js"),
     folder: Path = Path("timing"),
 ) -> None:
-    """Write `<source>.csv`, and the script from which the pages of the site take their seconds.
+    """Write `<source>.csv`, and the script with the seconds that the pages of the site show.
 
     Args:
-        project: for what was reported.
+        project: with the reported seconds.
         timing: of each experiment and sweep.
         script: in the folder of the site.
         folder: of the table.

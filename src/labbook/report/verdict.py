@@ -10,8 +10,18 @@ from labbook.report.records import Record
 from labbook.statistics import summarize_seeds
 
 __all__ = [
-    "EARLIER", "NOT_RUN", "EpochComparison", "Verdict", "bounds", "comparable", "compare_epochs", "describe_reported", "judge",
-    "judge_record", "judge_run", "print_reported",
+    "EARLIER",
+    "NOT_RUN",
+    "EpochComparison",
+    "Verdict",
+    "bounds",
+    "comparable",
+    "compare_epochs",
+    "describe_reported",
+    "format_reported",
+    "judge",
+    "judge_record",
+    "judge_run",
 ]  # fmt: skip
 
 NOT_RUN = "not yet run"
@@ -31,9 +41,9 @@ class Verdict:
     """The outcome of a comparison.
 
     Attributes:
-        gap: our mean minus the reported accuracy, where that is a number.
+        gap: our mean minus the reported accuracy, if that is a number.
         words: `consistent`, `ours is higher`, `ours is lower`, `one run only`, `reached`, `missed`, or why there is no verdict.
-        good: whether the reported result was reproduced; `None` where that cannot be judged.
+        good: whether the reported result was reproduced; `None` if that cannot be judged.
     """
 
     gap: float | None
@@ -43,10 +53,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class EpochComparison:
-    """A test accuracy that a report printed of one epoch, and ours of the epoch that was chosen in the same way.
+    """The reported test accuracy of one epoch, and ours of the epoch that is chosen in the same way.
 
     Attributes:
-        epoch: which one.
+        epoch: how the epoch is chosen.
         reported: accuracy in the report.
         accuracies: ours, one per seed.
         verdict: of the comparison.
@@ -59,20 +69,20 @@ class EpochComparison:
 
     @property
     def mean(self) -> float:
-        """Return the mean of ours."""
+        """Return the mean of our accuracies."""
         return round(statistics.fmean(self.accuracies), 6)
 
     @property
     def deviation(self) -> float | None:
-        """Return the standard deviation (n - 1) of ours; `None` for one seed."""
+        """Return the standard deviation (n - 1) of our accuracies; `None` for one seed."""
         return round(statistics.stdev(self.accuracies), 6) if len(self.accuracies) > 1 else None
 
 
 def judge(reported: Reported, accuracies: Sequence[float], chance: float) -> Verdict:
-    """Judge a reported test accuracy by the 95 % prediction interval of one more run, a lower bound by the mean.
+    """Judge a reported test accuracy by the 95 % prediction interval of one more run, or a lower bound by the mean.
 
     Args:
-        reported: what the report printed, of one run.
+        reported: the result in the report, of one run.
         accuracies: ours on the official test set, one per seed.
         chance: accuracy of always predicting the most frequent class, for reports that say "guessing".
     """
@@ -93,9 +103,9 @@ def judge_run(kind: str, theirs: float, ours: Sequence[float]) -> Verdict:
     """Judge whether a reported number could be the result of one more run of ours, by the 95 % prediction interval.
 
     Args:
-        kind: how it was printed, see `bounds`.
-        theirs: the number.
-        ours: results, one per seed.
+        kind: precision of the number, see `bounds`.
+        theirs: the reported number.
+        ours: our results, one per seed.
     """
     gap = round(statistics.fmean(ours) - theirs, 6)
     if len(ours) < 2:
@@ -107,7 +117,7 @@ def judge_run(kind: str, theirs: float, ours: Sequence[float]) -> Verdict:
 
 
 def bounds(kind: str, value: float) -> tuple[float, float]:
-    """Return the least and the greatest number that may have been printed in this way.
+    """Return the smallest and the largest number that a rounded number may stand for.
 
     "About" 0.44 may be 0.435 to 0.445, "about" 20 may be 15 to 25, and "almost" 0.99 may be 0.98 to 0.99.
     """
@@ -118,25 +128,25 @@ def bounds(kind: str, value: float) -> tuple[float, float]:
 
 
 def judge_record(record: Record) -> Verdict:
-    """Judge the reported test accuracy of an experiment by that of the weights that each seed selected."""
+    """Judge the reported test accuracy of an experiment by those of the selected weights of each seed."""
     return judge(comparable(record), record.values("test_accuracy"), record.card["metrics"]["chance_accuracy"])
 
 
 def comparable(record: Record) -> Reported:
-    """Return what was reported, with the test accuracy that is comparable with ours.
+    """Return the reported results with the test accuracy that is comparable with ours.
 
-    A report that printed its best and its last epoch is compared by the last one if we keep the last weights. Weights that we
-    select on validation data are compared with its best epoch, although the report chose that one by test accuracy.
+    If a report prints its best and its last epoch, the last one is comparable with weights after the last step. Weights that we
+    select on validation data are compared with its best epoch, although the report chose that epoch by test accuracy.
     """
-    reported = record.asked.reported
+    reported = record.spec.reported
     if reported.last_test is None or record.settings["select"] != "last":
         return reported
     return reported.model_copy(update={"test": reported.last_test})
 
 
 def compare_epochs(record: Record) -> list[EpochComparison]:
-    """Compare the best and the last epoch of a report with the best and the last one of our test curves, where both exist."""
-    reported = record.asked.reported
+    """Compare the best and the last epoch of a report with those of our test curves, if both exist."""
+    reported = record.spec.reported
     curves = [history["test_accuracy"] for history in record.histories.values()]
     if reported.test is None or reported.last_test is None or any(curve.isna().any() for curve in curves):
         return []
@@ -150,8 +160,8 @@ def compare_epochs(record: Record) -> list[EpochComparison]:
     ]
 
 
-def print_reported(reported: Reported) -> str:
-    """Return the reported test accuracy as the report printed it."""
+def format_reported(reported: Reported) -> str:
+    """Format the reported test accuracy as the report prints it."""
     if reported.test is None:
         return f"“{reported.quote}”" if reported.quote else "–"
     words = {"about": "about ", "over": "over ", "almost": "almost "}.get(reported.kind, "")
@@ -159,8 +169,8 @@ def print_reported(reported: Reported) -> str:
 
 
 def describe_reported(reported: Reported) -> str:
-    """Return everything that a report printed of an experiment, in words."""
-    parts = [f"test accuracy {print_reported(reported)}"]
+    """Describe all results that a report prints for an experiment."""
+    parts = [f"test accuracy {format_reported(reported)}"]
     if reported.last_test is not None:
         parts[0] += f" in its best epoch and {reported.last_test:.4f} in its last"
     values = {name: getattr(reported, name) for name in DETAILS}

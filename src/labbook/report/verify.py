@@ -1,4 +1,4 @@
-"""Compute every metric of official data again from the stored predictions, and compare: labbook verify."""
+"""Recompute the official results from the stored predictions and compare them: labbook verify."""
 
 import argparse
 import csv
@@ -14,8 +14,8 @@ from labbook.errors import DataError
 from labbook.evaluation.ledger import LEDGER, SUFFIXES, SWEEPS, Entry, check_sums, names, read_entry
 from labbook.evaluation.predictions import metrics_of, shown_of
 from labbook.io import read_bytes
-from labbook.report.cells import differences
-from labbook.report.outdated import Today
+from labbook.report.cells import compare_tables
+from labbook.report.outdated import CurrentState
 from labbook.report.results import gather_ledger, tables
 
 __all__ = ["Findings", "add_arguments", "check_experiment", "check_history", "check_tables", "main", "verify"]
@@ -23,22 +23,29 @@ __all__ = ["Findings", "add_arguments", "check_experiment", "check_history", "ch
 Check = Callable[[Entry, Path], Iterable[str]]
 Changes = Callable[[Entry], Iterable[str]]
 
-BEST = {"best_val_loss": ("val_loss", min), "best_val_accuracy": ("val_accuracy", max)}  # what `select` compares
-DAMAGES = (KeyError, TypeError, IndexError, ValueError, AttributeError, ArithmeticError)  # what an edited entry may cause
+BEST = {"best_val_loss": ("val_loss", min), "best_val_accuracy": ("val_accuracy", max)}  # column and function of each `select`
+DAMAGES = (
+    KeyError,
+    TypeError,
+    IndexError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+)  # errors that an edited entry may cause
 ADVICE = (
-    "Restore what was edited with `git checkout`, or run the experiment again with data.source=official; then write the tables "
-    "anew with `labbook results`."
+    "Restore edited files with `git checkout`, or run the experiment again with data.source=official. Then run "
+    "`labbook results`."
 )
 
 
 @dataclass
 class Findings:
-    """What a check of the ledger found.
+    """The result of checking the ledger.
 
     Attributes:
-        wrong: a line for each disagreement.
-        outdated: a line for each thing that is another one today than when a result was made, by entry.
-        entries: number of entries that could be read.
+        wrong: one line per disagreement.
+        outdated: one line per setting, module or package that has changed since, by entry.
+        entries: number of readable entries.
     """
 
     wrong: list[str] = field(default_factory=list)
@@ -47,12 +54,12 @@ class Findings:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument("--strict", action="store_true", help="exit with 1 also if a result is outdated")
+    """Add the arguments of `labbook verify`."""
+    parser.add_argument("--strict", action="store_true", help="also exit with 1 if a result is outdated")
     parser.epilog = (
-        "An entry of results/official/ has to agree with its checksums, predictions and history, and the tables that are "
-        "generated from the entries have to agree with these. A result that was made by other settings, code, data or packages "
-        "than today's is outdated, and listed. Neither data nor torch are needed."
+        "Every entry of results/official/ is compared with its checksums, predictions and history, and the generated tables "
+        "with the entries. Results that were produced by other settings, code, data or packages than the current ones are "
+        "listed as outdated. The command needs neither data nor torch."
     )
 
 
@@ -60,7 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Check the ledger; exit with 1 if anything disagrees."""
     found = verify()
     for name, lines in found.outdated.items():
-        print(f"outdated: {name} was run by other settings, code, data or packages than today's:")
+        print(f"outdated: {name} was produced by other settings, code, data or packages than the current ones:")
         print("".join(f"  {line}\n" for line in lines), end="")
     for line in found.wrong:
         print(f"disagreement: {line}")
@@ -72,19 +79,19 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def verify() -> Findings:
-    """Check every entry of the ledger of the current folder, and every table that is generated from them.
+    """Check every entry of the ledger in the working directory, and every table that is generated from them.
 
     Raises:
         LabbookError: `params.yaml` or the code of the project cannot be read.
     """
     found = Findings()
-    today = Today(read(PARAMS))
+    today = CurrentState(read(PARAMS))
     checks: tuple[tuple[Path, Check, Changes], ...] = (
         (LEDGER, check_experiment, today.changes_to_experiment),
         (SWEEPS, check_sums, today.changes_to_sweep),
     )
     for folder, check, changes in checks:
-        found.wrong += [f"{path}: there is no {path.stem}.json beside it" for path in _orphans(folder)]
+        found.wrong += [f"{path}: {path.stem}.json not found beside it" for path in _orphans(folder)]
         for name in names(folder):
             try:
                 entry = read_entry(name, folder)
@@ -94,7 +101,7 @@ def verify() -> Findings:
                 found.wrong.append(str(error))
                 continue
             except DAMAGES as error:
-                found.wrong.append(f"{folder / name}.json: damaged, not an entry of the ledger ({error!r})")
+                found.wrong.append(f"{folder / name}.json: damaged, not a ledger entry ({error!r})")
                 continue
             found.entries += 1
             found.outdated |= {name: lines} if lines else {}
@@ -103,12 +110,12 @@ def verify() -> Findings:
     except DAMAGES:
         if not found.wrong:
             raise
-        found.wrong.append("no table can be generated from these entries to compare it")
+        found.wrong.append("the tables cannot be compared, because they cannot be generated from these entries")
     return found
 
 
 def check_experiment(entry: Entry, path: Path) -> list[str]:
-    """Return a line for each disagreement within the entry of an experiment.
+    """Return one line per disagreement within the entry of an experiment.
 
     Args:
         entry: the entry.
@@ -118,14 +125,14 @@ def check_experiment(entry: Entry, path: Path) -> list[str]:
 
 
 def check_tables() -> list[str]:
-    """Return a line for each row and column of a generated table that the ledger does not give."""
+    """Return one line per cell of a generated table that differs from the ledger."""
     try:
         project, gathered = gather_ledger(check=False)
         expected = tables(project, gathered)
         there = {path: read_bytes(path, "Run `labbook results`.").decode() for path in expected}
     except DataError as error:
         return [str(error)]
-    return [line for path, text in expected.items() for line in differences(path, there[path], text)]
+    return [line for path, text in expected.items() for line in compare_tables(path, there[path], text)]
 
 
 def _orphans(folder: Path) -> list[Path]:
@@ -134,11 +141,11 @@ def _orphans(folder: Path) -> list[Path]:
 
 
 def _check_metrics(entry: Entry, path: Path) -> Iterator[str]:
-    """Compute the metrics of every seed again, and what the card shows of the first one."""
+    """Recompute the metrics of every seed, and the details of the first seed on the card."""
     values, seeds = entry.values, entry.values["seeds"]
     for array, kept in entry.predictions.items():
         if array != "labels" and len(kept) != len(seeds):
-            yield f"{path}.npz, array {array}: predictions of {len(kept)} seeds, and the card has {len(seeds)}"
+            yield f"{path}.npz, array {array}: predictions of {len(kept)} seeds, but the card has {len(seeds)}"
             return
     for index, seed in enumerate(seeds):
         computed = metrics_of(entry.predictions, index, values["classes"])
@@ -158,18 +165,18 @@ def _unequal(where: str, there: Any, computed: Any) -> Iterator[str]:
         for index, (one, other) in enumerate(zip(there, computed, strict=True)):
             yield from _unequal(f"{where}[{index}]", one, other)
     elif there != computed:
-        yield f"{where}: {there} there, {computed} computed from the predictions"
+        yield f"{where}: {there}, but {computed} computed from the predictions"
 
 
 def check_history(entry: Entry, path: Path) -> Iterator[str]:
-    """Yield a line for each disagreement between the summary of a seed and its rows of the history.
+    """Yield one line per disagreement between the summary of a seed and its history.
 
     The arguments are those of `check_experiment`.
     """
     rows = list(csv.DictReader(io.StringIO(entry.history), delimiter="\t"))
     seeds = {str(seed["seed"]): seed for seed in entry.values["seeds"]}
     if list(dict.fromkeys(row["seed"] for row in rows)) != list(seeds):
-        yield f"{path}.tsv, column seed: other seeds than in {path.name}.json"
+        yield f"{path}.tsv, column seed: differs from the seeds in {path.name}.json"
         return
     for name, seed in seeds.items():
         own = [row for row in rows if row["seed"] == name]
@@ -178,12 +185,12 @@ def check_history(entry: Entry, path: Path) -> Iterator[str]:
         expected = {"val_loss": seed["val_loss"], "val_accuracy": seed["val_accuracy"], **seed["kept"]}
         for column in ("epoch", "step", "val_loss", "val_accuracy"):
             if expected[column] is not None and float(own[place][column]) != expected[column]:
-                yield f"{where}, column {column}: {own[place][column]} there, and {expected[column]} in {path.name}.json"
+                yield f"{where}, column {column}: {own[place][column]}, but {expected[column]} in {path.name}.json"
         select = entry.values["settings"]["select"]
         if select in BEST:
             column, best = BEST[select]
             value = best(float(row[column]) for row in own)
             if float(own[place][column]) != value:
-                yield f"{where}, column {column}: {own[place][column]} of the kept weights is not the best, {value}"
+                yield f"{where}, column {column}: {own[place][column]} of the selected weights is not the best value, {value}"
         elif place != len(own) - 1:
-            yield f"{where}: the weights after the last row were to be kept"
+            yield f"{where}: expected the weights after the last row to be selected"

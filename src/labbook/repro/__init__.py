@@ -1,6 +1,6 @@
-"""`dvc repro` with stages side by side: those that do not wait for each other run at once, dvc.lock is written now and then.
+"""`dvc repro` with independent stages in parallel, and fewer writes of dvc.lock.
 
-Graph, locks, caches, outputs and messages are DVC's; a run that ends well leaves the files of a sequential one, to the byte.
-DVC has no plugin for this (its issue 755): a few of its functions are replaced in our process, tested with the version in
-requirements.lock. `dvc repro` itself works as ever.
+Graph, locks, caches, outputs and messages are DVC's. A successful run leaves the same bytes as a sequential one. DVC has no
+plugin interface for this (its issue 755), so a few of its functions are replaced in this process; tests cover the version
+of DVC in requirements.lock. `dvc repro` itself is not changed.
 """

@@ -1,4 +1,4 @@
-"""The commands of stages: what they print is handed on, each has GPUs of its own, and they end when the run is interrupted."""
+"""Run the commands of stages: forward their output, assign GPUs, and stop them when the run is interrupted."""
 
 import os
 import signal
@@ -13,49 +13,49 @@ from dvc.env import DVC_STAGE
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
-from labbook.repro.show import Show
+from labbook.repro.display import Display
 
 __all__ = ["Commands"]
 
 
 class Commands:
-    """Those that run now."""
+    """The commands that are running."""
 
     def __init__(self, gpus: Sequence[str]) -> None:
         self.interrupted = False
         self._processes: set[subprocess.Popen[str]] = set()
-        self._gpus = Counter(dict.fromkeys(gpus, 0))  # and how many commands each of them has
+        self._gpus = Counter(dict.fromkeys(gpus, 0))  # number of commands per GPU
         self._choice = threading.Lock()
 
     def run(
-        self, shown: Show, processes: int, executable: str | None, cmd: str, *, env: dict[str, str], **options: Any
+        self, display: Display, processes: int, executable: str | None, cmd: str, *, env: dict[str, str], **options: Any
     ) -> None:
-        """Run a command, which starts so many processes, to its end, in the place of DVC's `_run`.
+        """Run a command that starts `processes` processes, and wait for it; replaces DVC's `_run`.
 
         Raises:
-            StageCmdFailedError: its exit status is not 0.
+            StageCmdFailedError: it failed.
         """
-        with self._gpus_of_its_own(processes) as gpus:
+        with self._assign_gpus(processes) as gpus:
             process = subprocess.Popen(
                 _make_cmd(executable, cmd),
-                env=env | gpus | {"PYTHONUNBUFFERED": "1"},  # lines when they are said, not when a pipe is full
-                stdin=subprocess.DEVNULL,  # a process group of its own may not read from the terminal
-                stdout=subprocess.PIPE if shown.captures else None,
-                stderr=subprocess.STDOUT if shown.captures else None,
+                env=env | gpus | {"PYTHONUNBUFFERED": "1"},  # forward lines immediately
+                stdin=subprocess.DEVNULL,  # a background process group cannot read from the terminal
+                stdout=subprocess.PIPE if display.captures else None,
+                stderr=subprocess.STDOUT if display.captures else None,
                 text=True,
                 errors="replace",
-                process_group=0,  # so that what a command starts can be ended with it
+                process_group=0,  # so that its child processes can be killed with it
                 **options,
             )
             self._processes.add(process)
             try:
-                if self.interrupted:  # while this one was being started
+                if self.interrupted:  # while the process was starting
                     _end(process, signal.SIGTERM)
-                shown.begin(env[DVC_STAGE])
-                listening = threading.Thread(target=_listen, args=(process, env[DVC_STAGE], shown), daemon=True)
+                display.begin(env[DVC_STAGE])
+                listening = threading.Thread(target=_forward_output, args=(process, env[DVC_STAGE], display), daemon=True)
                 listening.start()
                 process.wait()
-                listening.join(timeout=1)  # not for ever: what the command left behind may hold the pipe
+                listening.join(timeout=1)  # a process that the command left behind may keep the pipe open
             finally:
                 self._processes.discard(process)
         if process.returncode != 0:
@@ -63,7 +63,7 @@ class Commands:
 
     @contextmanager
     def ended_when_interrupted(self) -> Iterator[None]:
-        """End the commands when a person or a scheduler ends us: gently, and at once the second time."""
+        """Stop the commands on SIGINT, SIGTERM or SIGHUP: with SIGTERM at first, with SIGKILL the second time."""
 
         def end(*_: Any) -> None:
             number = signal.SIGKILL if self.interrupted else signal.SIGTERM
@@ -81,8 +81,8 @@ class Commands:
                 signal.signal(number, handler)
 
     @contextmanager
-    def _gpus_of_its_own(self, count: int) -> Iterator[dict[str, str]]:
-        """Let a command see only so many GPUs, those that have the fewest; nothing to choose without several."""
+    def _assign_gpus(self, count: int) -> Iterator[dict[str, str]]:
+        """Yield the environment that assigns a command the `count` least used GPUs; empty for fewer than two GPUs."""
         if len(self._gpus) < 2:
             yield {}
             return
@@ -96,13 +96,13 @@ class Commands:
                 self._gpus.subtract(chosen)
 
 
-def _listen(process: "subprocess.Popen[str]", name: str, shown: Show) -> None:
-    """Hand on the lines of a command."""
+def _forward_output(process: "subprocess.Popen[str]", name: str, display: Display) -> None:
+    """Forward the lines that a command prints."""
     for line in process.stdout or ():
-        shown.line(name, line.rstrip())
+        display.line(name, line.rstrip())
 
 
 def _end(process: "subprocess.Popen[str]", number: int) -> None:
-    """End a command and all that it started."""
+    """Send a signal to a command and its child processes."""
     with suppress(ProcessLookupError):  # it has just ended
         os.killpg(process.pid, number)

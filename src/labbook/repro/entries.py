@@ -1,4 +1,4 @@
-"""Entries of dvc.lock, written together: DVC reads and writes the whole file, thousands of lines, for each of them."""
+"""Write entries of dvc.lock in batches: DVC reads and writes the whole file, thousands of lines, for each entry."""
 
 import json
 import os
@@ -17,28 +17,28 @@ from dvc.utils.serialize import modify_yaml
 
 from labbook.io import write_json
 
-__all__ = ["LateEntries", "modify_whole"]
+__all__ = ["DeferredEntries", "modify_atomically"]
 
 
-SECONDS = 30  # at least, from one time of writing to the next
-SHARE = 0.1  # of the time at most goes into writing: long files are written less often
+SECONDS = 30  # minimum interval between writes
+SHARE = 0.1  # maximum fraction of time spent on writing: long files are written less often
 
 
-class LateEntries:
-    """What stages that ran have to say in lock files, written when a stage ends, or none does for long.
+class DeferredEntries:
+    """Entries of lock files that are not written yet. They are written when a stage ends, or when none has ended for a while.
 
-    A process that is killed loses the entries of its last minute, or few: what those stages made comes back from DVC's run
-    cache, or is made again.
+    A process that is killed loses the entries of its last minute or few minutes; their stages are restored from DVC's run
+    cache or run again.
     """
 
     def __init__(self, write_now: Callable[..., None]) -> None:
-        self._write_now = write_now  # DVC's, of a project file and its stages
+        self._write_now = write_now  # DVC's function, called with a project file and its stages
         self._next = time.monotonic() + SECONDS
         self._waiting: dict[str, tuple[ProjectFile, dict[str, PipelineStage]]] = {}
-        self._settled: dict[str, set[str]] = {}  # by project file: names in its lock file whose places are not to change
+        self._settled: dict[str, set[str]] = {}  # by project file: entries of its lock file that keep their position
 
     def add(self, file: ProjectFile, stages: Iterable[PipelineStage], **options: Any) -> None:
-        """Keep the entries of stages for later; `options` other than those of `dvc repro` are written at once."""
+        """Defer the entries of stages; with other `options` than those of `dvc repro`, write them immediately."""
         if options != {"update_pipeline": False, "update_lock": True}:
             self._write_now(file, stages, **options)
             return
@@ -48,7 +48,7 @@ class LateEntries:
             self.write()
 
     def write(self) -> None:
-        """Write what waits. The caller holds DVC's lock on the repository."""
+        """Write the deferred entries. The caller holds DVC's lock on the repository."""
         started = time.monotonic()
         for file, stages in self._waiting.values():
             if new := stages.keys() - self._settled_in(file):
@@ -59,9 +59,9 @@ class LateEntries:
         self._next = ended + max(SECONDS, (ended - started) / SHARE)
 
     def settle(self, steps: Iterable[Stage], *, ended_well: bool) -> None:
-        """Let entries that were added stand in the order of `steps`, as a sequential run adds them.
+        """Sort the added entries in the order of `steps`, as a sequential run adds them.
 
-        Those that an unfinished run added before are put in order with them.
+        Entries that an unfinished run added are sorted with them.
         """
         names: dict[str, list[str]] = {}
         files: dict[str, ProjectFile] = {}
@@ -74,7 +74,7 @@ class LateEntries:
             if not noted or not Path(file._lockfile.path).exists():
                 continue
             settled = self._settled_in(file)
-            with modify_whole(file._lockfile.path) as data:
+            with modify_atomically(file._lockfile.path) as data:
                 entries = data["stages"]
                 entries.update({name: entries.pop(name) for name in names[path] if name in entries and name not in settled})
             if ended_well and noted.issubset(names[path]):
@@ -88,7 +88,7 @@ class LateEntries:
 
 
 def _note(file: ProjectFile, names: Iterable[str]) -> None:
-    """Write down which entries are new, before they are written, as this run may be killed before they are settled."""
+    """Record which entries are new before writing them, because the run may be killed before they are sorted."""
     write_json(_note_of(file), sorted(_noted(file).union(names)))
 
 
@@ -106,8 +106,8 @@ def _note_of(file: ProjectFile) -> Path:
 
 
 @contextmanager
-def modify_whole(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
-    """Change a YAML file as DVC's `modify_yaml` does, but aside: whoever is killed meanwhile leaves the file as it was."""
+def modify_atomically(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
+    """Change a YAML file as DVC's `modify_yaml` does, but atomically."""
     new = f"{path}.new"
     if Path(path).exists():
         shutil.copy(path, new)

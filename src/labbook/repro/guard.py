@@ -1,8 +1,8 @@
-"""Ends the commands of a run that was killed, as a process that is killed can no longer do that itself.
+"""Kill the commands of a run that was killed itself.
 
-    python -m labbook.repro.guard LABBOOK_RUN=1234    # reads a word when the run ends, nothing when it was killed
+    python -m labbook.repro.guard LABBOOK_RUN=1234    # reads a word if the run ends normally, end of file if it was killed
 
-A process of its own, as Linux's PR_SET_PDEATHSIG needs code between fork and exec and ends no grandchildren.
+This is a separate process, because Linux's PR_SET_PDEATHSIG needs code between fork and exec and does not reach grandchildren.
 """
 
 import os
@@ -21,14 +21,14 @@ NAME = "LABBOOK_RUN"
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Let what is started meanwhile end if we are killed; it is known by a variable of its environment."""
-    outer = os.environ.pop(NAME, None)  # another run's guard does not end ours
+    """Kill the processes started in this context if this process is killed; they are found by an environment variable."""
+    outer = os.environ.pop(NAME, None)  # do not inherit the guard of an outer run
     process = subprocess.Popen(
         [sys.executable, "-m", "labbook.repro.guard", f"{NAME}={os.getpid()}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # whoever ends all of our group does not end it
+        start_new_session=True,  # signals to our process group do not reach it
     )
     os.environ[NAME] = str(os.getpid())
     try:
@@ -41,7 +41,7 @@ def guarded() -> Iterator[None]:
 
 
 def _end_all(name: str, value: str) -> None:
-    """Kill the processes that have this in their environment, and what they start meanwhile."""
+    """Kill the processes with this environment variable, including those that they start in the meantime."""
     for _ in range(100):
         found = False
         for process in psutil.process_iter():

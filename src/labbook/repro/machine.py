@@ -1,4 +1,4 @@
-"""What this machine has for stages that run side by side: cores, memory, GPUs, and the limits that containers set.
+"""Resources of this machine for parallel stages: cores, memory and GPUs, within the limits of containers.
 
 Control groups: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max, memory.max); for version 1,
 https://docs.kernel.org/admin-guide/cgroup-v1/memory.html and https://docs.kernel.org/scheduler/sched-bwc.html.
@@ -15,19 +15,19 @@ from pathlib import Path
 from labbook.config.reading import pick, read
 from labbook.config.train import read_runtime
 
-__all__ = ["cores", "gpus", "memory", "room"]
+__all__ = ["capacity", "cores", "gpus", "memory"]
 
 # Bytes. Of five large trainings on embedded data none took more than 1.3 GB; tiny_wide took 3.4 GB on a tenth of Tiny ImageNet.
 MEMORY_OF_A_JOB = {"embedded": 2 << 30, "official": 8 << 30}
 
 
-def room() -> tuple[int, list[str]]:
-    """Return how many jobs this machine holds at a time, and the GPUs that they share.
+def capacity() -> tuple[int, list[str]]:
+    """Return how many jobs this machine can run in parallel, and the GPUs that they share.
 
-    Every job has a core and enough memory; an accelerator takes one job at a time.
+    Every job needs a core and memory; an accelerator runs one job at a time.
 
     Raises:
-        ParamsError: device or data source cannot be read from params.yaml.
+        ParamsError: `device` or `data.source` in params.yaml is missing or invalid.
     """
     values = read()
     runtime, source = read_runtime(values), pick(values, "data.source")
@@ -41,7 +41,7 @@ def room() -> tuple[int, list[str]]:
 
 
 def cores(root: Path = Path("/")) -> float:
-    """Give the cores that this process may use; less than whole ones where a control group sets a quota."""
+    """Return the number of cores that this process may use; fractional if a control group sets a quota."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [_share(*line.split()) for line in _read(root, "cpu", "cpu.max")]
     periods = _read(root, "cpu", "cpu.cfs_period_us")
@@ -50,16 +50,16 @@ def cores(root: Path = Path("/")) -> float:
 
 
 def memory(root: Path = Path("/")) -> float:
-    """Give the bytes of memory that this process and its children may use."""
+    """Return the bytes of memory that this process and its children may use."""
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = [*_read(root, "memory", "memory.max"), *_read(root, "memory", "memory.limit_in_bytes")]
     return min([there, *(_number(limit) for limit in limits)])
 
 
 def gpus() -> list[str]:
-    """Name the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES does; only the first of different models.
+    """Return the NVIDIA GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; only the first if models differ.
 
-    Another model may give other last digits, and a sequential run uses the first GPU alone.
+    Results of another model may differ in the last digits, and a sequential run uses only the first GPU.
     """
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60).stdout
@@ -75,7 +75,7 @@ def gpus() -> list[str]:
 
 
 def _read(root: Path, controller: str, name: str) -> list[str]:
-    """Read a file of the control groups in which this process is, from its own up to the topmost that it can see."""
+    """Read a file of this process's control group and of all its visible ancestors."""
     return [path.read_text().strip() for folder in _groups(root, controller) if (path := folder / name).is_file()]
 
 

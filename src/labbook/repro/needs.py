@@ -1,4 +1,4 @@
-"""What a stage needs of a machine, read from the settings of its experiment."""
+"""Resource requirements of a stage, from the settings of its experiment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +15,22 @@ from labbook.errors import LabbookError
 
 __all__ = ["Needs", "read_needs"]
 
-TRAINERS = {"train": "experiments", "pretrain": "pretrained", "sweep": "sweeps"}  # and the group of their settings
-READERS = ("evaluate", "explain")  # stages that compute with the threads of the experiment of their name
+TRAINERS = {
+    "train": "experiments",
+    "pretrain": "pretrained",
+    "sweep": "sweeps",
+}  # and the group of params.yaml that has their settings
+READERS = ("evaluate", "explain")  # use the threads of the experiment
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What one stage needs.
+    """Resource requirements of one stage.
 
     Attributes:
-        processes: that train one model together.
-        threads: of each process.
-        trainings: independent ones, of which as many may run at a time as cores are free.
+        processes: number of processes that train one model together.
+        threads: per process.
+        trainings: number of independent trainings, which may use all free cores.
     """
 
     processes: int = 1
@@ -40,9 +44,9 @@ class Needs:
 
 
 def read_needs(stages: Sequence[Stage]) -> dict[Stage, Needs]:
-    """Read from `params.yaml` what each stage of a repository needs.
+    """Read the requirements of each stage from `params.yaml`.
 
-    A stage whose settings cannot be read counts as one that trains nothing: it fails by itself, with the reason.
+    A stage whose settings are invalid gets the defaults; it reports the error when it runs.
     """
     try:
         values = read(Path(stages[0].repo.root_dir, PARAMS)) if stages else {}
@@ -69,12 +73,12 @@ def _needs(stage: Stage, values: dict[str, Any], source: str) -> Needs:
 
 
 def _keys(stage: Stage) -> list[str]:
-    """Return the settings that a stage lists as its parameters."""
+    """Return the keys that a stage lists under `params`."""
     return [key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params]
 
 
 def _of_training(settings: TrainSettings) -> Needs:
-    together = settings.world_size > 1  # such seeds train one after the other
+    together = settings.world_size > 1  # then the seeds train one after another
     return Needs(settings.world_size, settings.threads, 1 if together else settings.seeds)
 
 

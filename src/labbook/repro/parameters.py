@@ -1,4 +1,4 @@
-"""Parsed parameter files, kept: DVC parses params.yaml again for every stage that names keys of it."""
+"""Cache parsed parameter files: DVC parses params.yaml again for every stage that lists some of its keys."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import dvc.dependency.param
 
-__all__ = ["keep_parsed_files"]
+__all__ = ["cache_parsed_files"]
 
 
-def keep_parsed_files() -> None:
-    """Let this process parse a parameter file again only when it has changed."""
+def cache_parsed_files() -> None:
+    """Patch DVC in this process to parse a parameter file again only after it has changed."""
     usual = dvc.dependency.param.load_path
     kept: dict[tuple[str, int, int], Any] = {}
 

@@ -1,4 +1,4 @@
-"""Which stages may run: those whose upstream stages are done, and first those on which the longest work waits."""
+"""Decide which stages run next: those whose upstream stages are done, the longest remaining path first."""
 
 import json
 import time
@@ -14,15 +14,15 @@ from labbook.training.timing import TIMING
 
 __all__ = ["Plan"]
 
-TIMED = ("train", "sweep")  # stages that write their seconds
+TIMED = ("train", "sweep")  # stages that record their seconds
 
 
 class Plan:
-    """What is still to do of `steps`, which stand in an order that a sequential run could take.
+    """The stages of `steps` that have not run yet; `steps` is in a valid sequential order.
 
-    The arguments are those of DVC's `_reproduce`; `jobs`: for how many each stage counts; and `many`: stages that have use for
-    more, of which the first to start gets those that nothing else waits for. An edge of `graph` leads from a stage to what it
-    depends on.
+    The arguments are those of DVC's `_reproduce`, and `jobs`, the number of jobs that each stage occupies, and `many`, the
+    stages that can use more jobs: the first of them to start gets all jobs that no other stage can use. An edge of `graph`
+    leads from a stage to its dependency.
     """
 
     def __init__(
@@ -42,51 +42,51 @@ class Plan:
         self._force_downstream = force_downstream
         self._on_error = on_error
         asked = set(steps)
-        self._upstream = {stage: set(graph.successors(stage)) & asked for stage in steps}  # of those that wait
-        self._at_work: dict[Stage, float] = {}  # since when
+        self._upstream = {stage: set(graph.successors(stage)) & asked for stage in steps}  # of waiting stages
+        self._running: dict[Stage, float] = {}  # start times
         self._seconds = {stage: _seconds_last_time(stage) for stage in steps}
-        self._way: dict[Stage, float] = {}  # seconds to the end of the run: of a stage and the longest way on from it
+        self._remaining: dict[Stage, float] = {}  # seconds of a stage plus the longest path after it
         for stage in reversed(steps):
-            further = [self._way[other] for other in graph.predecessors(stage) if other in self._way]
-            self._way[stage] = self._seconds[stage] + max(further, default=0.0)
-        self._took: dict[str, list[float]] = {}  # seconds of the stages of a kind, such as `evaluate`, that ran just now
+            further = [self._remaining[other] for other in graph.predecessors(stage) if other in self._remaining]
+            self._remaining[stage] = self._seconds[stage] + max(further, default=0.0)
+        self._took: dict[str, list[float]] = {}  # seconds of finished stages by kind, such as `evaluate`
         self.count = len(steps)
         self.forced = dict.fromkeys(steps, force)
         self.ran: set[Stage] = set()
         self.failed: dict[Stage, Exception] = {}
 
     def upstream(self, stage: Stage) -> list[Stage]:
-        """Name the stages that make what `stage` depends on."""
+        """Return the stages that `stage` depends on."""
         return list(self._graph.successors(stage))
 
-    def take(self, jobs: int) -> list[Stage]:
-        """Take stages that can run now, those with the longest way to the end first, until so many jobs are at work.
+    def start_ready(self, jobs: int) -> list[Stage]:
+        """Start stages that are ready, the longest remaining path first, until `jobs` jobs are occupied.
 
-        One that counts for more than are free waits, and others go before it rather than leave a job idle.
+        A stage that needs more jobs than are free waits; smaller ones start before it, so that no job stays idle.
         """
-        free = jobs - sum(self._jobs[stage] for stage in self._at_work)
+        free = jobs - sum(self._jobs[stage] for stage in self._running)
         ready = sorted(
-            (stage for stage, upstream in self._upstream.items() if not upstream), key=lambda stage: -self._way[stage]
+            (stage for stage, upstream in self._upstream.items() if not upstream), key=lambda stage: -self._remaining[stage]
         )
-        taken = []
+        started = []
         for stage in ready:
             if self._jobs[stage] <= free:
                 free -= self._jobs[stage]
                 del self._upstream[stage]
-                self._at_work[stage] = time.monotonic()
-                taken.append(stage)
-        for stage in filter(self._many.__contains__, taken):  # nothing else can use what is left
+                self._running[stage] = time.monotonic()
+                started.append(stage)
+        for stage in filter(self._many.__contains__, started):  # no other stage can use the remaining jobs
             self._jobs[stage] += free
             free = 0
-        return taken
+        return started
 
     def jobs(self, stage: Stage) -> int:
-        """Give for how many jobs a stage counts now."""
+        """Return the number of jobs that a stage occupies."""
         return self._jobs[stage]
 
     def done(self, stage: Stage, *, ran: bool) -> None:
-        """Let those go on that waited for `stage`."""
-        seconds = time.monotonic() - self._at_work.pop(stage)
+        """Mark `stage` as done and release the stages that waited for it."""
+        seconds = time.monotonic() - self._running.pop(stage)
         if ran:
             self._took.setdefault(_kind(stage), []).append(seconds)
             self.ran.add(stage)
@@ -95,10 +95,10 @@ class Plan:
         self._release(stage)
 
     def fail(self, stage: Stage, error: Exception) -> None:
-        """Give up what cannot run without `stage`: all, or with --keep-going what depends on it."""
-        del self._at_work[stage]
+        """Mark `stage` as failed and drop the stages that cannot run: all, or with --keep-going its dependents."""
+        del self._running[stage]
         self.failed[stage] = error
-        dependents = handle_error(self._graph, self._on_error, error, stage)  # tells of it at once
+        dependents = handle_error(self._graph, self._on_error, error, stage)  # prints the error immediately
         for other in list(self._upstream) if self._on_error == "fail" else dependents:
             self._upstream.pop(other, None)
         self._release(stage)
@@ -110,19 +110,19 @@ class Plan:
 
     @property
     def left(self) -> int:
-        """How many stages wait or are at work."""
-        return len(self._upstream) + len(self._at_work)
+        """The number of stages that wait or run."""
+        return len(self._upstream) + len(self._running)
 
     def seconds_left(self, jobs: int) -> float:
-        """Estimate how long the rest takes if all of it runs; any thread may ask.
+        """Estimate the seconds until the run ends if all remaining stages run. Thread-safe.
 
-        A stage takes as long as the last time, or as those of its kind did just now.
+        The estimate for a stage is its time in the last run, or the mean of finished stages of its kind.
         """
         now = time.monotonic()
-        gone = {stage: now - since for stage, since in list(self._at_work.items())}
+        gone = {stage: now - since for stage, since in list(self._running.items())}
         stages = [*list(self._upstream), *gone]
         work = sum(max(0.0, self._expected(stage) - gone.get(stage, 0.0)) * self._jobs[stage] for stage in stages)
-        longest = max((self._way[stage] - gone.get(stage, 0.0) for stage in stages), default=0.0)
+        longest = max((self._remaining[stage] - gone.get(stage, 0.0) for stage in stages), default=0.0)
         return max(longest, work / jobs)
 
     def _expected(self, stage: Stage) -> float:
@@ -136,11 +136,11 @@ def _kind(stage: Stage) -> str:
 
 
 def _seconds_last_time(stage: Stage) -> float:
-    """Return how long a training took, from its side file `timing/<name>.json`; 0 where there is none."""
+    """Return the seconds of the last training, from `timing/<name>.json`; 0 if there is no such file."""
     kind, _, name = stage.addressing.partition("@")
     if kind not in TIMED:
         return 0.0
     try:
         return float(json.loads(Path(stage.wdir, TIMING, f"{name}.json").read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
-        return 0.0  # only the order depends on it; the stage writes it again
+        return 0.0  # affects only the order; the stage rewrites the file

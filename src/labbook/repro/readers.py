@@ -1,4 +1,4 @@
-"""Several threads may read one file: DVC's lock of files counts processes."""
+"""Make DVC's file lock safe for several reading threads; it counts processes only."""
 
 import json
 import os
@@ -8,11 +8,11 @@ from typing import Any
 
 import dvc.rwlock
 
-__all__ = ["count_readers", "forget_broken_lock"]
+__all__ = ["count_readers", "remove_broken_lock"]
 
 
 def count_readers() -> None:
-    """Let the last of our stages that read a file release it, not the first."""
+    """Patch DVC in this process so that the last stage that reads a file releases it, not the first."""
     usual_acquire, usual_release = dvc.rwlock._acquire_read, dvc.rwlock._release_read
     readers: Counter[str] = Counter()
 
@@ -30,10 +30,10 @@ def count_readers() -> None:
     dvc.rwlock._acquire_read, dvc.rwlock._release_read = acquire, release
 
 
-def forget_broken_lock(folder: str) -> None:
-    """Remove what a process that was killed in the middle of a write left of DVC's lock of files, as no run could read it.
+def remove_broken_lock(folder: str) -> None:
+    """Remove DVC's file lock if it is truncated because a process was killed while writing it; no run could read it.
 
-    The caller holds DVC's lock on the repository, without which nobody writes the file.
+    The caller holds DVC's lock on the repository, so no other process writes the file.
     """
     path = Path(folder) / "rwlock"
     if path.is_file():

@@ -1,1 +1,1 @@
-"""What a team shares: remotes and caches of DVC, with what DVC leaves to chance made safe. See docs/teams.md."""
+"""Share results in a team through DVC remotes and caches, with checks that DVC lacks. See docs/teams.md."""

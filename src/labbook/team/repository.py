@@ -1,4 +1,4 @@
-"""The DVC repository of the current folder, opened so that servers are who they say."""
+"""Open the DVC repository of the current folder, with SSH host keys checked."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["check_host_keys", "open_repository"]
 
 
 def check_host_keys() -> None:
-    """Let DVC in this process refuse SSH servers that are not in the user's known_hosts."""
+    """Patch DVC in this process to refuse SSH servers that are not in the user's known_hosts."""
     known_implementations["ssh"]["class"] = "labbook.team.ssh.CheckedSSHFileSystem"
 
 
@@ -20,10 +20,10 @@ def open_repository(configuration: dict[str, Any] | None = None) -> Repo:
     """Open the repository.
 
     Args:
-        configuration: what counts instead of the same settings in the files of DVC.
+        configuration: overrides settings in DVC's configuration files.
 
     Raises:
-        LabbookError: there is none here, or its configuration cannot be read.
+        LabbookError: the current folder has no repository, or its configuration cannot be read.
     """
     check_host_keys()
     try:
@@ -31,4 +31,4 @@ def open_repository(configuration: dict[str, Any] | None = None) -> Repo:
     except NotDvcRepoError as error:
         raise LabbookError(f"{error}. Run from the root of the repository.") from error
     except (DvcException, OSError) as error:
-        raise LabbookError(f"{str(error).rstrip('.')}. Look into .dvc/config and .dvc/config.local.") from error
+        raise LabbookError(f"{str(error).rstrip('.')}. Check .dvc/config and .dvc/config.local.") from error

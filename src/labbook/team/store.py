@@ -1,7 +1,7 @@
-"""A DVC cache or remote as a store: objects by the MD5 of their bytes, and the run-cache, which says what a stage once made.
+"""A DVC cache or remote: objects named by their MD5, and the run cache, which records the outputs of earlier runs.
 
-Layout and hashes are DVC's: https://dvc.org/doc/user-guide/project-structure/internal-files. DVC believes a read-only object
-of its cache, a name in a listing and every entry of the run-cache; here what counts is what the bytes hash to.
+Layout and hashes are DVC's: https://dvc.org/doc/user-guide/project-structure/internal-files. DVC trusts read-only
+objects of its cache, names in a listing and all entries of the run cache; this module compares the hashes of their bytes.
 """
 
 import io
@@ -30,12 +30,15 @@ from voluptuous import Invalid
 from labbook.errors import LabbookError
 from labbook.io import explain
 
-__all__ = ["FastLoader", "Store", "cache_of", "digests", "listed", "needed", "parse", "remote_of", "speaking_to", "tree"]
+__all__ = [
+    "FastLoader", "Store", "files_of", "hash_files", "open_cache", "open_remote",
+    "parse_entry", "read_tree", "referenced_objects", "translate_errors",
+]  # fmt: skip
 
 CACHE = "cache"
-LIBRARIES = ("aiobotocore", "aiohttp", "asyncssh", "botocore", "dvc_objects")  # whose errors tell of a server
+LIBRARIES = ("aiobotocore", "aiohttp", "asyncssh", "botocore", "dvc_objects")  # libraries whose errors come from a server
 UNREADABLE = "unreadable"  # instead of an MD5
-FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML has the fast one where libyaml is there
+FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # available if PyYAML was built with libyaml
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,29 +46,29 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Store:
-    """The objects of a cache or a remote, and its run-cache."""
+    """The objects and the run cache of a DVC cache or remote."""
 
-    label: str  # CACHE, or how DVC calls the remote
+    label: str  # CACHE, or the name of the remote
     objects: HashFileDB
-    runs: str  # the folder of the run-cache; a file there is <first two>/<key>/<value>
+    runs: str  # folder of the run cache, with files <first two>/<key>/<value>
 
     @property
     def name(self) -> str:
-        """How to call it in a message."""
+        """The name of the store in messages."""
         return self.label if self.label == CACHE else f"remote {self.label}"
 
     @property
     def files(self) -> FileSystem:
-        """The file system on which the store lies."""
+        """The file system of the store."""
         return self.objects.fs
 
     @property
     def jobs(self) -> int:
-        """How many of its files are read or written at a time."""
+        """The number of files to read or write in parallel."""
         return (os.cpu_count() or 1) if isinstance(self.files, LocalFileSystem) else int(self.files.jobs)
 
     def sizes(self) -> dict[str, int]:
-        """List all objects, with their size in bytes."""
+        """Return the size in bytes of every object."""
         found = {}
         for path, size in _walk(self.files, self.objects.path).items():
             with suppress(ValueError):  # a temporary file
@@ -73,33 +76,33 @@ class Store:
                     found[oid] = size
         return found
 
-    def holds(self, oids: Iterable[str]) -> set[str]:
-        """Name those of the objects that are there, without a listing of all."""
+    def existing(self, oids: Iterable[str]) -> set[str]:
+        """Return those of the objects that exist, without listing the whole store."""
 
         def exists(oid: str) -> bool:
             return bool(self.files.exists(self.objects.oid_to_path(oid)))
 
-        return {oid for oid, there in in_threads(exists, oids, self.jobs).items() if there}
+        return {oid for oid, there in map_in_threads(exists, oids, self.jobs).items() if there}
 
-    def leftovers(self) -> list[str]:
-        """List the temporary files that interrupted copies left."""
+    def temporary_files(self) -> list[str]:
+        """Return the temporary files that interrupted copies left."""
         return [path for path in _walk(self.files, self.objects.path) if path.endswith(".tmp")]
 
     def damaged(self, oids: Iterable[str]) -> set[str]:
-        """Hash objects and name those whose bytes are not what their name says; missing ones are among them."""
+        """Hash objects, and return those that are missing or whose bytes do not match their name."""
         paths = {self.objects.oid_to_path(oid): oid for oid in oids}
         return {
             paths[path]
-            for path, found in digests(self.files, paths, self.jobs).items()
+            for path, found in hash_files(self.files, paths, self.jobs).items()
             if found != paths[path].removesuffix(".dir")
         }
 
     def put(self, files: FileSystem, paths: Mapping[str, str]) -> dict[str, BaseException]:
-        """Copy files into the store, each aside and then renamed; give the errors by object.
+        """Copy files into the store, each to a temporary file that is then renamed; return the errors by object.
 
         Args:
-            files: where the copies come from.
-            paths: of the copies, by object. Their bytes were hashed.
+            files: the source file system.
+            paths: source of each object; the caller has hashed them.
         """
         failed: dict[str, BaseException] = {}
         oids: dict[str, str] = {}
@@ -121,23 +124,23 @@ class Store:
         return failed
 
     def entries(self, key: str | None = None) -> dict[str, int]:
-        """List the run-cache, all of it or what ran with one key: `<first two>/<key>/<value>`, with sizes in bytes."""
+        """Return the size in bytes of every run-cache entry `<first two>/<key>/<value>`, or only of those of one key."""
         found = _walk(self.files, self.files.join(self.runs, key[:2], key) if key else self.runs)
         names = {self.files.as_posix(self.files.relpath(path, self.runs)): size for path, size in found.items()}
         return {name: size for name, size in names.items() if name.count("/") == 2 and not name.endswith(".tmp")}
 
     def read_entries(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Read files of the run-cache."""
+        """Read run-cache entries."""
 
         def read(name: str) -> bytes:
             with self.files.open(self.files.join(self.runs, *name.split("/")), "rb") as file:
                 data: bytes = file.read()
                 return data
 
-        return in_threads(read, names, self.jobs)
+        return map_in_threads(read, names, self.jobs)
 
     def put_entries(self, entries: Mapping[str, bytes]) -> dict[str, BaseException]:
-        """Write files of the run-cache, each whole or not at all; give the errors by name."""
+        """Write run-cache entries, each atomically; return the errors by name."""
 
         def put(name: str) -> Exception | None:
             path = self.files.join(self.runs, *name.split("/"))
@@ -145,43 +148,45 @@ class Store:
                 self.objects.makedirs(self.files.parent(path))  # type: ignore[no-untyped-call]
                 self.files.put_file(io.BytesIO(entries[name]), path, size=len(entries[name]))
                 if isinstance(self.files, LocalFileSystem):
-                    Path(path).chmod(getattr(self.objects, "_file_mode"))  # noqa: B009 - the group's, where it is shared
-            except Exception as error:  # whatever a server or a library raises
+                    Path(path).chmod(getattr(self.objects, "_file_mode"))  # noqa: B009 - group-writable if shared
+            except Exception as error:  # servers and libraries may raise anything
                 return error
             return None
 
-        return {name: error for name, error in in_threads(put, entries, self.jobs).items() if error}
+        return {name: error for name, error in map_in_threads(put, entries, self.jobs).items() if error}
 
 
-def cache_of(repo: Repo) -> Store:
-    """Give the cache of a repository."""
+def open_cache(repo: Repo) -> Store:
+    """Return the cache of a repository."""
     return Store(CACHE, repo.cache.local, repo.stage_cache.cache_dir)
 
 
-def remote_of(repo: Repo, name: str | None) -> Store:
-    """Reach a remote by its name, the default one for `None`.
+def open_remote(repo: Repo, name: str | None) -> Store:
+    """Connect to a remote, by default to the default remote.
 
     Raises:
-        LabbookError: there is none of that name, or it cannot be reached.
+        LabbookError: no remote has this name, or it cannot be reached.
     """
     name = name or repo.config["core"].get("remote")
     if not name:
-        raise LabbookError("no remote is set up. `python -m labbook.team folder /srv/labbook` does, see docs/teams.md.")
-    with speaking_to(f"remote {name}"):
+        raise LabbookError("no remote is set up. Run `labbook team folder /srv/labbook`; see docs/teams.md.")
+    with translate_errors(f"remote {name}"):
         remote = repo.cloud.get_remote(name)
         there = remote.fs.exists(remote.path)
-    if not there and isinstance(remote.fs, LocalFileSystem):  # DVC would make it anew, below where a disk should be
-        makes = f"`python -m labbook.team folder {remote.path}` makes it"
-        raise LabbookError(f"remote {name}: {remote.path} is not there. Is its disk mounted? If it is new, {makes}.")
+    if not there and isinstance(
+        remote.fs, LocalFileSystem
+    ):  # DVC would create it, even below the mount point of a missing disk
+        command = f"labbook team folder {remote.path}"
+        raise LabbookError(f"remote {name}: {remote.path} not found. Mount its disk, or run `{command}` to create it.")
     return Store(remote.name, remote.odb, remote.fs.join(remote.path, "runs"))
 
 
 @contextmanager
-def speaking_to(name: str) -> Iterator[None]:
-    """Say in one message what went wrong with a server or a disk.
+def translate_errors(name: str) -> Iterator[None]:
+    """Convert errors of a server, a disk or DVC to a LabbookError.
 
     Raises:
-        LabbookError: something did.
+        LabbookError: an error occurred.
     """
     try:
         yield
@@ -190,46 +195,46 @@ def speaking_to(name: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in LIBRARIES:
             raise
-        told = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         if type(error).__name__ == "HostKeyNotVerifiable":
-            told += (
-                ". Its key is not in ~/.ssh/known_hosts: connect once by `ssh`, compare the fingerprint that it shows with "
-                "the one that the server's owner tells (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), and accept it. "
-                "If it was known and has changed, somebody may stand between: ask first"
+            message += (
+                ". The key is not in ~/.ssh/known_hosts. Connect once with `ssh`, compare the fingerprint with the one that "
+                "the server's owner reads there (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), and accept it. "
+                "If the key has changed, ask the owner first; it may be an attack"
             )
         raise LabbookError(
-            f"{name} cannot be used ({type(error).__name__}): {told}. When it can, run the same again."
+            f"{name} cannot be used ({type(error).__name__}): {message}. Run the same command again when it can."
         ) from error
 
 
-def digests(files: FileSystem, paths: Iterable[str], jobs: int) -> dict[str, str | None]:
-    """Hash files side by side: their MD5 by path, `None` for a missing one."""
+def hash_files(files: FileSystem, paths: Iterable[str], jobs: int) -> dict[str, str | None]:
+    """Return the MD5 of each file, by path; `None` for a missing file."""
 
     def digest(path: str) -> str | None:
         try:
             found: str = file_md5(path, files)
         except FileNotFoundError:
             return None
-        except PermissionError as error:  # it may be whole
-            raise LabbookError(f"{explain(error, Path(path))} Ask its owner for the right to read it.") from error
+        except PermissionError as error:  # it may be intact
+            raise LabbookError(f"{explain(error, Path(path))} Ask its owner for read permission.") from error
         except OSError:
             if not isinstance(files, LocalFileSystem):
-                raise  # the server's trouble says nothing of the bytes
+                raise  # a server error does not mean damaged bytes
             return UNREADABLE  # a bad sector
         return found
 
-    return in_threads(digest, paths, jobs)
+    return map_in_threads(digest, paths, jobs)
 
 
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> dict[Item, Result]:
-    """Give what `work` makes of each item, with `jobs` threads."""
+def map_in_threads(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> dict[Item, Result]:
+    """Return the result of `work` for each item, computed with `jobs` threads."""
     items = list(items)
     with ThreadPoolExecutor(jobs) as threads:
         return dict(zip(items, threads.map(work, items), strict=True))
 
 
-def parse(name: str, data: bytes) -> dict[str, Any] | None:
-    """Parse a file of the run-cache; `None` when it is not what its name says."""
+def parse_entry(name: str, data: bytes) -> dict[str, Any] | None:
+    """Parse a run-cache entry; return `None` if it does not match its name."""
     try:
         entry: dict[str, Any] = COMPILED_LOCK_FILE_STAGE_SCHEMA(yaml.load(data, Loader=FastLoader))
     except (yaml.YAMLError, UnicodeDecodeError, Invalid):
@@ -239,44 +244,44 @@ def parse(name: str, data: bytes) -> dict[str, Any] | None:
     return entry if whole else None
 
 
-def needed(repo: Repo, entries: Iterable[Mapping[str, Any]], *stores: Store) -> dict[str, str]:
-    """Name the objects that `dvc.lock` and entries of the run-cache speak of, each with what makes it.
+def referenced_objects(repo: Repo, entries: Iterable[Mapping[str, Any]], *stores: Store) -> dict[str, str]:
+    """Return the objects to which `dvc.lock` and run-cache entries refer, each with the stage that produces it.
 
-    A directory is an object that lists others: it is read from the first of `stores` that has it whole.
+    A directory is an object that lists other objects; it is read from the first of `stores` with an intact copy.
 
     Raises:
-        LabbookError: the pipeline's own files cannot be read.
+        LabbookError: `dvc.yaml`, `dvc.lock` or `params.yaml` cannot be read.
     """
     try:
         stages, outs = repo.index.stages, repo.index.outs
     except (DvcException, OSError) as error:
-        told = ": ".join(" ".join(str(one).split()).rstrip(".") for one in (error, error.__cause__) if one)
-        raise LabbookError(f"{told}. Look at dvc.yaml, dvc.lock and params.yaml: `git diff` shows what has changed.") from error
-    if not stages:
+        message = ": ".join(" ".join(str(one).split()).rstrip(".") for one in (error, error.__cause__) if one)
         raise LabbookError(
-            "dvc.yaml: not there, or without stages. `git checkout dvc.yaml` brings back that of the last commit."
-        )
+            f"{message}. Check dvc.yaml, dvc.lock and params.yaml; `git diff` shows what has changed."
+        ) from error
+    if not stages:
+        raise LabbookError("dvc.yaml: not found, or without stages. Run `git checkout dvc.yaml` to restore the last commit's.")
     found: dict[str, str] = {}
     for out in outs:
         if out.use_cache and out.hash_info and out.hash_info.name == "md5":
             found.setdefault(out.hash_info.value, out.stage.addressing)
     for entry in entries:
         for out in entry.get("outs", ()):
-            if out.get("hash") == "md5":  # else as DVC 2 hashed it
+            if out.get("hash") == "md5":  # otherwise hashed by DVC 2
                 found.setdefault(out["md5"], f"an earlier run of `{entry['cmd']}`")
     for oid in list(found):
-        for file in listed(oid, *stores):
+        for file in files_of(oid, *stores):
             found.setdefault(file, found[oid])
     return found
 
 
-def listed(oid: str, *stores: Store) -> set[str]:
-    """Name the files that a directory lists; nothing for a file, or for a directory that no store has whole."""
-    return {info.value for _, _, info in tree(oid, *stores) or ()} if oid.endswith(".dir") else set()
+def files_of(oid: str, *stores: Store) -> set[str]:
+    """Return the files that a directory lists; empty for a file, or for a directory without an intact copy."""
+    return {info.value for _, _, info in read_tree(oid, *stores) or ()} if oid.endswith(".dir") else set()
 
 
-def tree(oid: str, *stores: Store) -> Tree | None:
-    """Read the object that lists a directory, from the first store that has it whole."""
+def read_tree(oid: str, *stores: Store) -> Tree | None:
+    """Read the list of a directory from the first store with an intact copy."""
     for store in stores:
         if not store.damaged([oid]):
             return Tree.load(store.objects, HashInfo("md5", oid))
@@ -284,13 +289,13 @@ def tree(oid: str, *stores: Store) -> Tree | None:
 
 
 def _walk(files: FileSystem, folder: str) -> dict[str, int]:
-    """List the files below `folder`, with sizes in bytes."""
+    """Return the size in bytes of every file below `folder`."""
     if isinstance(files, LocalFileSystem):
         found = {}
         for place, _, names in os.walk(folder, onerror=_unless_missing):
             for name in names:
                 path = os.path.join(place, name)  # noqa: PTH118 - a million paths
-                with suppress(FileNotFoundError):  # renamed meanwhile
+                with suppress(FileNotFoundError):  # renamed in the meantime
                     found[path] = os.stat(path).st_size  # noqa: PTH116
         return found
     files.fs.invalidate_cache()
@@ -300,7 +305,7 @@ def _walk(files: FileSystem, folder: str) -> dict[str, int]:
 
 
 def _unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):  # a folder that may not be read is not an empty one
+    if not isinstance(error, FileNotFoundError):  # an unreadable folder must not count as empty
         raise LabbookError(explain(error, Path(error.filename))) from error
 
 

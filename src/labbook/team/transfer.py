@@ -1,7 +1,7 @@
-"""Push and pull: all that `dvc.lock` and the run-cache speak of, hashed before it is sent and after it has come.
+"""Push and pull everything to which `dvc.lock` and the run cache refer, hashed before a push and after a pull.
 
-`dvc push --run-cache` sends the run-cache, but not the objects of its earlier runs; it takes an object that is there with
-half its bytes, or a directory of which one file is missing, for whole; and it sends a damaged object as it is.
+`dvc push --run-cache` pushes the run cache without the objects of earlier runs, treats truncated objects and directories with
+missing files on the remote as complete, and pushes damaged objects.
 """
 
 import logging
@@ -12,39 +12,39 @@ from dvc.logger import set_loggers_level
 from dvc.repo import Repo, lock_repo
 
 from labbook.errors import LabbookError
-from labbook.team.store import cache_of, listed, needed, parse, remote_of, speaking_to
+from labbook.team.store import files_of, open_cache, open_remote, parse_entry, referenced_objects, translate_errors
 
 __all__ = ["pull", "push"]
 
-DOCTOR = "`python -m labbook.doctor --mend` looks for a good copy."
-ASIDE = "`python -m labbook.doctor --mend` sets them aside; then pull again"
-SHOWN = 10  # problems
+DOCTOR = "Run `labbook doctor --repair` to restore it from an intact copy."
+ASIDE = "`labbook doctor --repair` sets them aside; then pull again"
+SHOWN = 10  # maximum number of problems in a message
 
 
 def push(repo: Repo, name: str | None) -> str:
-    """Send objects and run-cache to a remote, and say what was sent.
+    """Push objects and run cache to a remote, and return a summary.
 
-    What an interrupted push left out is sent again. A directory follows its files and a run its outputs, so that what is
-    there is whole at any moment.
+    Truncated objects of an interrupted push are pushed again. Directories follow their files, and run-cache entries follow
+    their outputs, so that the remote is consistent at any time.
 
     Raises:
-        LabbookError: something is damaged here or could not be sent. The rest was sent, and stays.
+        LabbookError: an object is damaged or could not be pushed; the others were pushed.
     """
-    cache, remote = cache_of(repo), remote_of(repo, name)
-    with speaking_to(remote.name), lock_repo(repo):
+    cache, remote = open_cache(repo), open_remote(repo, name)
+    with translate_errors(remote.name), lock_repo(repo):
         runs = cache.read_entries(cache.entries())
-        entries = {name: entry for name, data in runs.items() if (entry := parse(name, data))}
-        makers = needed(repo, entries.values(), cache)
+        entries = {name: entry for name, data in runs.items() if (entry := parse_entry(name, data))}
+        makers = referenced_objects(repo, entries.values(), cache)
         here, there = cache.sizes(), remote.sizes()
         missing = [oid for oid in makers if oid in here and there.get(oid) != here[oid]]
         damaged = cache.damaged(missing)
-        problems = [f"{oid} of {makers[oid]}: damaged in the cache, not sent. {DOCTOR}" for oid in sorted(damaged)]
+        problems = [f"{oid} of {makers[oid]}: damaged in the cache, not pushed. {DOCTOR}" for oid in sorted(damaged)]
         whole = set(there) - set(missing)
         for oids in ([oid for oid in missing if not oid.endswith(".dir")], [oid for oid in missing if oid.endswith(".dir")]):
-            # A directory that is there without one of its files would be taken for whole.
-            group = [oid for oid in oids if oid not in damaged and listed(oid, cache) <= whole]
+            # DVC would treat a directory on the remote without one of its files as complete.
+            group = [oid for oid in oids if oid not in damaged and files_of(oid, cache) <= whole]
             failed = remote.put(cache.files, {oid: cache.objects.oid_to_path(oid) for oid in group})
-            problems += [f"{oid} of {makers[oid]}: not sent: {_reason(error)}" for oid, error in failed.items()]
+            problems += [f"{oid} of {makers[oid]}: not pushed: {_reason(error)}" for oid, error in failed.items()]
             whole |= set(group) - failed.keys()
         known = remote.entries()
         new = {
@@ -53,59 +53,63 @@ def push(repo: Repo, name: str | None) -> str:
             if known.get(name) != len(runs[name]) and all(out.get("md5") in whole for out in entry.get("outs", ()))
         }
         failed = remote.put_entries(new)
-        problems += [f"{name} of the run-cache: not sent: {_reason(error)}" for name, error in failed.items()]
+        problems += [f"{name} of the run cache: not pushed: {_reason(error)}" for name, error in failed.items()]
     sent = len(whole.intersection(missing))
-    _raise(problems, f"{remote.name}: {sent} objects were sent and stay there. Push again for the rest.")
-    return f"{remote.name}: {sent} objects and {len(new)} runs sent{_lost(oid for oid in makers if oid not in whole)}"
+    _raise(problems, f"{remote.name}: {sent} objects were pushed. Push again for the rest.")
+    return f"{remote.name}: {sent} objects and {len(new)} runs pushed{_lost(oid for oid in makers if oid not in whole)}"
 
 
 def pull(repo: Repo, name: str | None) -> str:
-    """Fetch the run-cache and what `dvc.lock` names, check it out, and say what came.
+    """Fetch the run cache and the objects of `dvc.lock`, check them out, and return a summary.
 
-    The objects of other runs come when they are needed: `python -m labbook.repro --pull`.
+    Objects of other runs are fetched when a stage needs them, by `labbook repro --pull`.
 
     Raises:
-        LabbookError: something is damaged, here or there, or could not be fetched. The rest was fetched.
+        LabbookError: an object is damaged or could not be fetched; the others were fetched.
     """
-    cache, remote = cache_of(repo), remote_of(repo, name)
-    with speaking_to(remote.name), lock_repo(repo):
-        repo.config["remote"][remote.label]["verify"] = True  # hash what comes, whatever the configuration says
+    cache, remote = open_cache(repo), open_remote(repo, name)
+    with translate_errors(remote.name), lock_repo(repo):
+        repo.config["remote"][remote.label]["verify"] = True  # hash downloads, regardless of the configuration
         here = cache.sizes()
-        makers = needed(repo, (), cache, remote)
+        makers = referenced_objects(repo, (), cache, remote)
         problems = [
             f"{oid} of {makers[oid]}: damaged in the cache, not checked out. {DOCTOR}"
             for oid in sorted(cache.damaged(oid for oid in makers if oid in here))
         ]
         _raise(problems, "Nothing was pulled.")
         try:
-            with set_loggers_level(logging.ERROR):  # its warnings name each object that nobody has: we count them
+            with set_loggers_level(logging.ERROR):  # it warns about each missing object; we count them
                 repo.fetch(remote=remote.label)
         except (DvcException, OSError) as error:
             problems += [_reason(error)]
         there, now = remote.sizes(), cache.sizes()
         problems += [
-            f"{oid} of {makers[oid]}: not fetched, or what came was damaged"
-            for oid in makers
-            if oid in there and oid not in now
+            f"{oid} of {makers[oid]}: not fetched, or damaged in transit" for oid in makers if oid in there and oid not in now
         ]
         runs = remote.read_entries(remote.entries().keys() - cache.entries().keys())
-        good = {name: data for name, data in runs.items() if parse(name, data)}
-        problems += [f"{name} of the run-cache: damaged there, not fetched" for name in sorted(runs.keys() - good.keys())]
-        problems += [f"{name} of the run-cache: not fetched: {_reason(e)}" for name, e in cache.put_entries(good).items()]
-        _raise(problems, f"Pull again; `python -m labbook.doctor --remote {remote.label}` hashes all that is there.")
+        good = {name: data for name, data in runs.items() if parse_entry(name, data)}
+        problems += [
+            f"{name} of the run cache: damaged on the remote, not fetched" for name in sorted(runs.keys() - good.keys())
+        ]
+        problems += [f"{name} of the run cache: not fetched: {_reason(e)}" for name, e in cache.put_entries(good).items()]
+        _raise(problems, f"Pull again. `labbook doctor --remote {remote.label}` checks all objects on the remote.")
         try:
             with set_loggers_level(logging.ERROR):
                 repo.checkout(allow_missing=True)
         except (DvcException, OSError) as error:
             reason = _reason(error).replace("Use `--force` to force.", f"`dvc commit` keeps them, {ASIDE}:")
-            raise LabbookError(f"all was fetched, but not all checked out: {reason}") from error
+            raise LabbookError(f"all objects were fetched, but not all checked out: {reason}") from error
     came = len(now.keys() - here.keys())
     return f"{remote.name}: {came} objects and {len(good)} runs fetched{_lost(oid for oid in makers if oid not in now)}"
 
 
 def _lost(oids: Iterable[str]) -> str:
     count = len(list(oids))
-    return f"; {count} objects are neither here nor there, `dvc repro` makes those that it needs" if count else ""
+    return (
+        f"; {count} objects are neither in the cache nor on the remote; `dvc repro` produces those that it needs"
+        if count
+        else ""
+    )
 
 
 def _reason(error: BaseException) -> str:

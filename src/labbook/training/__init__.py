@@ -1,1 +1,1 @@
-"""The engine: one loop over tensors in memory, with checkpoints, history, constraints and progress around it."""
+"""Training: the loop, its components, preprocessing and augmentation, checkpoints, history, several processes."""

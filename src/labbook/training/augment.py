@@ -1,7 +1,7 @@
 """Random augmentation of training batches: crop, horizontal flip, rotation.
 
-The operations and their order are those of torchvision's `Compose([RandomCrop, RandomHorizontalFlip, RandomRotation])`, a
-whole batch at once with draws of its own for each image.
+The operations and their order are those of torchvision's `Compose([RandomCrop, RandomHorizontalFlip, RandomRotation])`,
+applied to a whole batch with independent random parameters for each image.
 """
 
 import functools
@@ -19,12 +19,12 @@ __all__ = ["Augmentation", "Draws", "crop", "hflip", "rotate"]
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers for one batch; `None` for an operation that the settings do not use.
+    """Random parameters of one batch; `None` for an operation that the settings do not use.
 
     Attributes:
         offsets: first row and first column of each crop in the padded image, (2, N).
         flips: whether to flip each image, (N,).
-        angles: degrees, (N,).
+        angles: degrees counter-clockwise, (N,).
     """
 
     offsets: Tensor | None
@@ -37,17 +37,17 @@ class Augmentation:
 
     Attributes:
         random: maps images (N, C, H, W) and a generator on their device to augmented images; `None` if the settings
-            augment nothing.
+            enable no augmentation.
     """
 
     def __init__(self, settings: Augment, preprocess: Preprocess) -> None:
         self._settings = settings
-        self._black = functools.cache(functools.partial(black_pixel, preprocess))  # a copy to the GPU would wait for it
+        self._black = functools.cache(functools.partial(black_pixel, preprocess))  # a copy in every step would wait for the GPU
         asked = settings.crop_padding or settings.flip or settings.rotation
         self.random: Callable[[Tensor, torch.Generator], Tensor] | None = self._random if asked else None
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:
-        """Draw for `count` images, on the generator's device and always in the same order."""
+        """Draw the parameters of `count` images, on the generator's device and always in the same order."""
         asked, device = self._settings, generator.device
 
         def uniform(low: float, high: float) -> Tensor:
@@ -61,7 +61,7 @@ class Augmentation:
         )
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
-        """Augment preprocessed images (N, C, H, W) by these draws; the result is a new tensor, `channels_last`."""
+        """Apply `draws` to preprocessed images (N, C, H, W); return them in the memory format `channels_last`."""
         images = images.contiguous(memory_format=torch.channels_last)
         if draws.offsets is not None:
             images = crop(images, draws.offsets, self._settings.crop_padding, self._black(images.device))
@@ -82,7 +82,7 @@ def crop(images: Tensor, offsets: Tensor, padding: int, black: Tensor) -> Tensor
         images: (N, C, H, W).
         offsets: first row and first column in the padded image, from 0 to twice the padding, (2, N).
         padding: pixels on each side.
-        black: a pixel of the padding, (1, C, 1, 1) or (1, 1, 1, 1).
+        black: value of the padding, (1, C, 1, 1) or (1, 1, 1, 1).
     """
     count, _, height, width = images.shape
     first_rows, first_columns = offsets.view(2, count, 1, 1) - padding
@@ -92,7 +92,7 @@ def crop(images: Tensor, offsets: Tensor, padding: int, black: Tensor) -> Tensor
 
 
 def hflip(images: Tensor, flips: Tensor) -> Tensor:
-    """Flip left and right those of the images (N, C, H, W) for which `flips`, (N,), is true."""
+    """Flip each image of (N, C, H, W) horizontally if its entry in `flips`, (N,), is true."""
     return torch.where(flips.view(-1, 1, 1, 1), images.flip(-1), images)
 
 
@@ -102,7 +102,7 @@ def rotate(images: Tensor, angles: Tensor, black: Tensor) -> Tensor:
     Args:
         images: (N, C, H, W).
         angles: degrees counter-clockwise, (N,).
-        black: a pixel from outside the image, (1, C, 1, 1) or (1, 1, 1, 1).
+        black: value outside the image, (1, C, 1, 1) or (1, 1, 1, 1).
     """
     height, width = images.shape[2:]
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
@@ -116,7 +116,7 @@ def rotate(images: Tensor, angles: Tensor, black: Tensor) -> Tensor:
 
 
 def _gather(images: Tensor, rows: Tensor, columns: Tensor, black: Tensor) -> Tensor:
-    """Take each pixel of the result from a row and a column of its image; those outside are black.
+    """Gather each pixel of the result from a row and a column of its image; pixels outside the image are black.
 
     Args:
         images: (N, C, H, W).
@@ -127,7 +127,7 @@ def _gather(images: Tensor, rows: Tensor, columns: Tensor, black: Tensor) -> Ten
     count, channels, height, width = images.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
-    # A black pixel after the last one: this takes half the time of masking the result.
+    # Appending a black pixel takes half the time of masking the result.
     pixels = torch.cat((pixels, black.expand(1, channels, 1, 1).reshape(1, channels)))
     first = torch.arange(count, device=images.device).view(count, 1, 1) * (height * width)
     sources = torch.where(inside, first + rows * width + columns, count * height * width)

@@ -1,4 +1,4 @@
-"""The interface of a backend, which takes the steps of training: `labbook.training.torch_step` and `labbook.numpy_nn.step`."""
+"""The interface of a backend, which computes training steps: `labbook.training.torch_step` and `labbook.numpy_nn.step`."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
 """Checkpoints: a killed training resumes from its last checkpoint and ends with the same bytes as an uninterrupted one.
 
-A checkpoint lies outside DVC's outputs, which DVC deletes before a run, in a file named by a fingerprint of everything that
-the result depends on. It is written to a temporary file, then renamed, and starts with a checksum of its content.
+Checkpoints are stored outside DVC's outputs, because DVC deletes those before a run. The name of a checkpoint file is a
+fingerprint of everything that the result depends on. The file is written atomically and starts with a checksum of its content.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 CHECKPOINTS = Path(".checkpoints")  # one folder per experiment, and one per seed in it
-CHECKPOINT_SECONDS = 10.0  # between two checkpoints, and so the most that a killed training loses
+CHECKPOINT_SECONDS = 10.0  # between two checkpoints: the most that a killed training loses
 DIGEST_LENGTH = 32
 
 
@@ -43,7 +43,7 @@ class Checkpoint:
         self.path = path
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state of tensors, numbers, strings, lists and dictionaries, atomically."""
+        """Write `state`, which may hold tensors, numbers, strings, lists and dictionaries, atomically."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         payload = buffer.getvalue()
@@ -72,14 +72,14 @@ class Checkpoint:
 
 @contextlib.contextmanager
 def locked_checkpoint(folder: Path, digest: str) -> Iterator[Checkpoint]:
-    """Lock the folder of one training for this process, remove checkpoints of other fingerprints from it, and yield its own.
+    """Lock a training's folder for this process, remove checkpoints with other fingerprints, and yield the training's own.
 
     Args:
-        folder: of the training's checkpoints.
+        folder: the folder of the training's checkpoints.
         digest: the training's fingerprint.
 
     Raises:
-        TrainingError: another process trains the same experiment.
+        TrainingError: another process is training the same experiment.
     """
     lock = filelock.FileLock(folder / "lock", blocking=False)
     try:
@@ -106,12 +106,12 @@ def discard(folder: Path) -> None:
 
 
 def fingerprint(*parts: object) -> str:
-    """Hash everything that a result depends on, by its `repr`."""
+    """Hash the `repr` of everything that a result depends on."""
     return hashlib.sha256("\n".join(repr(part) for part in parts).encode()).hexdigest()[:16]
 
 
 def code_digest() -> str:
-    """Hash what the loaded modules of this package do, as a stage's fingerprint does."""
+    """Hash the meaning of this package's loaded modules, as a stage's fingerprint does."""
     names = [name for name in sys.modules if f"{name}.".startswith("labbook.") and not is_unhashed(name)]
     files = {name: getattr(sys.modules[name], "__file__", None) for name in sorted(names)}
     return fingerprint(*((name, _meaning(file)) for name, file in files.items() if file))

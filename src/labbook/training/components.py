@@ -1,6 +1,6 @@
 """Losses, optimisers and schedules by name: torch's own classes, or a custom class (`labbook.training.lookup`).
 
-The keys of a component beside `name` are the keyword arguments of its class:
+All keys of a component except `name` are keyword arguments of its class:
 
     loss       a class of torch.nn that compares logits with class labels: {name: CrossEntropyLoss, label_smoothing: 0.1}
     optimizer  a class of torch.optim: {name: AdamW, lr: 0.001, weight_decay: 0.05}
@@ -21,7 +21,7 @@ from labbook.training.schedule import Schedule, build_schedule, check_schedule
 
 __all__ = ["Schedule", "build_loss", "build_optimizer", "build_schedule", "check_component", "weight_decay_of"]
 
-FEW_CLASSES = 3  # to try a loss with, where their number is not known
+FEW_CLASSES = 3  # in a trial computation of a loss, if the number of classes is unknown
 
 
 def build_loss(component: Component, key: str, classes: int | None = None) -> Callable[[Tensor, Tensor], Tensor]:
@@ -29,8 +29,8 @@ def build_loss(component: Component, key: str, classes: int | None = None) -> Ca
 
     Args:
         component: the name of the loss and its arguments; a `weight` is one number per class.
-        key: of the component in `params.yaml`, for messages.
-        classes: their number, to check a `weight` against.
+        key: the component's key in `params.yaml`, for messages.
+        classes: number of classes, to check the length of a `weight`.
 
     Raises:
         ParamsError: there is no such loss, or an argument is wrong.
@@ -39,7 +39,7 @@ def build_loss(component: Component, key: str, classes: int | None = None) -> Ca
     where = f"{key}: {component.name}"
     module: nn.Module = construct(cls, (), arguments, where)
     if next(module.parameters(), None) is not None:
-        raise ParamsError(f"{where} has parameters, which the optimiser would not train. Use a loss without.")
+        raise ParamsError(f"{where} has parameters, which the optimiser would not train. Use a loss without parameters.")
     if component.name in LOSSES:
         weight = arguments.get("weight")
         _try_loss(module, classes or (FEW_CLASSES if weight is None else len(weight)), where)
@@ -50,14 +50,14 @@ def build_loss(component: Component, key: str, classes: int | None = None) -> Ca
 
 
 def build_optimizer(component: Component, parameters: Iterable[nn.Parameter], key: str) -> optim.Optimizer:
-    """Build the optimiser; fused where torch can, unless its settings say otherwise: small models pay for overhead.
+    """Build the optimiser, by default fused where torch supports it, because overhead dominates in small models.
 
     All parameters are in one group, so `weight_decay` applies to biases and batch norm as well.
 
     Args:
         component: the name of the optimiser and its arguments.
-        parameters: of the model, on their device.
-        key: of the component in `params.yaml`, for messages.
+        parameters: the model's parameters, on their device.
+        key: the component's key in `params.yaml`, for messages.
 
     Raises:
         ParamsError: there is no such optimiser, or an argument is wrong or missing.
@@ -65,7 +65,7 @@ def build_optimizer(component: Component, parameters: Iterable[nn.Parameter], ke
     cls, arguments = read_component("optimizer", component.model_dump(), key)
     offered = settings_of(cls)
     if "lr" in offered and "lr" not in arguments:
-        raise ParamsError(f"{key}.lr: missing. Give the learning rate of {component.name}.")
+        raise ParamsError(f"{key}.lr: missing. Set the learning rate of {component.name}.")
     if "lr" in offered and convert(arguments["lr"], float, f"{key}.lr") <= 0:
         raise ParamsError(f"{key}.lr: invalid value {arguments['lr']}: a learning rate must be greater than 0.")
     if "fused" in offered and cls.__module__.startswith("torch.") and not {"fused", "foreach"} & arguments.keys():
@@ -75,17 +75,17 @@ def build_optimizer(component: Component, parameters: Iterable[nn.Parameter], ke
 
 
 def check_component(kind: Kind, component: Component, key: str) -> None:
-    """Check a component without a training.
+    """Check the name and the arguments of a component without training.
 
     Args:
-        kind: of the component.
+        kind: `loss`, `optimizer` or `schedule`.
         component: its name and arguments.
-        key: where it stands in `params.yaml`, for messages.
+        key: its key in `params.yaml`, for messages.
 
     Raises:
         ParamsError: there is no such class, or an argument is wrong.
     """
-    parameter = nn.Parameter(torch.zeros(2, 2))  # a matrix, because Muon takes nothing else
+    parameter = nn.Parameter(torch.zeros(2, 2))  # a matrix, because Muon accepts nothing else
     match kind:
         case "loss":
             build_loss(component, key)
@@ -104,7 +104,7 @@ def weight_decay_of(component: Component, key: str = "optimizer") -> float:
 
 def _per_row(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     def loss_of_rows(logits: Tensor, labels: Tensor) -> Tensor:
-        if labels.ndim > 1:  # one row per pixel: the loss of maps has no deterministic kernel on CUDA
+        if labels.ndim > 1:  # one row per pixel: torch's loss of maps is not deterministic on CUDA
             logits, labels = logits.movedim(1, -1).flatten(0, -2), labels.flatten()
         return loss(logits, labels)
 
@@ -112,7 +112,7 @@ def _per_row(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tens
 
 
 def _try_loss(module: nn.Module, classes: int, where: str) -> None:
-    """Compute a loss once: torch checks some arguments no earlier."""
+    """Compute a loss once, because torch checks some arguments only then."""
     try:
         module(torch.zeros(classes, classes), torch.arange(classes))
     except (RuntimeError, TypeError, ValueError) as error:

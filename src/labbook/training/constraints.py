@@ -14,20 +14,20 @@ def check(model: nn.Module, constraint: Constraint, weight_decay: float, key: st
     """Check that a model satisfies its constraint.
 
     Args:
-        model: as built.
-        constraint: of the experiment.
-        weight_decay: of the optimiser.
-        key: of the constraint in `params.yaml`, for messages.
+        model: the model, before training.
+        constraint: the experiment's constraint.
+        weight_decay: the optimiser's weight decay.
+        key: the constraint's key in `params.yaml`, for messages.
 
     Raises:
-        ConstraintError: it does not; names the constraint and the actual value.
+        ConstraintError: it does not; the message names the constraint and the actual value.
     """
     for name, asked, found in _broken(model, constraint, weight_decay):
-        raise ConstraintError(f"{key}.{name}: requires {asked}, the model has {found}. Change the model or the constraint.")
+        raise ConstraintError(f"{key}.{name}: requires {asked}, but the model has {found}. Change the model or the constraint.")
 
 
 def _broken(model: nn.Module, constraint: Constraint, weight_decay: float) -> Iterator[tuple[str, object, object]]:
-    """Yield each key that is broken, what it requires and what the model has."""
+    """Yield the key of each violated constraint, what it requires, and what the model has."""
     parameters = count_parameters(model)
     if constraint.parameters is not None and parameters != constraint.parameters:
         yield "parameters", constraint.parameters, parameters

@@ -1,10 +1,10 @@
-"""Several processes that train one model: DistributedDataParallel sums their gradients.
+"""Data-parallel training of one model in several processes, with PyTorch's DistributedDataParallel.
 
 Every process draws the same order and the same augmentation as a single process would, and uses its own rows of each batch.
-Together they take the step that a single process takes with the whole batch: gradients differ only by the order of sums.
-Two things are different. Each process draws dropout for its own rows. Batch norm uses the statistics of the whole batch only
-on GPUs, because PyTorch's `SyncBatchNorm` has no other kernels; on the CPU it uses those of each process's rows, and the
-running statistics are the mean over the processes.
+Together they take the step that a single process would take on the whole batch: gradients differ only by the order in which
+they are summed. There are two exceptions. Each process draws dropout for its own rows. Batch norm uses the statistics of the
+whole batch only on GPUs, because PyTorch's `SyncBatchNorm` has no CPU kernel; on the CPU, each process uses the statistics of
+its own rows, and the running statistics are averaged over the processes.
 
 `labbook.training.launch` or torchrun starts the processes;
 https://docs.pytorch.org/docs/stable/elastic/run.html documents the environment variables that they set.
@@ -38,8 +38,8 @@ from labbook.training.runtime import choose_device
 __all__ = ["AGAIN", "ALONE", "STUCK", "Processes", "joined", "started"]
 
 STEPS_BETWEEN_DECISIONS = 10
-PATIENCE = timedelta(minutes=10)  # with a process that is stuck, or whose machine is gone
-WAITED = ("Timed out waiting", "Application timeout", "wait timeout")  # in messages of Gloo, Gloo again, and the store
+PATIENCE = timedelta(minutes=10)  # how long to wait for a process that does not respond
+WAITED = ("Timed out waiting", "Application timeout", "wait timeout")  # in timeout messages of Gloo and of the store
 STUCK = "a process has not answered for"
 AGAIN = "Run the same command again to resume from the last checkpoint."
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
@@ -47,18 +47,18 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train one model together. A single process shares nothing and has no overhead.
+    """The processes that train one model together. A single process communicates with no other and has no overhead.
 
     Attributes:
         rank: number of this process; the first, 0, writes checkpoints, progress and outputs.
-        count: of the processes on all machines.
+        count: number of processes on all machines.
     """
 
     rank: int = 0
     count: int = 1
 
     def device(self, wanted: str) -> str:
-        """Return the device of this process; each has a GPU of its own, which becomes the current one.
+        """Return the device of this process; on GPUs, each process has a separate one, which becomes the current device.
 
         Raises:
             DeviceError: there are fewer GPUs than processes, or the device cannot be used by several.
@@ -69,12 +69,12 @@ class Processes:
         if kind == "cpu":
             return kind
         if kind != "cuda" or ":" in wanted:
-            raise DeviceError(f"device: {wanted} is one device, and several processes train here. Set `device: cuda` or `cpu`.")
+            raise DeviceError(f"device: {wanted} names one device for several processes. Set `device: cuda` or `cpu`.")
         here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
         if gpus < here:
             raise DeviceError(
-                f"device: {wanted} needs one GPU per process, and this machine has {gpus} for {here} processes. "
-                f"Set world_size of the experiment to {gpus} at most, or `device: cpu`."
+                f"device: {wanted} needs one GPU per process, but this machine has {gpus} for {here} processes. "
+                f"Set the experiment's world_size to at most {gpus}, or `device: cpu`."
             )
         own = int(os.environ["LOCAL_RANK"])
         torch.cuda.set_device(own)
@@ -85,19 +85,19 @@ class Processes:
         return rows if self.count == 1 else rows.tensor_split(self.count)[self.rank]
 
     def part(self, inputs: DeviceDataset) -> DeviceDataset:
-        """Return this process's part of a split that all processes measure together.
+        """Return this process's part of a split that all processes evaluate together.
 
         Raises:
-            TrainingError: it has fewer samples than there are processes.
+            TrainingError: the split has fewer samples than there are processes.
         """
         if len(inputs) < self.count:
             raise TrainingError(
-                f"world_size: {self.count} processes are more than the {len(inputs)} samples of a split. Set it to fewer."
+                f"world_size: {self.count} processes cannot share a split of {len(inputs)} samples. Use fewer processes."
             )
         return dataclasses.replace(inputs, pixels=self.own(inputs.pixels), labels=self.own(inputs.labels))
 
     def share(self, backend: Backend) -> Backend:
-        """Return a backend whose step computes this process's part of a whole batch and updates by the gradients of all parts.
+        """Return a backend whose step computes this process's part of a batch and uses the gradients of all parts.
 
         The step returns loss and logits of this part.
         """
@@ -105,15 +105,15 @@ class Processes:
             return backend
 
         def build(model: nn.Module, loss: Loss, optimizer: optim.Optimizer, precision: str) -> Step:
-            weight = 1.0  # of this part: gradients are averaged over processes, and parts may differ in size
+            weight = 1.0  # of this part: DDP averages gradients over processes, but parts may differ in size
 
             def weighted(logits: Tensor, labels: Tensor) -> Tensor:
-                value = loss(logits, labels) if len(labels) else logits.sum()  # of an empty part, 0
+                value = loss(logits, labels) if len(labels) else logits.sum()  # 0 for an empty part
                 return value * weight
 
             if next(model.parameters()).device.type == "cuda":
                 nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the key has another name in torch 2.14
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch 2.14 renames the argument
                 together = DistributedDataParallel(_Forward(model), broadcast_buffers=False)
             together(None).backward()
             step = backend(together, weighted, optimizer, precision)
@@ -138,7 +138,7 @@ class Processes:
         return sums.tolist()
 
     def average_statistics(self, model: nn.Module) -> None:
-        """Replace running statistics by their mean over the processes."""
+        """Replace running statistics with their mean over the processes."""
         if self.count == 1:
             return
         for module in model.modules():
@@ -148,13 +148,13 @@ class Processes:
                     buffer.div_(self.count)
 
     def seed(self, seed: int) -> None:
-        """Seed this process's own dropout."""
+        """Seed the generator from which this process draws dropout."""
         if self.count > 1:
-            # A spawn key: no stream of the plain seed, such as the order of an epoch, is the same.
+            # The spawn key gives a stream independent of those of the plain seed, such as the order of an epoch.
             torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(self.rank,)).generate_state(1)[0]))
 
     def decide(self, decision: bool, step: int) -> bool:
-        """Return the first process's decision. Several processes ask for it every tenth step only, as it costs a message."""
+        """Return the first process's decision; several processes share it at every tenth step and get `False` at others."""
         if self.count == 1:
             return decision
         if step % STEPS_BETWEEN_DECISIONS:
@@ -164,7 +164,7 @@ class Processes:
         return bool(flag.item())
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all processes, by rank, in the first one, and an empty list in the others."""
+        """Return the values of all processes by rank in the first process, and an empty list in the others."""
         if self.count == 1:
             return [value]
         values = [None] * self.count if self.rank == 0 else None
@@ -192,7 +192,7 @@ class Processes:
         others = [rank for rank, other in enumerate(digests) if other != digests[0]]
         if others:
             raise TrainingError(
-                f"processes {others} have other settings, data, code or versions of torch than process 0. "
+                f"processes {others} differ from process 0 in settings, data, code or the version of torch. "
                 "Use the same params.yaml, data/ and src/ on every machine."
             )
 
@@ -215,7 +215,7 @@ def joined() -> Iterator[Processes]:
     if count == 1:
         yield ALONE
         return
-    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)  # type: ignore[attr-defined]  # no orphans
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)  # type: ignore[attr-defined]  # end with the parent
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
         yield Processes(int(os.environ["RANK"]), count)
@@ -230,10 +230,10 @@ def joined() -> Iterator[Processes]:
 
 
 class _Forward(nn.Module):
-    """A model, or, without images, a sum that has a gradient for every parameter.
+    """The model's outputs; without images, a sum that gives every parameter a gradient.
 
-    DDP groups gradients in the order in which the first step computes them, and sums them in these groups from the second step
-    on. With more than two processes the groups decide the last bits. A first step of this sum makes them the same after a
+    From the second step on, DDP sums gradients in buckets, in the order in which the first step computed them. With more than
+    two processes, the buckets affect the last bits. Taking the first step with this sum makes the buckets the same after a
     resume.
     """
 

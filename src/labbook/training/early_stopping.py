@@ -8,7 +8,7 @@ __all__ = ["should_stop"]
 
 
 def should_stop(settings: EarlyStopping | None, val_losses: Sequence[float]) -> bool:
-    """Return whether to stop after these validation losses, oldest first; never without settings."""
+    """Return whether to stop after these validation losses, oldest first; always `False` without settings."""
     if settings is None:
         return False
     if settings.window is not None:  # the rule of assignment D

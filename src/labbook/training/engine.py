@@ -1,7 +1,7 @@
-"""The training loop. The dataset is a tensor on the device, an epoch is a permutation of its rows, a batch is a slice of that.
+"""The training loop. The dataset is a tensor on the device, an epoch a permutation of its rows, a batch a slice of them.
 
-Small models at small batches are bound by overhead, so a step does nothing that can wait: metrics are summed on the device
-and read when a row of the history is due. A backend computes the step: `labbook.training.torch_step`, `labbook.numpy_nn.step`.
+Overhead dominates in small models with small batches, so a step never waits for the device: metrics are summed there and
+read when a row of the history is due. A backend computes the step: `labbook.training.torch_step`, `labbook.numpy_nn.step`.
 """
 
 import math
@@ -28,7 +28,7 @@ __all__ = ["TrainConfig", "TrainResult", "fit"]
 
 STEPS_BETWEEN_SHOWS = 100
 
-# Selection → the field of a row, and the sign with which a higher value is better.
+# Selection → the field of a row, and the sign that makes higher values better.
 SCORES = {"best_val_loss": ("val_loss", -1), "best_val_accuracy": ("val_accuracy", 1)}
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -36,10 +36,10 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The hyperparameters of a training; the fields are those of `labbook.config.train.TrainSettings`, as functions.
+    """The hyperparameters of a training; fields not listed here are described in `labbook.config.train.TrainSettings`.
 
     Attributes:
-        backend: builds the function that takes a step.
+        backend: builds the function that computes a step.
         loss: logits and labels → mean loss.
         optimizer: trainable parameters → their optimizer.
         schedule: optimizer, steps per epoch and epochs → the schedule of its learning rate.
@@ -117,10 +117,10 @@ def fit(
     A row of the history is due every `validate_every` steps, and at the step that `TrainConfig.last_row` returns.
 
     Args:
-        model: on the device of the data, with its initial weights.
+        model: the model with its initial weights, on the device of the data.
         train: training split.
-        validation: split that early stopping and selection follow; `None` if the settings have neither.
-        test: test set, for the test curve alone; `None` without one.
+        validation: validation split, for early stopping and selection; `None` if the settings use neither.
+        test: test set, used only for the test curve; `None` without a test curve.
         config: hyperparameters.
         checkpoint: state to resume from and to save to; `None` in all processes but the first.
         checkpoint_seconds: seconds between two checkpoints; one is always written after the last row.
@@ -132,7 +132,9 @@ def fit(
     """
     steps = config.steps_per_epoch(len(train))
     if not steps:
-        raise TrainingError(f"batch_size: {config.batch_size} leaves no full batch of {len(train)} samples with drop_last.")
+        raise TrainingError(
+            f"batch_size: with drop_last, {len(train)} samples do not fill a batch of {config.batch_size}. Decrease batch_size."
+        )
     run = _Run(model, config, train.pixels.device, steps)
     processes.seed(config.seed)
     if state := processes.from_first(checkpoint.load() if checkpoint else None):
@@ -173,7 +175,7 @@ def fit(
 
 
 class _Run:
-    """The state of a training, which a checkpoint holds."""
+    """The state of a training, as stored in a checkpoint."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, device: torch.device, steps: int) -> None:
         self.model, self.config, self.device, self.steps = model, config, device, steps
@@ -277,5 +279,5 @@ def _order(labels: Tensor, config: TrainConfig, epoch: int) -> Tensor:
 def _measure(
     model: nn.Module, loss: Loss, split: DeviceDataset | None, total: Total
 ) -> tuple[float, float] | tuple[None, None]:
-    """Return mean loss and accuracy of a split; `None` for both without one."""
+    """Return mean loss and accuracy of a split, or `None` for both without a split."""
     return (None, None) if split is None else evaluate(model, loss, split, total)

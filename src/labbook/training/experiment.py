@@ -47,7 +47,7 @@ class SeedResult:
         rows: the history.
         parameters: number of trainable parameters.
         device: type of the device.
-        summary: of the training, for evaluation and report; reproducible.
+        summary: summary of the training for evaluation and report; reproducible.
         timing: seconds, date and machine; different in every run.
         test: loss and accuracy of the weights on the test set, if requested.
     """
@@ -62,7 +62,7 @@ class SeedResult:
 
 
 def seeds_of(settings: TrainSettings, runtime: Runtime) -> list[int]:
-    """Return the seeds of an experiment: the seed of the project and the following ones."""
+    """Return the seeds of an experiment: the project's seed and the following ones, modulo 2³²."""
     return [(runtime.seed + index) % 2**32 for index in range(settings.seeds)]
 
 
@@ -77,12 +77,12 @@ def train_seeds(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     processes: Processes = ALONE,
 ) -> list[SeedResult]:
-    """Train an experiment once for each of its seeds, in parallel as far as `run_parallel` may.
+    """Train an experiment once for each of its seeds, in parallel if `run_parallel` is allowed to.
 
     The arguments are those of `train_experiment`. Each seed has its own checkpoint folder.
 
     Raises:
-        LabbookError: as `train_experiment`.
+        LabbookError: see `train_experiment`.
     """
 
     def train(seed: int) -> tuple[SeedResult, bytes]:
@@ -90,7 +90,7 @@ def train_seeds(
             f"{name}/{seed}", settings, runtime.model_copy(update={"seed": seed}), packed,
             key=key, pretrained=pretrained, checkpoint_seconds=checkpoint_seconds, processes=processes,
         )  # fmt: skip
-        # As bytes: tensors would be passed in shared memory, which ends with the process that created it.
+        # As bytes: tensors would be passed in shared memory, which is freed with the process that created it.
         return replace(result, weights={}), safetensors.torch.save(result.weights)
 
     seeds = seeds_of(settings, runtime)
@@ -113,19 +113,19 @@ def train_experiment(
 ) -> SeedResult:
     """Train from one seed, or resume where an earlier process was interrupted.
 
-    The checkpoint stays until `labbook.training.checkpoint.discard`, which the caller calls once the outputs are written.
+    The checkpoint is kept until the caller has written the outputs and calls `labbook.training.checkpoint.discard`.
 
     Args:
-        name: of the checkpoint folder and in the progress display.
-        settings: of the experiment, resolved for the data source of `packed`.
+        name: name of the checkpoint folder, also shown in the progress display.
+        settings: the experiment's settings, resolved for the data source of `packed`.
         runtime: seed and device.
         packed: the dataset.
-        key: of the training block in `params.yaml`, for messages.
+        key: key of the training block in `params.yaml`, for messages.
         pretrained: initial weights; `None` or no weights for random initialisation.
         checkpoints: the folder of all checkpoints.
         checkpoint_seconds: seconds between two checkpoints.
         processes: the processes that train together; the result is the same in all of them, except for the timing.
-        measure_test: whether to measure the selected weights on the test set.
+        measure_test: whether to evaluate the selected weights on the test set.
 
     Raises:
         LabbookError: a component or the device does not exist, the constraint is not satisfied, or training cannot continue.
@@ -177,7 +177,7 @@ def summarize(name: str, settings: TrainSettings, packed: PackedDataset, results
         "image_shape": packed.image_shape,
         "samples": {"train": len(packed.train) - held_out, "val": held_out, "test": len(packed.test)},
         "device": results[0].device,
-        "torch": torch.__version__.partition("+")[0],  # without the part that names a build, such as +cpu
+        "torch": torch.__version__.partition("+")[0],  # without the build's label, such as +cpu
         "parameters": results[0].parameters,
         "settings": settings.model_dump(exclude_none=True),
         "seeds": [result.summary for result in results],
@@ -185,16 +185,16 @@ def summarize(name: str, settings: TrainSettings, packed: PackedDataset, results
 
 
 def write_weights(path: Path, weights: dict[str, Tensor], source: str | None = None) -> None:
-    """Write safetensors, with the data source if it is given: the same weights give the same bytes."""
-    # One key of metadata at most: safetensors writes several in random order.
+    """Write weights as a safetensors file, with the data source if given; the same weights give the same bytes."""
+    # At most one metadata key, because safetensors writes several in random order.
     write_bytes(path, safetensors.torch.save(weights, {"source": source} if source else None))
 
 
 def _check_world_size(settings: TrainSettings, processes: Processes, key: str) -> None:
     if settings.world_size != processes.count:
         raise TrainingError(
-            f"{key}.world_size: {settings.world_size} processes are needed, {processes.count} run. `python stages/train.py` "
-            "starts them on one machine; with torchrun, --nnodes times --nproc-per-node is their number."
+            f"{key}.world_size: needs {settings.world_size} processes, found {processes.count}. "
+            "`python stages/train.py` starts them on one machine; torchrun starts --nnodes times --nproc-per-node."
         )
 
 
@@ -238,7 +238,7 @@ def _config(settings: TrainSettings, seed: int, classes: int, key: str) -> Train
 def _splits(
     settings: TrainSettings, packed: PackedDataset, convert: Preprocessing, device: torch.device, *, with_test: bool
 ) -> tuple[DeviceDataset, DeviceDataset | None, DeviceDataset | None]:
-    """Copy the training split, the validation split and the test set to the device; those that nothing needs are `None`."""
+    """Copy the training split, the validation split and the test set to the device; unused ones are `None`."""
     train, validation = packed.held_out() if settings.validation else (packed.train, None)
     return (
         to_device(train, convert, device),
@@ -251,7 +251,7 @@ def _fingerprint(
     settings: TrainSettings, seed: int, device: torch.device, packed: PackedDataset, pretrained: PretrainedWeights | None
 ) -> str:
     """Hash everything that the weights of one seed depend on."""
-    # Without the number of seeds, which no single training depends on: with more of them, finished ones are reused.
+    # The number of seeds is left out: no single training depends on it, and finished seeds are reused when it increases.
     decisive = settings.model_copy(update={"seeds": 1})
     versions = torch.__version__, np.__version__
     return fingerprint(
@@ -260,7 +260,7 @@ def _fingerprint(
 
 
 def _measured(split: str, model: nn.Module, config: TrainConfig, inputs: DeviceDataset) -> dict[str, float]:
-    """Measure loss and accuracy of a split in evaluation mode."""
+    """Return rounded loss and accuracy of a split in evaluation mode."""
     loss, accuracy = evaluate(model, config.loss, inputs)
     return {f"{split}_loss": round(loss, DIGITS), f"{split}_accuracy": round(accuracy, DIGITS)}
 

@@ -16,8 +16,8 @@ DIGITS = 6  # decimals
 class Row:
     """One row: losses in nats, accuracies in [0, 1].
 
-    Metrics on the training split are running means since the row before, in training mode. Those of a split that the
-    experiment does not measure are `None`.
+    Metrics on the training split are running means since the previous row, in training mode. Metrics on a split that the
+    experiment does not use are `None`.
     """
 
     epoch: int
@@ -32,7 +32,7 @@ class Row:
 
 
 def write_history(path: Path, histories: Mapping[int, Iterable[Row]]) -> None:
-    """Write the rows of every seed below each other as TSV."""
+    """Write the rows of all seeds to one TSV file."""
     columns = ["seed", *(field.name for field in fields(Row))]
     write_tsv(path, columns, ({"seed": seed, **rounded(row)} for seed, rows in histories.items() for row in rows))
 

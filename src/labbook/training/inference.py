@@ -15,7 +15,7 @@ __all__ = ["DeviceDataset", "RunningMetrics", "Total", "evaluate", "evaluation_m
 
 BATCH = 1000  # images per forward pass without gradients; fewer if they are larger than 32×32
 FLOAT_LIMIT = 2 << 30  # bytes of a float32 split; images of a larger one stay uint8 and are converted batch by batch
-LOGITS_LIMIT = 1 << 24  # logits kept before they are counted
+LOGITS_LIMIT = 1 << 24  # logits kept before their predictions are counted
 GATHER_BYTES = 2 << 20  # bytes of small batches gathered at once
 CONVERTED_AT_ONCE = 4096  # images
 
@@ -27,7 +27,7 @@ class DeviceDataset:
     """A split on the device.
 
     Attributes:
-        pixels: (N, H, W, C), so that a gathered batch is `channels_last`; float32, or uint8 that is still to be converted.
+        pixels: (N, H, W, C), so that a gathered batch is `channels_last`; float32, or uint8 to be converted batch by batch.
         labels: (N,), int64, or (N, H, W), uint8, which become int64 batch by batch.
         convert: uint8 (N, C, H, W) → float32; `None` if `pixels` are converted.
     """
@@ -42,8 +42,8 @@ class DeviceDataset:
     def iter_batches(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of images (N, C, H, W) and labels in the given order of rows, from batch `start` on.
 
-        Several small batches are gathered at once. Batch `start` has the same place in memory as if all batches before it had
-        been yielded, since the last bits of a sum may depend on it.
+        Several small batches are gathered at once. Batch `start` has the same alignment in memory as if all batches before it
+        had been yielded, because the last bits of a sum may depend on it.
         """
         at_once = 1 if self.convert else max(1, GATHER_BYTES // (size * self.pixels[0].nbytes))
         for first in range(start - start % at_once, math.ceil(len(order) / size), at_once):
@@ -54,7 +54,7 @@ class DeviceDataset:
             yield from zip(images[skipped:], labels[skipped:], strict=True)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the split in its own order, in batches for forward passes only."""
+        """Yield the split in its stored order, in batches sized for forward passes without gradients."""
         height, width = self._images(self.pixels[:1]).shape[2:]
         size = max(1, min(BATCH, BATCH * 32 * 32 // (height * width)))
         for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
@@ -71,7 +71,7 @@ def to_device(split: Split, convert: Callable[[Tensor], Tensor], device: torch.d
     Args:
         split: uint8 images (N, C, H, W) and labels.
         convert: preprocessing, uint8 → float32.
-        device: of the result.
+        device: device of the result.
     """
     images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
     first = convert(images[:1].to(device))
@@ -131,7 +131,7 @@ class RunningMetrics:
         }
 
     def load_state(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore what `state` returned. Losses stay one by one, so that they are summed in the same order."""
+        """Restore what `state` returned. Losses are kept separate, so that they are summed in the same order."""
         if state["losses"] is not None:
             self._losses = list(state["losses"].to(device))
             self._correct = [torch.tensor(state["correct"], device=device)]
@@ -158,7 +158,7 @@ def evaluate(
 
 
 def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: DeviceDataset) -> tuple[Tensor, float]:
-    """Return the logits of every image, (N, classes, ...), on the CPU, and their mean loss as `evaluate` does."""
+    """Return the logits of all images, (N, classes, ...), on the CPU, and the mean loss; the model's own mode is restored."""
     metrics, parts = RunningMetrics(), []
     with evaluation_mode(model):
         for images, labels in inputs.batches():
@@ -170,7 +170,7 @@ def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: 
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Compute in evaluation mode and without gradients; the model's own mode is restored, also after an error."""
+    """Set evaluation mode and disable gradients within the context; restore the model's own mode, even after an error."""
     was_training = model.training
     model.eval()
     try:

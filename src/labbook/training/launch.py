@@ -21,7 +21,7 @@ def launch(count: int) -> None:
     """Run this script in `count` processes on this machine, as `torchrun --standalone` does, and wait for them.
 
     Raises:
-        TrainingError: one of them failed or was killed; the others are stopped.
+        TrainingError: a process failed or was killed; the others are stopped.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -49,7 +49,7 @@ def launch(count: int) -> None:
 
 
 def _cause(failures: "dict[int, ProcessFailure]", count: int) -> str:
-    """Describe what ended the training, given what torchrun knows of each process that failed.
+    """Describe what ended the training, given torchrun's record of each process that failed.
 
     When one process is gone, others fail because they cannot reach it, and torchrun ends the rest by SIGTERM, or by SIGKILL
     if they are stuck: neither is the cause.

@@ -34,7 +34,7 @@ UNSUITABLE = {
     "ReduceLROnPlateau": "it follows a validation metric, which a training need not have. Use MultiStepLR or CosineAnnealingLR",
     "SparseAdam": "it takes sparse gradients only",
 }
-# Arguments of torch's constructors that are no settings: the training decides them, or they have no effect in it.
+# Arguments of torch's constructors that are not settings: the training sets them, or they have no effect.
 NO_SETTINGS = frozenset(
     {
         "capturable",
@@ -55,12 +55,12 @@ OWN_CLASSES: dict[Kind, str] = {"loss": "Loss", "optimizer": "Optimizer", "sched
 
 
 def read_component(kind: Kind, values: dict[str, Any], key: str) -> tuple[type[Any], dict[str, Any]]:
-    """Return the class of a part and its keyword arguments, checked and converted.
+    """Return the class of a component and its keyword arguments, checked and converted.
 
     Args:
-        kind: of the part.
-        values: its `name`, and arguments of the class.
-        key: where it stands in `params.yaml`, for messages.
+        kind: `loss`, `optimizer` or `schedule`.
+        values: the component's `name`, and arguments of its class.
+        key: the component's key in `params.yaml`, for messages.
 
     Raises:
         ParamsError: there is no such class, or an argument is unknown, missing or of the wrong type.
@@ -74,12 +74,12 @@ def read_component(kind: Kind, values: dict[str, Any], key: str) -> tuple[type[A
             raise unknown_argument(argument, known, name, key)
     for argument, parameter in known.items():
         if parameter.default is parameter.empty and argument not in values:
-            raise ParamsError(f"{key}.{argument}: missing. {name} needs it.")
+            raise ParamsError(f"{key}.{argument}: missing. {name} requires it.")
     return cls, {argument: convert(value, hints.get(argument, Any), f"{key}.{argument}") for argument, value in values.items()}
 
 
 def settings_of(cls: type[Any]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class that a part may give: not the model's parameters, nor the scheduler's optimiser."""
+    """Return the arguments of a class that a component may set: all but the model's parameters and a scheduler's optimiser."""
     arguments = inspect.signature(cls).parameters.values()
     named = [one for one in arguments if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     first = 0 if issubclass(cls, nn.Module) else 1
@@ -88,10 +88,10 @@ def settings_of(cls: type[Any]) -> dict[str, inspect.Parameter]:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """Check a value against an annotation; make a list a tuple or a tensor where the class takes one.
+    """Check a value against an annotation, and convert a list to a tuple or a tensor if the class expects one.
 
     Raises:
-        ParamsError: it is of another type, infinite or not a number; `where` is its key.
+        ParamsError: it has another type, is infinite or not a number; the message begins with `where`, its key.
     """
     takes_tensor = Tensor in (hint, *typing.get_args(hint))
     hint = _in_yaml(hint)
@@ -110,7 +110,7 @@ def construct(cls: type[Any], positional: tuple[Any, ...], arguments: dict[str, 
     """Call a constructor.
 
     Raises:
-        ParamsError: it refuses its arguments; `where` is the key and name of the part.
+        ParamsError: it rejects its arguments; the message begins with `where`, the key and name of the component.
     """
     try:
         return cls(*positional, **arguments)
@@ -137,8 +137,8 @@ def _find(kind: Kind, name: str, key: str) -> type[Any]:
     if cls is None:
         known = [*(other for other, found in torch_classes.items() if not _unsuitable(kind, found)), *own]
         raise ParamsError(
-            f"{key}.name: no {kind} is called {name!r}{_closest(name, known)} There are: {', '.join(known)}. "
-            f"A new one is a file in src/labbook/{FAMILIES[kind]}/."
+            f"{key}.name: unknown {kind} {name!r}{_closest(name, known)} Known: {', '.join(known)}. "
+            f"To add one, create a file in src/labbook/{FAMILIES[kind]}/."
         )
     if reason := _unsuitable(kind, cls):
         raise ParamsError(f"{key}.name: {name} cannot be used here: {reason}.")
@@ -185,7 +185,7 @@ def _load_own(kind: Kind, module: str, key: str) -> type[Any]:
 
 
 def _hints(cls: type[Any]) -> dict[str, Any]:
-    """Return the annotations of the constructor; torch imports some of their names for type checkers alone."""
+    """Return the annotations of the constructor; torch imports some of their names only for type checkers."""
     try:
         return typing.get_type_hints(cls.__init__, localns=vars(collections.abc))
     except NameError:
@@ -209,7 +209,7 @@ def _in_yaml(hint: Any) -> Any:
 
 
 def _closest(name: str, known: Iterable[str]) -> str:
-    """End a sentence: with the nearest known name, regardless of case and underscores, if one is near."""
+    """Return the end of a message: a suggestion of the nearest known name, ignoring case and underscores, or a full stop."""
     by_letters = {_letters(one): one for one in known}
     near = difflib.get_close_matches(_letters(name), by_letters, n=1)
     return f"; did you mean {by_letters[near[0]]!r}?" if near else "."

@@ -1,7 +1,7 @@
-"""Independent trainings side by side, each in a process of its own.
+"""Run independent trainings in parallel, each in a separate process.
 
 A small model gains little from a second thread, and its weights depend on the number of threads. Two models on two cores take
-the time of one, and no result changes: benchmarks/at_once.py.
+as long as one, and no result changes: benchmarks/at_once.py.
 """
 
 import ctypes
@@ -20,27 +20,27 @@ from labbook.errors import TrainingError
 __all__ = ["AT_ONCE", "run_parallel"]
 
 AT_ONCE = "LABBOOK_AT_ONCE"  # number of trainings that a stage may run in parallel; `labbook repro` sets it
-PR_SET_PDEATHSIG = 1  # of prctl(2): a signal for this process when its parent ends
+PR_SET_PDEATHSIG = 1  # option of prctl(2): the signal that this process receives when its parent ends
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_work: Callable[[Any], Any]  # inherited by forked processes: a dataset need not be sent to them
+_work: Callable[[Any], Any]  # inherited by forked processes, so that no dataset is sent to them
 
 
 def run_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Return the result of `work` for each item, in the order of the items.
 
     The environment variable `LABBOOK_AT_ONCE` is the number of processes; without it, and for a single item, this process does
-    all the work. Processes are forked, so the caller must not have computed anything with torch before, whose threads do not
-    survive a fork.
+    all the work. Processes are forked, so the caller must not have computed anything with torch before, because its threads
+    do not survive a fork.
 
     Raises:
-        LabbookError: the error of `work`; a process was killed; or the environment variable is not a number.
+        LabbookError: `work` raised it, a process was killed, or the environment variable is not a positive integer.
     """
-    global _work  # noqa: PLW0603 - the one way into a forked process that copies nothing
+    global _work  # noqa: PLW0603 - the only way to pass data to a forked process without a copy
     count = min(len(items), _allowed())
-    if count < 2 or sys.platform != "linux":  # elsewhere libraries do not survive a fork
+    if count < 2 or sys.platform != "linux":  # on other systems, libraries are not safe to fork
         return [work(item) for item in items]
     _work = work
     with ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _start) as pool, _killing_processes_on_error():
@@ -66,7 +66,7 @@ def _allowed() -> int:
 
 
 def _start() -> None:
-    """Prepare a forked process: it ends when its parent does, which also decides what happens after Ctrl-C."""
+    """Prepare a forked process: end it with its parent, and leave Ctrl-C to the parent."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -1,6 +1,6 @@
 """Preprocessing, which is applied to every image of the training, validation and test sets.
 
-The operations and their order are those of torchvision's `Compose([ToTensor, Resize, Normalize])`, a whole batch at once.
+The operations and their order are those of torchvision's `Compose([ToTensor, Resize, Normalize])`, applied to a whole batch.
 """
 
 import functools
@@ -27,7 +27,7 @@ class Preprocessing:
         """Scale uint8 images (N, C, H, W) to [0, 1], resize and normalise them.
 
         Raises:
-            ParamsError: mean or standard deviation are for another number of channels.
+            ParamsError: the mean or standard deviation has a different number of channels.
         """
         for name, value in (("mean", self._mean), ("std", self._std)):
             _check_channels(name, value, images.shape[1])
@@ -62,7 +62,7 @@ def _numbers(value: float | list[float]) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
-@functools.cache  # where images are converted batch by batch, a copy to the GPU in every step would wait for it
+@functools.cache  # cached, because a copy in every step would wait for the GPU
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation on the device, each (1, C, 1, 1) or (1, 1, 1, 1)."""
     means, stds = (torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1) for values in (mean, std))

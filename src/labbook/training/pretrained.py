@@ -18,12 +18,12 @@ PRETRAINED = Path("data/pretrained")
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Pretrained weights by the names of a model's state.
+    """Pretrained weights, by the names of a model's state dict.
 
     Attributes:
-        path: of the file.
+        path: the file that they were read from.
         weights: empty if all initial weights are drawn at random.
-        source: `official` or `embedded`, of the data that they were trained on; `None` if there are none.
+        source: data source of their training, `official` or `embedded`; `None` if unknown or without weights.
         digest: sha256 of the file.
     """
 
@@ -36,11 +36,11 @@ class PretrainedWeights:
         """Check that the weights were trained on data of the same source.
 
         Raises:
-            DataError: they were not; names the file.
+            DataError: they were not; the message names the file.
         """
         if self.weights and self.source != source:
             raise DataError(
-                f"{self.path}: trained on {self.source or 'unknown'} data, and the dataset is {source}. {_fix(self.path.stem)}"
+                f"{self.path}: trained on {self.source or 'unknown'} data, but the dataset is {source}. {_fix(self.path.stem)}"
             )
 
     def load_into(self, model: nn.Module) -> None:
@@ -60,7 +60,7 @@ class PretrainedWeights:
             if tensor.shape != state[name].shape:
                 found, expected = tuple(tensor.shape), tuple(state[name].shape)
                 raise DataError(
-                    f"{self.path}: {name} has the shape {found}, and not {expected}. These are weights of another model."
+                    f"{self.path}: {name} has shape {found}, expected {expected}. These are weights of another model."
                 )
         left_out = [name for name in state if name not in self.weights]
         learnt = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -68,7 +68,7 @@ class PretrainedWeights:
         for name in left_out:
             if name not in learnt or name.rpartition(".")[0] not in head:
                 raise DataError(
-                    f"{self.path}: lacks {name}, and only a trainable head may be missing. These are weights of another model."
+                    f"{self.path}: lacks {name}, but only a trainable head may be missing. These are weights of another model."
                 )
         model.load_state_dict(self.weights, strict=False)
 

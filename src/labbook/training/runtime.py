@@ -20,8 +20,8 @@ def configure(device: str, threads: int, seed: int) -> torch.device:
 
     Args:
         device: `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
-        threads: of operations on the CPU; the last bits of sums depend on their number.
-        seed: of torch's global generators, which initial weights and dropout are drawn from.
+        threads: number of CPU threads; the last bits of sums depend on it.
+        seed: seed of torch's global generators, from which initial weights and dropout are drawn.
 
     Raises:
         DeviceError: there is no such device.
@@ -42,7 +42,7 @@ def choose_device(wanted: str) -> torch.device:
     """Return the device that `wanted` names.
 
     Raises:
-        DeviceError: there is no such device; lists the available ones.
+        DeviceError: there is no such device; the message lists the available ones.
     """
     there = ["cpu"]
     if torch.backends.mps.is_available():
@@ -62,11 +62,11 @@ def check_bf16(device: torch.device, key: str) -> None:
     """Check that the device supports bf16 in hardware.
 
     Args:
-        device: of the training.
-        key: of the precision in `params.yaml`, for the message.
+        device: device of the training.
+        key: key of the precision in `params.yaml`, for the message.
 
     Raises:
-        DeviceError: it does not; names key and device.
+        DeviceError: it does not; the message names key and device.
     """
     if device.type == "cuda":
         there = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -74,7 +74,7 @@ def check_bf16(device: torch.device, key: str) -> None:
         there = device.type == "cpu" and any(_cpu_flags().get(name) for name in BF16_ON_CPU)
     if not there:
         raise DeviceError(
-            f"{key}: {device} does not support bf16 in hardware, as far as torch {torch.__version__} can see. "
+            f"{key}: {device} does not support bf16 in hardware, according to torch {torch.__version__}. "
             "Set it to float32, or choose another device."
         )
 
@@ -95,15 +95,15 @@ def in_bf16(model: Callable[[Tensor], Tensor], device: torch.device) -> Callable
 
 
 def _keep_compiler_out() -> None:
-    """Keep torch's optimizers from importing its compiler (1 s), which they import only to tell it to leave them alone."""
+    """Prevent torch's optimizers from importing its compiler (1 s), only to exclude themselves from compilation."""
     for method in vars(optim.Optimizer).values():
         plain = getattr(method, "__wrapped__", None)
         if plain is not None:
-            plain.__dynamo_disable = plain  # where torch caches the answer; other versions look elsewhere, and import it
+            plain.__dynamo_disable = plain  # torch's own cache; versions without it import the compiler
 
 
 def _keep_memory() -> None:
-    """Make glibc keep the large blocks that every step frees, instead of faulting them in again (measured: up to 1.5×)."""
+    """Make glibc keep the large blocks that every step frees and allocates again (measured: up to 1.5 times faster)."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: classes of torch.optim.lr_scheduler, their totals filled in from the training."""
+"""Learning-rate schedules: classes of torch.optim.lr_scheduler, with totals that default to the length of the training."""
 
 import itertools
 import typing
@@ -19,22 +19,22 @@ Interval = Literal["step", "epoch"]
 
 BY_STEP = ("CyclicLR", "OneCycleLR")  # advance at every step by default; they set the rate regardless of other schedules
 COMBINED = ("ChainedScheduler", "SequentialLR")
-START_RATES = {"CyclicLR": "base_lr", "OneCycleLR": "max_lr"}  # they replace the optimiser's rate, which is the default here
+START_RATES = {"CyclicLR": "base_lr", "OneCycleLR": "max_lr"}  # they replace the optimiser's rate, their default here
 # Totals that default to the length of the training, or to the length of the schedule's part in a SequentialLR.
 TOTALS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
 TOTALS_IN_SEQUENCE = TOTALS | {"ConstantLR": "total_iters", "LinearLR": "total_iters"}
 # Lengths after which a schedule has reached its end, or its turning point.
 LENGTHS = TOTALS_IN_SEQUENCE | {"CosineAnnealingWarmRestarts": "T_0", "CyclicLR": "step_size_up"}
-UNKNOWN_TOTAL = 1000  # stands for the length of a training when there is none
+UNKNOWN_TOTAL = 1000  # placeholder for the length of a training when only arguments are checked
 
 
 class Schedule:
-    """A schedule that the training loop tells of every step and epoch, and that advances at its own interval.
+    """A schedule that advances at every step or every epoch; the training loop notifies it of both.
 
     Args:
         scheduler: sets the rate of its optimiser; `None` for a constant rate.
         interval: when to advance.
-        total: intervals in the training. The rate stays after the last one, as no step follows.
+        total: number of intervals in the training; the rate does not change after the last one.
     """
 
     def __init__(self, scheduler: LRScheduler | None, interval: Interval, total: int) -> None:
@@ -44,12 +44,12 @@ class Schedule:
         self._left = total - 1
 
     def after_step(self) -> None:
-        """Advance a schedule by step; call it after every step of the optimiser."""
+        """Advance a schedule by step; call this after every step of the optimiser."""
         if self._by_step:
             self._advance()
 
     def after_epoch(self) -> None:
-        """Advance a schedule by epoch; call it after every epoch."""
+        """Advance a schedule by epoch; call this after every epoch."""
         if self._by_epoch:
             self._advance()
 
@@ -75,20 +75,20 @@ def build_schedule(
     """Build the schedule of an optimiser that has neither taken a step nor loaded a state.
 
     A schedule advances once per epoch, or once per step with `interval: step`, the default of OneCycleLR and CyclicLR; all
-    its counts are in these units. What may be left out:
+    its counts are in these units. Optional arguments and their defaults:
 
     - OneCycleLR's `total_steps`, CosineAnnealingLR's `T_max` and PolynomialLR's `total_iters`: the length of the training,
       or in a SequentialLR the length of the schedule's part; there LinearLR's and ConstantLR's `total_iters` as well.
     - OneCycleLR's `max_lr` and CyclicLR's `base_lr`: the optimiser's `lr`.
 
-    SequentialLR and ChainedScheduler take `schedulers`, a list of parts.
+    SequentialLR and ChainedScheduler take `schedulers`, a list of schedules.
 
     Args:
         component: the name of the schedule and its arguments; `None` for a constant rate.
-        optimizer: whose rate to set.
-        steps_per_epoch: of the training.
-        epochs: of the training.
-        key: of the component in `params.yaml`, for messages.
+        optimizer: the optimiser whose rate is set.
+        steps_per_epoch: number of steps in an epoch.
+        epochs: number of epochs in the training.
+        key: the component's key in `params.yaml`, for messages.
 
     Raises:
         ParamsError: there is no such schedule, an argument is wrong, or the training ends before the schedule does.
@@ -98,12 +98,12 @@ def build_schedule(
     interval, values = _interval(component, key)
     total = epochs * steps_per_epoch if interval == "step" else epochs
     scheduler = _build(values, optimizer, _Span(total, f"{interval}s"), key)
-    optimizer._opt_called = True  # type: ignore[attr-defined]  # torch misses steps that are called unwrapped, and would warn
+    optimizer._opt_called = True  # type: ignore[attr-defined]  # backends call an unwrapped `step`, which torch misses
     return Schedule(scheduler, interval, total)
 
 
 def check_schedule(component: Component, optimizer: optim.Optimizer, key: str) -> None:
-    """Check the name and arguments of a schedule without a training, on an optimiser that is not needed afterwards.
+    """Check the name and arguments of a schedule without training, on an optimiser that is then discarded.
 
     Raises:
         ParamsError: there is no such schedule, or an argument is wrong.
@@ -114,12 +114,12 @@ def check_schedule(component: Component, optimizer: optim.Optimizer, key: str) -
 
 @dataclass(frozen=True)
 class _Span:
-    """The intervals that a schedule is for.
+    """The intervals that a schedule covers.
 
     Attributes:
-        length: how many; `None` without a training.
+        length: number of intervals; `None` without a training.
         units: `steps` or `epochs`.
-        in_sequence: whether they are a part of a SequentialLR.
+        in_sequence: whether they belong to a part of a SequentialLR.
     """
 
     length: int | None
@@ -159,7 +159,7 @@ def _build(values: dict[str, Any], optimizer: optim.Optimizer, span: _Span, key:
 
 
 def _check_length(name: str, cls: type[Any], arguments: dict[str, Any], span: _Span, key: str) -> None:
-    """Refuse lengths of 0, and those that do not go with the length of the training."""
+    """Raise an error for lengths below 1 and for lengths that contradict the length of the training."""
     argument = "step_size" if name == "StepLR" else LENGTHS.get(name)
     if argument is None:
         return
@@ -170,11 +170,9 @@ def _check_length(name: str, cls: type[Any], arguments: dict[str, Any], span: _S
         return
     mismatch = f"{where}: {length} {span.units}{'' if argument in arguments else ' by default'}, but {span}"
     if length > span.length:
-        raise ParamsError(
-            f"{mismatch}: the learning rate would not get to the end of its schedule. Give {span.length} at most."
-        )
+        raise ParamsError(f"{mismatch}: the learning rate would not reach the end of its schedule. Use at most {span.length}.")
     if name == "OneCycleLR" and length < span.length:
-        raise ParamsError(f"{mismatch}: OneCycleLR cannot continue after its end. Leave {argument} out.")
+        raise ParamsError(f"{mismatch}: OneCycleLR cannot continue after its end. Remove {argument}.")
 
 
 def _build_sequential(values: dict[str, Any], optimizer: optim.Optimizer, span: _Span, key: str) -> SequentialLR:
@@ -212,11 +210,11 @@ def _inner_parts(values: dict[str, Any], known: tuple[str, ...], key: str) -> di
 
 
 def _inner_spans(milestones: list[int], count: int, span: _Span, where: str) -> list[_Span]:
-    """Return the length of each part of a SequentialLR; the last is what the training leaves."""
+    """Return the length of each part of a SequentialLR; the last part lasts until the end of the training."""
     if len(milestones) != count - 1:
-        raise ParamsError(f"{where}: {count} schedulers need {count - 1} milestones, and there are {len(milestones)}.")
+        raise ParamsError(f"{where}: {count} schedulers need {count - 1} milestones, but there are {len(milestones)}.")
     if any(later <= earlier for earlier, later in itertools.pairwise([0, *milestones])):
-        raise ParamsError(f"{where}: invalid value {milestones}: milestones increase, from 1 on.")
+        raise ParamsError(f"{where}: invalid value {milestones}: milestones must be at least 1 and increase.")
     last = None if span.length is None else span.length - max([0, *milestones])
     if last is not None and last <= 0:
         raise ParamsError(f"{where}: {milestones[-1]} {span.units}, but {span}: none are left for the last schedule.")

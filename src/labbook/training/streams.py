@@ -8,11 +8,11 @@ from torch import Tensor
 
 __all__ = ["augmentation_generator", "derived_seed", "load_random_state", "random_state", "shuffled_rows"]
 
-AUGMENTATION = 0  # stream; the order of each epoch, from 1 on, has that of its number
+AUGMENTATION = 0  # number of the stream; the order of epoch n, from 1 on, has stream n
 
 
 def derived_seed(seed: int, stream: int) -> int:
-    """Return a seed for one of several independent streams of random numbers: an epoch's order, or `AUGMENTATION`."""
+    """Return the seed of one of several independent streams of random numbers: an epoch's number, or `AUGMENTATION`."""
     return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint64)[0])
 
 
@@ -27,7 +27,7 @@ def shuffled_rows(count: int, seed: int, epoch: int) -> Tensor:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the states of torch's generators on the CPU and on the device of the training, and of no other device."""
+    """Return the states of torch's generators on the CPU and on the training's device, but on no other device."""
     return {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -36,7 +36,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def load_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Restore what `random_state` returned, here for `device`."""
+    """Restore the states that `random_state` returned, on `device`."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,4 +1,4 @@
-"""Train one experiment again for each value of a sweep, and measure each on the test set."""
+"""Train one experiment for each value of a sweep, and evaluate each training on the test set."""
 
 from typing import Any
 
@@ -14,16 +14,16 @@ __all__ = ["run_sweep"]
 def run_sweep(
     name: str, variants: list[tuple[float, TrainSettings]], runtime: Runtime, packed: PackedDataset
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return one row of metrics per value, and the timing of each training.
+    """Train each variant; return one row of metrics per value, and the timing of each training.
 
     Args:
-        name: of the sweep.
+        name: name of the sweep.
         variants: each value and its training settings.
         runtime: seed and device; the seed is the same for every value.
         packed: the dataset.
 
     Raises:
-        LabbookError: as `train_experiment`.
+        LabbookError: see `train_experiment`.
     """
 
     def train(number: int) -> tuple[dict[str, Any], dict[str, Any]]:

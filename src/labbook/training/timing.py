@@ -18,9 +18,9 @@ def timing_of(seconds: float, epochs: float, gpu: str | None) -> dict[str, Any]:
     """Return the timing of a training that has just ended.
 
     Args:
-        seconds: of the training.
-        epochs: trained; not a whole number if it stopped within one.
-        gpu: its name; `None` for the CPU.
+        seconds: duration of the training.
+        epochs: number of epochs trained; a fraction if the training stopped within an epoch.
+        gpu: name of the GPU; `None` on the CPU.
     """
     return {
         "seconds": round(seconds, 3),
@@ -36,9 +36,9 @@ def write_timing(name: str, source: str, timings: Sequence[Mapping[str, Any]]) -
     """Write the timing of an experiment or sweep.
 
     Args:
-        name: of the experiment or sweep.
-        source: of the data.
-        timings: of each training, with `seconds` and `seconds_per_epoch`; the machine of the last one is that of all.
+        name: name of the experiment or sweep.
+        source: data source, `official` or `embedded`.
+        timings: results of `timing_of`, one per training; the machine and date are those of the last one.
     """
     seconds = [timing["seconds"] for timing in timings]
     last = timings[-1]

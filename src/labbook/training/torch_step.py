@@ -15,18 +15,18 @@ __all__ = ["build"]
 def build(
     model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], optimizer: optim.Optimizer, precision: str
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return the function that takes one step of training: images and labels → loss and logits.
+    """Return the function that computes one training step: images and labels → loss and logits.
 
     Args:
-        model: on its device.
-        loss: of logits and labels.
-        optimizer: of the model's parameters; its learning rate may change between steps.
-        precision: `float32` or `bf16`, of forward and backward.
+        model: the model, on its device.
+        loss: logits and labels → mean loss.
+        optimizer: the optimiser of the model's parameters; its learning rate may change between steps.
+        precision: `float32` or `bf16`, in forward and backward passes.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     forward: Any = in_bf16(model, parameters[0].device) if precision == "bf16" else model
-    # Without the decorators of `step` (profiler scope, hooks), which no supported call avoids: they cost a small MLP a tenth of
-    # its time, and import torch's compiler (1 s).
+    # Without the decorators of `step` (profiler scope, hooks): they take a tenth of a small MLP's training time and import
+    # torch's compiler (1 s). No supported call avoids them.
     update = inspect.unwrap(type(optimizer).step)
 
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

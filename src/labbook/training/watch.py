@@ -1,4 +1,4 @@
-"""Quantities that are recorded during training besides loss and accuracy: gradient norms and dead units."""
+"""Quantities recorded during training in addition to loss and accuracy: gradient norms and dead units."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ __all__ = ["dead_units", "gradient_norms", "watch"]
 
 
 def watch(what: Sequence[str], model: nn.Module, inputs: DeviceDataset) -> dict[str, dict[str, float]]:
-    """Return each requested quantity by the names of the model's layers, to six significant digits."""
+    """Return each requested quantity by layer name, to six significant digits."""
     found = {}
     if "gradient_norms" in what:
         found["gradient_norms"] = gradient_norms(model)

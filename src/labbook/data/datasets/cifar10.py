@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009); drawn shapes stand in for it.
 
-Embedded: 2,000 and 500 colour images of 32×32 pixels, each with one of ten shapes at a random place, size and angle, in
-random colours on a random texture, with noise.
+Embedded data: 2,000 training and 500 test images of 32×32 pixels, each with one of ten shapes at a random position, size and
+angle, in random colours on a random texture, with noise.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def fetch(source: str, folder: Path) -> None:
         archive = PARTIAL / ARCHIVE.name
         obtain(ARCHIVE, MIRRORS, archive)
         _extract_batches(archive, folder)
-        archive.unlink()  # not after an error: the next attempt shall not download it again
+        archive.unlink()  # kept after an error, so that the next attempt does not download it again
 
 
 def prepare(folder: Path, source: str, validation_fraction: float, seed: int) -> PackedDataset:
@@ -96,7 +96,7 @@ def read_batch(path: Path, md5: str) -> Split:
     content = read_bytes(path, FETCH)
     found = hashlib.md5(content).hexdigest()
     if found != md5:
-        raise DataError(f"{path}: has md5 {found}, published is {md5}: damaged, or not the official batch. {FETCH_AGAIN}")
+        raise DataError(f"{path}: has md5 {found}, expected {md5}: damaged, or not the official batch. {FETCH_AGAIN}")
     with warnings.catch_warnings(category=np.exceptions.VisibleDeprecationWarning, action="ignore"):  # NumPy 1 wrote it
         batch = pickle.loads(content, encoding="bytes")
     return Split(batch[b"data"].reshape(-1, 3, SIZE, SIZE), np.array(batch[b"labels"]))
@@ -111,7 +111,7 @@ def _read_drawn_batch(path: Path) -> Split:
 
 
 def _extract_batches(archive: Path, folder: Path) -> None:
-    """Write the six batches of the published archive, whose checksum was compared, into `folder`."""
+    """Write the six batches of the published archive, whose checksum has been verified, into `folder`."""
     with tarfile.open(archive, "r:gz") as opened:
         for member in opened:
             parent, _, name = member.name.rpartition("/")
@@ -129,7 +129,7 @@ def _drawn_batches() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.int64]
 
 
 def _draw(generator: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Draw one image per label, (N, 3, 32, 32). Only the shape depends on the class; colours, places and textures do not."""
+    """Draw one image per label, (N, 3, 32, 32). Only the shape depends on the class; colours, positions and textures do not."""
     count = len(labels)
     inside = shape_masks(generator, [DRAWN_CLASSES[label] for label in labels], SIZE, radii=(8, 12))
     ground, object_ = (

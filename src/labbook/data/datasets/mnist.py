@@ -1,7 +1,7 @@
-"""MNIST (LeCun, Cortes and Burges, 1998); without download, the digits that scikit-learn ships stand in for it.
+"""MNIST (LeCun, Cortes and Burges, 1998); embedded data: the digits that scikit-learn ships.
 
-Embedded: the 1,797 digits of the UCI "Optical Recognition of Handwritten Digits" test set, 8×8 pixels of 17 grey
-levels, scaled to 20×20 and centred in 28×28 as MNIST's digits are; a fifth of each class is the test set.
+Those are the 1,797 images of the UCI "Optical Recognition of Handwritten Digits" test set, 8×8 pixels of 17 grey levels,
+scaled to 20×20 and centred in 28×28 like MNIST's digits. A fifth of each class is the test set.
 """
 
 import gzip
@@ -91,7 +91,7 @@ def _read_pair(folder: Path, images_name: str, labels_name: str) -> tuple[NDArra
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read a gzipped IDX file of unsigned bytes: two zero bytes, the type 8, the rank, each size, the values.
+    """Read a gzipped IDX file of unsigned bytes: two zero bytes, the type 8, the rank, the size of each axis, the values.
 
     Raises:
         DataError: the file is missing, truncated or of another format.

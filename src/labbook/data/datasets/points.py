@@ -1,8 +1,8 @@
 """Points of two classes in the plane: two slightly overlapping clouds, the same for both data sources.
 
 A point is an image of one pixel whose two channels are its coordinates, one byte each. Preprocessing maps the middle of the
-range of a byte to zero, and most coordinates are positive: a step for one point moves a unit the same way for most others, and
-that is how units die.
+byte range to zero, so most coordinates are positive. A gradient step on one point then shifts a unit's input in the same
+direction for most other points, which is how units die.
 """
 
 from pathlib import Path
@@ -20,12 +20,12 @@ __all__ = ["CLASSES", "fetch", "prepare"]
 CLASSES = ("negative", "positive")
 EACH = 500  # points per class and split
 CENTRES = (140, 190)  # of both channels
-SPREAD = 25  # largest distance of each of two random moves
+SPREAD = 25  # largest shift of a coordinate in each of two random moves
 SEED = 0  # not the seed of params.yaml: the points are the same in every run
 
 
 def fetch(source: str, folder: Path) -> None:
-    """Write the points into `folder`, one file per split: x and y, a byte each, of all negatives, then of all positives."""
+    """Write the points into `folder`, one file per split: x and y as one byte each, first all negatives, then all positives."""
     generator = np.random.default_rng(SEED)
     for split in ("train", "test"):
         places = np.repeat(np.array(CENTRES, np.uint8), EACH)[:, None].repeat(2, axis=1)
@@ -38,7 +38,7 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
     """Read the points into arrays; the same files, fraction and seed give the same arrays.
 
     Raises:
-        DataError: a file is missing or is not what it should be.
+        DataError: a file is missing or damaged.
     """
     train, test = (_read(folder / f"{split}.bin") for split in ("train", "test"))
     validation = stratified_split(train.labels, validation_fraction, seed)

@@ -1,8 +1,8 @@
 """Points of two classes in the plane: a disc and the ring around it, the same for both data sources.
 
 A point is an image of one pixel whose two channels are its coordinates, one byte each. The test set has equally many points of
-each class. The training set has more points of the ring: otherwise the gradient at all-zero weights is zero in every layer for
-every activation, and even a sigmoid network could not leave them.
+each class. The training set has more points of the ring: with equally many, the gradient at all-zero weights would be zero in
+every layer for every activation, and even a sigmoid network could not learn.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ __all__ = ["CLASSES", "TEST", "TRAIN", "fetch", "prepare"]
 CLASSES = ("disc", "ring")
 TRAIN = (140, 160)  # points of each class
 TEST = (500, 500)
-RADII = (115, 204)  # outer radii, where 255 is half the side of the square; the inner one of the ring is 0.6 of its outer
+RADII = (115, 204)  # outer radii, where 255 is half the side of the square; the ring's inner radius is 0.6 of its outer one
 SEED = 0  # not the seed of params.yaml: the points are the same in every run
 POINT = 3  # bytes: x, y, class
 
@@ -40,7 +40,7 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
     """Read the points into arrays; the same files, fraction and seed give the same arrays.
 
     Raises:
-        DataError: a file is missing or is not what it should be.
+        DataError: a file is missing or damaged.
     """
     train, test = _read(folder / "train.bin", sum(TRAIN)), _read(folder / "test.bin", sum(TEST))
     validation = stratified_split(train.labels, validation_fraction, seed)
@@ -48,7 +48,7 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
 
 
 def _draw(generator: np.random.Generator, label: int) -> NDArray[np.uint8]:
-    """Return all points of a class that two bytes can describe, in random order and without repetition: (N, 3)."""
+    """Return all points of a class on the grid of 256×256, each once and in random order: x, y and label, (N, 3)."""
     x, y = np.meshgrid(np.arange(256), np.arange(256))
     inside = SHAPES[CLASSES[label]](2 * x - 255, 2 * y - 255, np.array(RADII[label]))
     points = np.stack([x[inside], y[inside], np.full(inside.sum(), label)], axis=1)
@@ -56,7 +56,7 @@ def _draw(generator: np.random.Generator, label: int) -> NDArray[np.uint8]:
 
 
 def _read(path: Path, count: int) -> Split:
-    """Read as many points as there should be."""
+    """Read `count` points and their labels."""
     data = read_bytes(path, FETCH)
     points = np.frombuffer(data[: POINT * count], np.uint8)
     if len(data) != POINT * count or points[2::POINT].max() >= len(CLASSES):

@@ -1,10 +1,10 @@
-"""Tiny ImageNet (Stanford CS231n, after Deng et al., "ImageNet", 2009); drawn shapes with textures stand in for it.
+"""Tiny ImageNet (Stanford CS231n, from Deng et al., "ImageNet", 2009); drawn shapes with textures stand in for it.
 
 The raw file is a zip archive in the published layout. The published test images have no public labels, so the published
 validation set is our test set, and our validation split is part of the published training set.
 
-Embedded: 1,000 and 200 images of 64×64 pixels, each with one of five shapes in one of two textures: 10 classes.
-Their archive has the same layout and another name.
+Embedded data: 1,000 training and 200 test images of 64×64 pixels, each with one of five shapes in one of two textures: 10
+classes. Their archive has the same layout and a different name.
 """
 
 import io
@@ -35,7 +35,7 @@ WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
 SIZE = 64
 BLOCK = 500  # images that one thread decodes at a time
 IMAGES_BETWEEN_LINES = 10_000
-NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can hold
+NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip archive can hold
 
 DRAWN_ARCHIVE = "drawn.zip"
 DRAWN_SHAPES = ("disc", "square", "triangle", "cross", "hourglass")
@@ -46,7 +46,7 @@ DRAWN_IN_TRAIN, DRAWN_IN_TEST = 1000, 200
 
 
 def fetch(source: str, folder: Path) -> None:
-    """Fetch the archive into `folder`; an unpacked one in the data root is checked and packed again.
+    """Fetch the archive into `folder`; an unpacked archive in the data root is checked and packed again.
 
     Raises:
         DataError: no source has it, or the unpacked one is damaged; the message says what was tried and found.
@@ -85,15 +85,15 @@ def prepare(folder: Path, source: str, validation_fraction: float, seed: int) ->
 
 
 class Contents:
-    """The content of the archive, zipped or unpacked; paths of files begin with its top folder.
+    """The content of the archive, zipped or unpacked; paths begin with its top folder.
 
     Attributes:
         places: paths of the files, sorted.
         read: returns the bytes of a file.
         where: prefix of a path in messages.
         fix: how to fix the problem, for messages.
-        wnids: the classes, by their WordNet number, in the order of `wnids.txt`.
-        labels: the index of each class in that order.
+        wnids: the WordNet IDs of the classes, in the order of `wnids.txt`.
+        labels: the index of each WordNet ID in that order.
     """
 
     def __init__(self, places: Iterable[PurePosixPath], read: Callable[[PurePosixPath], bytes], where: str, fix: str) -> None:
@@ -132,7 +132,7 @@ class Contents:
         return self.decode_all(train), self.decode_all(test)
 
     def class_names(self) -> tuple[str, ...]:
-        """Name each class by its first word in `words.txt`, and also by its number if that word is not unique or missing."""
+        """Return each class's first word in `words.txt`, with its WordNet ID if not unique; only the ID if it is missing."""
         lines = self.text(WORDS).splitlines() if PurePosixPath(FOLDER, WORDS) in self.places else []
         words = {wnid: names.split(",")[0].strip() for wnid, _, names in (line.partition("\t") for line in lines)}
         firsts = [words.get(wnid) or wnid for wnid in self.wnids]
@@ -169,7 +169,7 @@ class Contents:
         return found
 
     def decode_all(self, listed: Sequence[tuple[PurePosixPath, int]]) -> Split:
-        """Decode images into (N, 3, 64, 64), several at once: Pillow lets other threads run meanwhile."""
+        """Decode images into (N, 3, 64, 64), in several threads: Pillow releases Python's lock while it decodes."""
         images = np.empty((len(listed), 3, SIZE, SIZE), dtype=np.uint8)
 
         def read_block(start: int) -> int:
@@ -185,7 +185,7 @@ class Contents:
         return Split(images, np.array([label for _, label in listed], dtype=np.int64))
 
     def decode(self, place: PurePosixPath) -> NDArray[np.uint8]:
-        """Decode one image to (3, 64, 64); a grey one gets three equal colours."""
+        """Decode one image to (3, 64, 64); a grey image gets three equal channels."""
         data = self.read(place)
         try:
             with Image.open(io.BytesIO(data), formats=("JPEG", "PPM")) as image:
@@ -196,13 +196,13 @@ class Contents:
             raise self.error(place, "cannot be decoded") from error
 
     def label(self, wnid: str, place: PurePosixPath) -> int:
-        """Return the label of a class; `place` is the image of which it is the class, for messages."""
+        """Return the label of a class; `place` is the path of its image, for messages."""
         if wnid not in self.labels:
             raise self.error(place, f"is of the class {wnid!r}, which {WNIDS} does not list")
         return self.labels[wnid]
 
     def text(self, name: str) -> str:
-        """Read a file of text."""
+        """Read a UTF-8 text file."""
         place = PurePosixPath(FOLDER, name)
         if place not in self.places:
             raise self.error(place, "is missing")
@@ -217,7 +217,7 @@ class Contents:
 
 
 def write_archive(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """Write members, by their path below the top folder, uncompressed and without dates: the same ones give the same bytes."""
+    """Write (path below the top folder, content) pairs uncompressed and undated: the same ones give the same bytes."""
 
     def write(part: Path) -> None:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
@@ -245,7 +245,7 @@ def _drawn_members() -> Iterator[tuple[str, bytes]]:
 
 
 def _drawn(generator: np.random.Generator, count: int) -> Iterator[tuple[int, bytes]]:
-    """Draw as many images of each class, and write them in the format PPM, whose bytes no library decides."""
+    """Draw the same number of images of each class, as PPM files, whose bytes depend on no library."""
     labels = np.arange(len(DRAWN_CLASSES))
     for _ in range(count // len(labels)):
         for label, image in zip(labels, _draw(generator, labels), strict=True):
@@ -253,7 +253,7 @@ def _drawn(generator: np.random.Generator, count: int) -> Iterator[tuple[int, by
 
 
 def _draw(generator: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Draw one image per label, (N, 3, 64, 64). Shape and texture depend on the class; colours and places do not."""
+    """Draw one image per label, (N, 3, 64, 64). Shape and texture depend on the class; colours and positions do not."""
     count = len(labels)
     shapes, kinds = zip(*(DRAWN_CLASSES[label] for label in labels), strict=True)
     inside = shape_masks(generator, shapes, SIZE, radii=(16, 26))

@@ -1,7 +1,7 @@
 """Scenes for segmentation: one to four tinted objects on a textured background, and a class for every pixel.
 
 The objects are drawn shapes and the digits of a prepared MNIST. Each split of the scenes shows the digits of the same split of
-MNIST, so no digit is in two of them.
+MNIST, so no digit appears in two splits.
 """
 
 import numpy as np
@@ -19,20 +19,20 @@ FIRST_DRAWN = CLASSES.index("disc")
 COUNTS = {"official": (50_000, 10_000), "embedded": (1_500, 300)}  # training and test scenes
 SIZE = 32
 MOST_OBJECTS = 4
-PLOT = 22  # pixels on each side of the square that an object is drawn in, near a corner of the scene
-DIGIT_SIZES = (20, 26)  # a seventh of it on each side is MNIST's empty border, which may lie outside the plot
+PLOT = 22  # side in pixels of the square that holds one object, near a corner of the scene
+DIGIT_SIZES = (20, 26)  # a seventh of it on each side is MNIST's empty border, which may lie outside the square
 SHAPE_RADII = (7, 10)
-INK = 112  # of 255: pixels at least as bright are the digit's
-BATCH = 500  # scenes drawn at once; another number gives other scenes
+INK = 112  # of 255: pixels at least this bright belong to the object
+BATCH = 500  # scenes drawn at once; changing it changes the scenes
 
 
 def derive(digits: PackedDataset, validation_fraction: float, seed: int) -> PackedDataset:
-    """Draw scenes; the same digits, fraction and seed give the same ones.
+    """Draw scenes; the same digits, fraction and seed give the same scenes.
 
     Args:
         digits: the prepared MNIST.
-        validation_fraction: of the training scenes; they are the last ones.
-        seed: of all draws.
+        validation_fraction: fraction of the training scenes, which are the last ones.
+        seed: seed of all random numbers.
 
     Raises:
         DataError: the dataset is not MNIST, or the fraction is so small that the validation split would be empty.
@@ -91,7 +91,7 @@ def _draw(generator: np.random.Generator, digits: Split, count: int) -> tuple[ND
 
 
 def _draw_objects(generator: np.random.Generator, digits: Split, classes: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Draw one object per class, (N, 22, 22): the cover of each pixel, in [0, 255]."""
+    """Draw one object per class, (N, 22, 22): the coverage of each pixel, in [0, 255]."""
     cover = np.empty((len(classes), PLOT, PLOT), dtype=np.uint8)
     drawn = classes >= FIRST_DRAWN
     names = [CLASSES[label] for label in classes[drawn]]
@@ -101,7 +101,7 @@ def _draw_objects(generator: np.random.Generator, digits: Split, classes: NDArra
 
 
 def _draw_digits(generator: np.random.Generator, digits: Split, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Choose a digit of each wanted class, scale it and place it in its plot: (N, 22, 22)."""
+    """Draw a digit of each wanted class, scaled and at a random position in its square: (N, 22, 22)."""
     by_class = np.argsort(digits.labels, kind="stable")
     counts = np.bincount(digits.labels, minlength=10)
     chosen = by_class[(np.cumsum(counts) - counts)[wanted] + generator.integers(0, counts[wanted])]
@@ -117,7 +117,7 @@ def _draw_digits(generator: np.random.Generator, digits: Split, wanted: NDArray[
 
 
 def _spread_out(generator: np.random.Generator, plots: NDArray[np.uint8], corners: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Paste plots (N, 22, 22) near corners of their scenes (N, 32, 32), so that objects seldom overlap."""
+    """Paste squares (N, 22, 22) near corners of their scenes, so that objects seldom overlap: (N, 32, 32)."""
     spare = SIZE - PLOT
     far = np.stack([corners // 2, corners % 2])
     tops, lefts = generator.integers(0, spare // 3 + 1, far.shape) + far * (spare - spare // 3)
@@ -128,6 +128,6 @@ def _spread_out(generator: np.random.Generator, plots: NDArray[np.uint8], corner
 
 
 def _covered(images: NDArray[np.uint8], cover: NDArray[np.uint8], tint: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Blend a colour (N, 3) into images (N, 3, H, W), in proportion to the cover of each pixel (N, H, W)."""
+    """Blend a colour (N, 3) into images (N, 3, H, W), in proportion to the coverage of each pixel (N, H, W)."""
     share = cover[:, None].astype(np.int64)
     return ((images * (255 - share) + tint[:, :, None, None] * share) // 255).astype(np.uint8)

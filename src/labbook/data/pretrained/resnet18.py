@@ -27,7 +27,7 @@ def fetch(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Tensor]:
-    """Read the weights of all but the head.
+    """Read all weights except the head's.
 
     Raises:
         DataError: the file is missing or damaged, or does not hold tensors by name.
@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[str, Tensor]:
     content = io.BytesIO(read_bytes(path, FETCH))
     damaged = f"{path}: damaged, torch.load cannot read it. {FETCH_AGAIN}"
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a damaged file; the error below says enough
+        with warnings.catch_warnings(action="ignore"):  # warnings about a damaged file; the error below suffices
             state = torch.load(content, weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
         raise DataError(damaged) from error

@@ -17,20 +17,20 @@ from labbook.evaluation import (
 
 __all__ = ["MISTAKES", "evaluate", "reliability_of", "worst_mistakes"]
 
-MISTAKES = 10  # misclassified samples that are shown, as hand-in 2 asks
+MISTAKES = 10  # number of misclassified samples shown, as hand-in 2 requires
 
 
 def evaluate(
     logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...], ask: Ask
 ) -> Evaluation:
-    """Measure a classifier.
+    """Compute the metrics of a classifier on the test set.
 
     Args:
         logits: (N, classes).
         labels: (N,).
         loss: mean test loss in nats.
-        classes: names.
-        ask: not used; the test set says all.
+        classes: names of the classes.
+        ask: not used.
     """
     predictions = predictions_of(logits, labels)
     metrics, confusion = classifier_metrics(predictions, classes)
@@ -47,8 +47,8 @@ def worst_mistakes(predictions: Predictions, classes: tuple[str, ...]) -> list[d
     """List the most confident mistakes; of equally confident ones, the first in the test set.
 
     Args:
-        predictions: as `labbook.evaluation.predictions_of` returns them.
-        classes: names.
+        predictions: result of `labbook.evaluation.predictions_of`.
+        classes: names of the classes.
     """
     labels, predicted, confidence = predictions["labels"], predictions["predicted"], confidences(predictions)
     wrong = np.flatnonzero(predicted != labels)

@@ -1,7 +1,8 @@
-"""Metrics of a segmenter: loss, pixel accuracy, intersection over union, confusion counts of pixels.
+"""Metrics of a segmentation model: loss, pixel accuracy, intersection over union, confusion counts of pixels.
 
-Intersection over union of a class: pixels that are both of it and predicted as it, over those that are either; the mean
-goes over the classes that there are (Everingham et al., 2010, "The Pascal visual object classes challenge").
+The intersection over union of a class is the number of pixels that belong to it and are predicted as it, divided by the number
+of pixels for which either holds. The mean is over the classes that occur or are predicted (Everingham et al., 2010, "The Pascal
+visual object classes challenge").
 """
 
 from dataclasses import dataclass
@@ -14,16 +15,16 @@ from labbook.evaluation import Ask, Evaluation, Predictions, confusion_counts
 
 __all__ = ["SHOWN", "SegmentationEvaluation", "evaluate", "intersection_over_union", "segmentation_metrics"]
 
-SHOWN = 8  # test images that are shown with truth and prediction: the first ones, not chosen
+SHOWN = 8  # number of test images shown with truth and prediction: the first ones, without selection
 
 
 @dataclass(frozen=True)
 class SegmentationEvaluation(Evaluation):
-    """What is measured on the test set; counts are of pixels.
+    """Results on the test set; counts are of pixels.
 
     Attributes:
         truth: (SHOWN, H, W) actual classes of the first images.
-        predicted: (SHOWN, H, W) what the model says of them.
+        predicted: (SHOWN, H, W) predicted classes of the first images.
     """
 
     truth: NDArray[np.uint8]
@@ -33,14 +34,14 @@ class SegmentationEvaluation(Evaluation):
 def evaluate(
     logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float, classes: tuple[str, ...], ask: Ask
 ) -> SegmentationEvaluation:
-    """Measure a segmenter.
+    """Compute the metrics of a segmentation model on the test set.
 
     Args:
         logits: (N, classes, H, W).
         labels: (N, H, W).
-        loss: mean test loss a pixel, in nats.
-        classes: names.
-        ask: not used; the test set says all.
+        loss: mean test loss per pixel, in nats.
+        classes: names of the classes.
+        ask: not used.
     """
     predicted = logits.argmax(axis=1)
     per_image = np.stack([confusion_counts(*pair, len(classes)) for pair in zip(labels, predicted, strict=True)])
@@ -51,15 +52,15 @@ def evaluate(
 
 
 def segmentation_metrics(predictions: Predictions, classes: tuple[str, ...]) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Measure a segmenter by its confusion counts: numbers by name, and the counts of all images.
+    """Compute the metrics of a segmentation model from its confusion counts: numbers by name, and the counts of all images.
 
     Args:
         predictions: `confusion`, (N, classes, classes): pixels of each image, one row per actual class.
-        classes: names.
+        classes: names of the classes.
     """
     confusion = predictions["confusion"].sum(axis=0, dtype=np.int64)
     totals, hits, overlaps = confusion.sum(axis=1), confusion.diagonal(), intersection_over_union(confusion)
-    guessed = np.zeros_like(confusion)  # by whoever says the most frequent class of every pixel
+    guessed = np.zeros_like(confusion)  # counts of a model that predicts the most frequent class for every pixel
     guessed[:, totals.argmax()] = totals
     metrics = {
         "test_accuracy": round(float(hits.sum() / totals.sum()), 6),
@@ -77,7 +78,7 @@ def segmentation_metrics(predictions: Predictions, classes: tuple[str, ...]) -> 
 
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute it for every class, (classes,); NaN for one that neither occurs nor is predicted."""
+    """Compute the intersection over union of each class, (classes,); NaN for one that neither occurs nor is predicted."""
     hits = confusion.diagonal()
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
     overlaps: NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)

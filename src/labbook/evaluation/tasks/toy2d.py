@@ -1,8 +1,8 @@
-"""Figures of a classifier of points in a plane: those of any classifier, and what its boundary between the two classes is like.
+"""Metrics of a classifier of points in a plane: those of any classifier, and the shape of its decision boundary.
 
-A point is an image of one pixel whose two channels are its place, so every place can be asked for. The boundary is where both
-logits are equal. Its turning is the sum of all its bends: 0° for a straight line, 360° for a circle, and for any convex
-polygon too; a polygon bends in few places, and a circle everywhere.
+A point is an image of one pixel whose two channels are its coordinates, so the model can be evaluated at every point of a grid.
+On the boundary, both logits are equal. Its turning is the sum of all changes of its direction: 0° for a straight line, 360° for
+a circle or any convex polygon. A polygon turns at few points, a circle everywhere.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from labbook.evaluation import Ask, Evaluation, classifier_metrics, predictions_
 
 __all__ = ["SIDE", "Toy2dEvaluation", "boundary", "boundary_metrics", "evaluate"]
 
-SIDE = 256  # places along each axis: all that a byte can name
-STRIDE = 3  # bytes along the boundary from one place where its direction is taken to the next
-SHARPEST = 0.1  # of these places are looked at for corners
+SIDE = 256  # points of the grid along each axis: all values of a byte
+STRIDE = 3  # distance along the boundary between points where its direction is measured, in units of the grid
+SHARPEST = 0.1  # fraction of these points that counts as corners
 
 
 @dataclass(frozen=True)
 class Toy2dEvaluation(Evaluation):
-    """What is measured on the test set and on the whole plane.
+    """Results on the test set and on the whole plane.
 
     Attributes:
         chances: (SIDE, SIDE) probability of the second class, y by row, x by column.
@@ -38,20 +38,20 @@ class Toy2dEvaluation(Evaluation):
 def evaluate(
     logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...], ask: Ask
 ) -> Toy2dEvaluation:
-    """Measure a classifier of points.
+    """Compute the metrics of a classifier of points on the test set and on the plane.
 
     Args:
         logits: (N, 2).
         labels: (N,).
         loss: mean test loss in nats.
-        classes: two names.
-        ask: gives the logits of every place.
+        classes: names of the two classes.
+        ask: returns the logits of every point of the grid.
 
     Raises:
         ParamsError: there are not two classes.
     """
     if len(classes) != 2:
-        raise ParamsError(f"task: toy2d is for two classes of points, and these are {len(classes)}. Choose another task.")
+        raise ParamsError(f"task: toy2d is for two classes, but the dataset has {len(classes)}. Choose another task.")
     predictions = predictions_of(logits, labels)
     metrics, confusion = classifier_metrics(predictions, classes)
     everywhere = ask(_lattice())
@@ -64,8 +64,9 @@ def evaluate(
 def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:
     """Measure the boundary where `margins`, (H, W), change their sign.
 
-    Its pieces; its turning in degrees; and its corners: the share of the turning in the sharpest tenth of its length, which is
-    0.1 for a circle and 1 for a polygon. Without a boundary there is neither.
+    Returns:
+        Number of pieces; turning in degrees; and corners, the fraction of the turning in the sharpest tenth of the boundary's
+        length: 0.1 for a circle, 1 for a polygon. Without a boundary, turning and corners are `None`.
     """
     pieces = boundary(margins)
     bends = np.concatenate([_bends(piece) for piece in pieces]) if pieces else np.empty(0)
@@ -79,21 +80,21 @@ def boundary_metrics(margins: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _lattice() -> NDArray[np.uint8]:
-    """Name every place: (SIDE², 2, 1, 1), row by row."""
+    """Return every point of the grid as an image of one pixel: (SIDE², 2, 1, 1), row by row."""
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.uint8)
     return np.stack([x.ravel(), y.ravel()], axis=1)[:, :, None, None]
 
 
 def boundary(margins: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Trace the places where margins are zero: one (N, 2) a piece, whose ends meet if it is closed."""
+    """Trace where `margins` are zero: one array (N, 2) of x and y per piece, whose ends coincide if it is closed."""
     if (margins > 0).all() or (margins <= 0).all():
-        return []  # both logits may be equal everywhere, and then the first class is said of every place
+        return []  # if both logits are equal everywhere, the first class is predicted everywhere
     pieces = contour_generator(z=margins, line_type=LineType.Separate).lines(0.0)
     return [piece for piece in pieces if isinstance(piece, np.ndarray) and len(piece) > 1]
 
 
 def _bends(piece: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the change of direction, in degrees, at places equally far from each other along a piece."""
+    """Return the absolute change of direction, in degrees, at equally spaced points along a piece."""
     along = np.concatenate([[0.0], np.linalg.norm(np.diff(piece, axis=0), axis=1).cumsum()])
     places = np.linspace(0, along[-1], max(2, round(along[-1] / STRIDE)) + 1)
     x, y = (np.interp(places, along, piece[:, axis]) for axis in (0, 1))

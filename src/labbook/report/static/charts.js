@@ -1,17 +1,19 @@
-// Charts of a page, drawn by Observable Plot from the data beside them; pointing at a chart shows its values.
+// Draws the charts of a page with Observable Plot from embedded JSON; hovering shows values.
 window.labbookCharts = (() => {
   const COLOURS = 8; // --series-0 to --series-7 in the style sheet
   const HEIGHT = 260;
-  const FEW = 20; // classes up to which a confusion matrix has names and counts in it
+  const FEW = 20; // maximum number of classes for which a confusion matrix shows names and counts
 
   const colour = (series) => `var(--series-${series.colour % COLOURS})`;
-  const figure = (value) => (value === 0 || Math.abs(value) >= 1e-3 ? Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 6 }) : value.toExponential(2));
+  const format = (value) => (value === 0 || Math.abs(value) >= 1e-3 ? Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 6 }) : value.toExponential(2));
   const share = (value) => `${(100 * value).toFixed(1)} %`;
 
-  // At most six powers of ten between the ends of values above zero.
-  const powers = (values) => {
-    const [low, high] = d3.extent(values, Math.log10).map(Math.floor);
-    return d3.range(high, low - 1, -Math.max(1, Math.ceil((high - low + 1) / 6))).map((exponent) => 10 ** exponent);
+  // Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, or at most six powers of ten for a wide range.
+  const logTicks = (low, high) => {
+    const exponents = d3.range(Math.floor(Math.log10(low)), Math.ceil(Math.log10(high)) + 1);
+    const step = Math.ceil(exponents.length / 6);
+    const ticks = exponents.length > 4 ? exponents.filter((_, index) => index % step === 0).map((exponent) => 10 ** exponent) : exponents.flatMap((exponent) => [1, 2, 5].map((digit) => digit * 10 ** exponent));
+    return ticks.filter((tick) => tick >= low && tick <= high);
   };
 
   const legend = (series) => {
@@ -31,10 +33,11 @@ window.labbookCharts = (() => {
     const points = chart.series.flatMap((line) => line.x.map((x, index) => ({ x, y: line.y[index], line: line.name })));
     const known = points.filter((point) => point.y !== null && (chart.scale !== "log" || point.y > 0));
     const above = known.map((point) => point.y).filter((y) => y > 0);
+    const bounds = above.length ? d3.extent([...above, ...(chart.ends ?? []).filter((end) => end > 0)]) : [1, 1];
     const columns = [...d3.group(known, (point) => point.x)].map(([x, found]) => ({
       x,
       y: d3.max(found, (point) => point.y),
-      text: [`${chart.x} ${figure(x)}`, ...found.map((point) => `${point.line}: ${figure(point.y)}`)].join("\n"),
+      text: [`${chart.x} ${format(x)}`, ...found.map((point) => `${point.line}: ${format(point.y)}`)].join("\n"),
     }));
     const whole = chart.x === "epoch" && d3.max(points, (point) => point.x) < 10;
     return Plot.plot({
@@ -46,9 +49,9 @@ window.labbookCharts = (() => {
         label: chart.y,
         grid: true,
         type: chart.scale,
-        ...(chart.scale === "symlog" && above.length ? { constant: d3.min(above) } : {}),
+        ...(chart.scale === "symlog" && above.length ? { constant: bounds[0] } : {}),
         ...(chart.ends ? { domain: chart.ends } : {}),
-        ...{ linear: { nice: true }, log: { ticks: 5, tickFormat: "~g" }, symlog: { ticks: [0, ...powers(above)], tickFormat: "~g" } }[chart.scale],
+        ...{ linear: { nice: true }, log: { ticks: logTicks(...bounds), tickFormat: "~g" }, symlog: { ticks: [0, ...logTicks(2 * bounds[0], bounds[1])], tickFormat: "~g" } }[chart.scale],
       },
       marks: [
         chart.level === null ? null : Plot.ruleY([chart.level], { strokeDasharray: "2 3" }),
@@ -82,7 +85,7 @@ window.labbookCharts = (() => {
     const shown = few ? cells : cells.filter((cell) => cell.count);
     const margin = few ? 8 + 6.5 * d3.max(matrix.classes, (name) => name.length) : 20;
     const side = Math.min(width, 560, few ? margin + 60 + 44 * matrix.classes.length : Infinity);
-    const room = (side - margin - 18) / matrix.classes.length; // for a count, of 6 pixels a digit
+    const room = (side - margin - 18) / matrix.classes.length; // in pixels; a digit is 6 pixels wide
     const printed = few && 6 * d3.max(cells, (cell) => String(cell.count).length) < room;
     const names = few ? { tickSize: 0 } : { ticks: [] };
     return Plot.plot({
@@ -99,7 +102,7 @@ window.labbookCharts = (() => {
           x: "predicted",
           y: "actual",
           fill: (cell) => (cell.right ? "var(--series-0)" : "var(--series-2)"),
-          fillOpacity: (cell) => (cell.right ? cell.share : Math.min(1, 3 * cell.share)), // slips are few, and to be seen
+          fillOpacity: (cell) => (cell.right ? cell.share : Math.min(1, 3 * cell.share)), // emphasise the few mistakes
           inset: few ? 0.5 : 0,
         }),
         printed ? Plot.text(shown, { x: "predicted", y: "actual", text: (cell) => cell.count.toLocaleString("en"), fill: (cell) => (cell.right && cell.share > 0.5 ? "var(--paper)" : "var(--ink)") }) : null,
@@ -109,7 +112,7 @@ window.labbookCharts = (() => {
             x: "predicted",
             y: "actual",
             title: (cell) =>
-              `${cell.actual}${cell.right ? " recognised" : ` taken for ${cell.predicted}`}\n${cell.count.toLocaleString("en")} ${matrix.unit}, ${share(cell.share)} of the class`,
+              `${cell.actual}${cell.right ? " classified correctly" : ` taken for ${cell.predicted}`}\n${cell.count.toLocaleString("en")} ${matrix.unit}, ${share(cell.share)} of the class`,
           }),
         ),
       ],
@@ -131,7 +134,7 @@ window.labbookCharts = (() => {
           Plot.pointerX({
             x: "confidence",
             y: "accuracy",
-            title: (bin) => `${bin.samples.toLocaleString("en")} of confidence ${bin.from.toFixed(2)} to ${bin.to.toFixed(2)}\nmean confidence ${bin.confidence}\naccuracy ${bin.accuracy}`,
+            title: (bin) => `${bin.samples.toLocaleString("en")} samples with confidence ${bin.from.toFixed(2)} to ${bin.to.toFixed(2)}\nmean confidence ${bin.confidence}\naccuracy ${bin.accuracy}`,
             maxRadius: Infinity,
           }),
         ),
@@ -140,14 +143,14 @@ window.labbookCharts = (() => {
 
   const kinds = { lines, confusion, reliability };
 
-  // Draws a chart into its place, and again when the place gets another width.
+  // Draws a chart, and redraws it when the width of its container changes.
   const draw = (place, kind, data) => {
     let width = 0;
     const redraw = () => {
       if (place.clientWidth === width || !place.clientWidth) return;
       width = place.clientWidth;
       const svg = kinds[kind](data, width);
-      svg.setAttribute("aria-hidden", "true"); // its marks have labels of their own, which say nothing of these data
+      svg.setAttribute("aria-hidden", "true"); // its marks have generic labels; the container has the description
       const picture = document.createElement("div");
       picture.setAttribute("role", "img");
       picture.setAttribute("aria-label", data.label);

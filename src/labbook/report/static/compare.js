@@ -1,4 +1,4 @@
-// Two experiments side by side. The address names them, so that a comparison can be linked to.
+// Compares two experiments. The URL fragment names them, so that a comparison can be linked to.
 (() => {
   const runs = window.labbookRuns;
   const names = Object.keys(runs);
@@ -11,14 +11,16 @@
   };
 
   const COUNTS = ["Parameters", "Epochs", "Seeds"];
+  const SECONDS = "Seconds per training";
 
   const printed = (value, key) => {
     if (value === null || value === undefined) return "–";
     if (typeof value !== "number") return value;
+    if (key === SECONDS) return value.toFixed(1);
     return COUNTS.includes(key) ? value.toLocaleString("en") : value.toFixed(4);
   };
 
-  // A row for each key that either one has; the difference where both are numbers.
+  // One row per key of either experiment, with the difference if both values are numbers.
   const table = (title, one, other, [left, right]) => {
     const keys = [...new Set([...Object.keys(one), ...Object.keys(other)])];
     const rows = keys
@@ -41,16 +43,16 @@
     return element("section", {}, element("h2", {}, title), region);
   };
 
-  // The lines of both runs in one chart: the first solid, the second dashed, one colour per split.
+  // The lines of both experiments in one chart: the first solid, the second dashed, one colour per split.
   const together = (one, other, [left, right]) =>
     one.learning.map((chart, index) => {
-      const rival = other.learning[index];
-      const same = chart.x === rival.x;
+      const counterpart = other.learning[index];
+      const same = chart.x === counterpart.x;
       const series = [
         ...chart.series.map((line) => ({ ...line, name: `${left}, ${line.name}` })),
-        ...(left === right ? [] : rival.series.map((line) => ({ ...line, name: `${right}, ${line.name}`, dashed: true }))),
+        ...(left === right ? [] : counterpart.series.map((line) => ({ ...line, name: `${right}, ${line.name}`, dashed: true }))),
       ];
-      const x = same ? chart.x : `${chart.x} or ${rival.x}`;
+      const x = same ? chart.x : `${chart.x} or ${counterpart.x}`;
       return { ...chart, x, series, mark: null, label: `${chart.y} of ${left}, solid, and ${right}, dashed, by ${x}` };
     });
 
@@ -67,7 +69,7 @@
         return element("section", {}, element("h2", {}, title), element("div", { className: "charts" }, ...shown));
       });
 
-  // Tests of both on one test set, which the report stage computed for each pair in one order.
+  // Statistical tests, which the report stage computed for each pair with the same test set, in one order.
   const tests = ([left, right]) => {
     const pairs = window.labbookPairs;
     const [found, turn] = pairs[left]?.[right] ? [pairs[left][right], 1] : [pairs[right]?.[left], -1];
@@ -77,14 +79,14 @@
       const { mean, low, high, paired } = found.difference;
       const points = [mean, ...(turn > 0 ? [low, high] : [high, low])].map((value) => signed(100 * turn * value));
       const words = low <= 0 && high >= 0 ? "no difference in mean test accuracy was measured" : "the mean test accuracies differ";
-      made.push(`Over the seeds, ${words}: second − first is ${points[0]} percentage points (95 % interval ${points[1]} to ${points[2]}, ${paired ? "paired by seed" : "not paired, by Welch"}).`);
+      made.push(`Over the seeds, ${words}: second − first is ${points[0]} percentage points (95 % interval ${points[1]} to ${points[2]}, ${paired ? "paired by seed" : "unpaired, by Welch’s test"}).`);
     }
     if (found.mcnemar) {
       const [one, other] = turn > 0 ? ["first", "second"] : ["second", "first"];
       const [b, c] = [found.mcnemar[one], found.mcnemar[other]].map((count) => count.toLocaleString("en"));
       const p = found.mcnemar.p < 0.0001 ? "p < 0.0001" : `p = ${found.mcnemar.p.toFixed(4)}`;
       made.push(
-        `McNemar’s exact test of the first seed of each: on the same test set, ${b} samples are classified correctly by the first model only and ${c} by the second only; ${p}. It compares these two trained models; other seeds may give another result.`,
+        `McNemar’s exact test of the first seeds: on the same test set, ${b} samples are classified correctly by the first model only and ${c} by the second model only; ${p}. The test compares these two trained models; other seeds may give a different result.`,
       );
     }
     return element("section", { id: "tests" }, element("h2", {}, "Statistical tests"), ...made.map((text) => element("p", {}, text)));
@@ -97,7 +99,7 @@
       Object.entries(trust).flatMap(([method, metrics]) =>
         Object.entries(metrics)
           .filter(([, value]) => typeof value === "number")
-          .map(([key, value]) => [`${method}, ${key}`.replaceAll("_", " "), value]),
+          .map(([key, value]) => [`${method.replace("layer_gradcam", "Grad-CAM").replace("gradcam", "Grad-CAM")}, ${key}`.replaceAll("_", " "), value]),
       ),
     );
 
@@ -108,7 +110,7 @@
     const heads = pair.map((name, index) =>
       element("p", {}, element("a", { href: `experiments/${name}.html` }, element("code", {}, name)), ` ${[one, other][index].title}`),
     );
-    const metrics = pair.map((name, index) => ({ ...[one, other][index].metrics, "Seconds of one training": seconds(name) }));
+    const metrics = pair.map((name, index) => ({ ...[one, other][index].metrics, [SECONDS]: seconds(name) }));
     const charts = together(one, other, pair).map((chart) => [element("div", { className: "chart" }), chart]);
     place.replaceChildren(
       element("div", { className: "charts" }, ...heads),
@@ -118,7 +120,7 @@
       table("Settings", one.settings, other.settings, pair),
       table("Test accuracy by class", one.classes, other.classes, pair),
       ...pictures(one, other, pair),
-      table("Trust in attributions", flat(one.trust), flat(other.trust), pair),
+      table("Quality of attributions", flat(one.trust), flat(other.trust), pair),
     );
     for (const [node, chart] of charts) window.labbookCharts.draw(node, "lines", chart);
   };
@@ -132,7 +134,7 @@
   };
 
   if (!names.length) {
-    place.replaceChildren(element("p", { className: "pending" }, "No experiment was run on this data yet."));
+    place.replaceChildren(element("p", { className: "pending" }, "No experiment has been run on this data."));
     return;
   }
   for (const select of [first, second]) {

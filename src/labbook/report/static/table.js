@@ -1,8 +1,8 @@
-// Tables that are sorted by a click on a column's name, and the front page's filters.
+// Sorts tables by a click on a column heading, and filters the front page's table.
 (() => {
   const order = new Intl.Collator("en", { numeric: true });
 
-  // A cell's number where it begins with one ("0.9786", "1,024", "+0.01", "over 0.97"), else its text; "" is missing.
+  // The number at the start of a cell ("0.9786", "1,024", "+0.01", "over 0.97"), otherwise its text; "" means missing.
   const value = (row, column) => {
     const cell = row.cells[column];
     const text = cell.classList.contains("pending") ? "" : cell.textContent.trim().replace(/^–$/, "");
@@ -21,7 +21,7 @@
     heading.setAttribute("aria-sort", down ? "descending" : "ascending");
     const rows = [...table.tBodies[0].rows].map((row) => [value(row, heading.cellIndex), row]);
     const known = rows.filter(([key]) => key !== "");
-    const missing = rows.filter(([key]) => key === ""); // last, either way
+    const missing = rows.filter(([key]) => key === ""); // last in both directions
     known.sort(([first], [second]) => (down ? -1 : 1) * compare(first, second));
     table.tBodies[0].append(...[...known, ...missing].map(([, row]) => row));
   };
@@ -57,5 +57,5 @@
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = false;
-  filter(); // a browser may have kept what was typed
+  filter(); // the browser may have restored form values
 })();

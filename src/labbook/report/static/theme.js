@@ -1,10 +1,10 @@
-// Light or dark: as the system says, unless the reader chose. Runs before the page is drawn, so that it does not flash.
+// Light or dark theme: the reader's choice, or the system setting. Runs before the page is rendered, to avoid a flash.
 (() => {
   const themes = { automatic: "", light: "light", dark: "dark" };
   let chosen = "automatic";
   try {
     chosen = localStorage.getItem("labbook-theme") ?? chosen;
-  } catch {} // storage may be switched off; the choice then holds for this page
+  } catch {} // storage may be disabled; the choice then applies to this page only
   const apply = () => { document.documentElement.style.colorScheme = themes[chosen] ?? ""; };
   apply();
   document.addEventListener("DOMContentLoaded", () => {

@@ -1,4 +1,4 @@
-// Fill in seconds and dates from reports/timing.js, where it exists: no page holds them, since they differ from run to run.
+// Fills in seconds and dates from reports/timing.js, if it exists; pages do not contain them, because they differ between runs.
 (() => {
   const timing = window.labbookTiming;
   if (!timing) return;

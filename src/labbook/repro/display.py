@@ -1,4 +1,4 @@
-"""What is seen of stages that run side by side: a table as long as they run, or plain lines where nobody watches."""
+"""Progress of parallel stages: a live table on a terminal, plain lines otherwise."""
 
 import logging
 import sys
@@ -19,32 +19,32 @@ from rich.text import Text
 
 from labbook.repro.plan import Plan
 
-__all__ = ["Show", "show"]
+__all__ = ["Display", "open_display"]
 
-LINES_KEPT = 100_000  # of each command, for when it fails
+LINES_KEPT = 100_000  # per command, printed if it fails
 
 
-class Show(Protocol):
-    """Hears what becomes of stages, from any thread; `name` is a stage's address."""
+class Display(Protocol):
+    """Receives events of stages from any thread; `name` is the address of a stage."""
 
-    captures: bool  # what commands print comes to `line`
+    captures: bool  # whether the output of commands is passed to `line`
 
     def begin(self, name: str) -> None:
-        """The stage's command has been started."""
+        """The stage's command has started."""
 
     def line(self, name: str, line: str) -> None:
-        """The command has printed this."""
+        """The command has printed a line."""
 
     def end(self, name: str, *, ran: bool) -> None:
-        """The stage is done; `ran`: its command has run, or what it makes came back from the run cache."""
+        """The stage is done; `ran`: it has run or was restored from the run cache, and was not unchanged."""
 
     def fail(self, name: str) -> None:
         """The stage has failed."""
 
 
 @contextmanager
-def show(plan: Plan, jobs: int, interrupted: Callable[[], bool]) -> Iterator[Show]:
-    """Show a table when a person watches; lines when not, or when DVC is asked to say more or less than usual."""
+def open_display(plan: Plan, jobs: int, interrupted: Callable[[], bool]) -> Iterator[Display]:
+    """Yield a live table on a terminal at DVC's default verbosity, plain lines otherwise."""
     console = Console()
     if not console.is_interactive or logging.getLogger("dvc").getEffectiveLevel() != logging.INFO:
         yield _Lines(jobs)
@@ -61,7 +61,7 @@ def show(plan: Plan, jobs: int, interrupted: Callable[[], bool]) -> Iterator[Sho
 
 
 class _Lines:
-    """Behind its stage's name stands each line of a command, unless only one runs at a time."""
+    """Lines of commands, prefixed with the name of the stage unless only one stage runs at a time."""
 
     def __init__(self, jobs: int) -> None:
         self.captures = jobs > 1
@@ -86,12 +86,12 @@ class _Command:
 
     @property
     def row(self) -> tuple[str, Text]:
-        """Give how long it has run, and what it said last."""
+        """The running time and the last line of output."""
         return _span(time.monotonic() - self.started), Text.from_ansi(self.lines[-1] if self.lines else "")
 
 
 class _LiveTable:
-    """A row for each stage at work with the last line of its command; what has ended scrolls away above."""
+    """One row per running stage with its last line of output; finished stages are printed above."""
 
     captures = True
 
@@ -101,55 +101,55 @@ class _LiveTable:
         self._jobs = jobs
         self._interrupted = interrupted
         self._started = time.monotonic()
-        self._at_work: dict[str, _Command] = {}
+        self._running: dict[str, _Command] = {}
         self._ended = Counter(ran=0, restored=0, unchanged=0, failed=0)
 
     def begin(self, name: str) -> None:
-        self._at_work.setdefault(name, _Command())  # a stage may have several commands, one after the other
+        self._running.setdefault(name, _Command())  # a stage may have several commands
 
     def line(self, name: str, line: str) -> None:
-        command = self._at_work.get(name)  # none: something that the command left behind still talks
+        command = self._running.get(name)  # none: a process that the command left behind is still printing
         if command and line:
             command.lines.append(line)
 
     def end(self, name: str, *, ran: bool) -> None:
-        command = self._at_work.pop(name, None)
+        command = self._running.pop(name, None)
         outcome = "unchanged" if not ran else "restored" if command is None else "ran"
         self._ended[outcome] += 1
         if ran:
-            self._tell(Text(outcome, "green"), name, command)
+            self._print_outcome(Text(outcome, "green"), name, command)
 
     def fail(self, name: str) -> None:
-        command = self._at_work.pop(name, None)
+        command = self._running.pop(name, None)
         self._ended["failed"] += 1
-        self._tell(Text("failed", "red"), name, command)
+        self._print_outcome(Text("failed", "red"), name, command)
         if command and not self._interrupted():
             self._console.print(Text.from_ansi("\n".join(command.lines)), soft_wrap=True)
 
-    def _tell(self, outcome: Text, name: str, command: _Command | None) -> None:
+    def _print_outcome(self, outcome: Text, name: str, command: _Command | None) -> None:
         table = _grid()
         table.add_row(outcome, Text(name), *(command.row if command else ()))
         self._console.print(table)
 
     def render(self) -> Group:
-        """Draw what runs, and how far the whole is."""
+        """Return the table of running stages and the progress of the run."""
         table = _grid()
-        for name, command in list(self._at_work.items()):
+        for name, command in list(self._running.items()):
             table.add_row(Text("runs", "cyan"), Text(name), *command.row)
-        return Group(table, self._how_far())
+        return Group(table, self._progress())
 
-    def _how_far(self) -> Text:
+    def _progress(self) -> Text:
         if self._interrupted():
-            return Text("ending what runs; interrupt once more to kill it", "yellow")
+            return Text("stopping; interrupt again to kill the running stages", "yellow")
         seconds = self._plan.seconds_left(self._jobs)
-        more = f", {_span(seconds)} more if all of them run" if seconds else ""
+        more = f", {_span(seconds)} left if all of them run" if seconds else ""
         return Text(f"{self._counts()}; {self._plan.left} to go{more}")
 
     def _counts(self) -> str:
         return ", ".join(f"{count} {outcome}" for outcome, count in self._ended.items() if count or outcome == "ran")
 
     def summary(self) -> Text:
-        """Say what became of all stages."""
+        """Return the number of stages by outcome, and the total time."""
         others = self._plan.count - self._ended.total()
         return Text(f"{self._counts()}{f', {others} not run' if others else ''} in {_span(time.monotonic() - self._started)}")
 
@@ -168,7 +168,7 @@ def _span(seconds: float) -> str:
 
 
 class _Above(FileProxy):
-    """Standard error above the table; it is no terminal, so that nobody draws progress bars on it."""
+    """Standard error above the table; not a terminal, so that no library draws progress bars on it."""
 
     def isatty(self) -> bool:
         return False
@@ -176,7 +176,7 @@ class _Above(FileProxy):
 
 @contextmanager
 def _dvc_above_the_table(console: Console) -> Iterator[None]:
-    """Let DVC's warnings stand above the table, and keep away its progress bars and what the table says."""
+    """Print DVC's warnings above the table, and suppress its progress bars and its messages about stages."""
     above = _Above(console, sys.stderr)
     with ExitStack() as stack:
         stack.enter_context(redirect_stderr(above))

@@ -1,4 +1,4 @@
-"""Run stages side by side: DVC's own work is one thread's at a time, the commands of stages run as many as there are jobs."""
+"""Run stages in parallel: DVC's own work is serialised, and the commands of stages run concurrently."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,56 +15,56 @@ from dvc.stage import Stage
 from networkx import DiGraph
 
 from labbook.repro.commands import Commands
+from labbook.repro.display import Display, open_display
 from labbook.repro.guard import guarded
 from labbook.repro.needs import Needs, read_needs
 from labbook.repro.plan import Plan
-from labbook.repro.readers import forget_broken_lock
-from labbook.repro.show import Show, show
+from labbook.repro.readers import remove_broken_lock
 from labbook.training.parallel import AT_ONCE
 
 if TYPE_CHECKING:
     from labbook.cluster.workers import Workers
 
-__all__ = ["AtWork", "SideBySide"]
+__all__ = ["OpenWorkers", "ParallelRepro"]
 
-AtWork = Callable[[Repo], AbstractContextManager["Workers | None"]]
+OpenWorkers = Callable[[Repo], AbstractContextManager["Workers | None"]]
 
 IDLE_SECONDS = 30
 
 
-class SideBySide:
-    """Several stages of one repository at work.
+class ParallelRepro:
+    """Reproduces stages of one repository in parallel.
 
-    DVC locks the repository while it looks at files and unlocks it while a stage's command runs. The same holds here: the
-    thread whose turn it is holds that lock, and gives its turn away for as long as its command runs.
+    DVC locks the repository while it checks files and unlocks it while a stage's command runs. The same holds here: one thread
+    at a time holds `_turn` and the lock of the repository, and releases both while its command runs.
     """
 
     def __init__(
         self,
         jobs: int,
         gpus: Sequence[str],
-        when_idle: Callable[[], None],
+        on_idle: Callable[[], None],
         here: int | None = None,
-        at_work: AtWork | None = None,
+        open_workers: OpenWorkers | None = None,
     ) -> None:
-        """Say what there is to work with.
+        """Set the resources.
 
         Args:
-            jobs: stages at a time. On this machine a stage counts for as many as it needs cores, or GPUs where there are any.
+            jobs: maximum number of parallel jobs. A stage on this machine occupies one per core, or per GPU if there are any.
             gpus: of this machine, which its commands share.
-            when_idle: called with the lock held, when no stage has ended for a while.
-            here: how many of the jobs run a command on this machine; default: all.
-            at_work: gives the workers of a cluster, which run the others.
+            on_idle: called with the lock held when no stage has ended for a while.
+            here: maximum number of jobs whose command runs on this machine; default: all.
+            open_workers: yields the workers of a cluster, which run the other jobs.
         """
         self._jobs = jobs
         self._commands = Commands(gpus if jobs > 1 else ())
-        self._when_idle = when_idle
+        self._on_idle = on_idle
         self._here = here or jobs
-        self._room = threading.Semaphore(self._here)
-        self._door = threading.Lock()
-        self._cluster = at_work is not None
+        self._slots = threading.Semaphore(self._here)
+        self._queue = threading.Lock()
+        self._cluster = open_workers is not None
         self._has_gpus = bool(gpus)
-        self._at_work: AtWork = at_work or (lambda repo: nullcontext())
+        self._open_workers: OpenWorkers = open_workers or (lambda repo: nullcontext())
         self._turn = threading.Lock()
 
     def reproduce(
@@ -78,14 +78,14 @@ class SideBySide:
         repro_fn: Callable[..., Stage | None] = _reproduce_stage,
         **options: Any,
     ) -> list[Stage]:
-        """Reproduce `steps`, each after what it depends on.
+        """Reproduce `steps`, each after its dependencies.
 
         The caller holds the lock of the repository. Parameters and result are those of DVC's `_reproduce`: the stages that
         ran, in the order of `steps`.
 
         Raises:
-            ReproductionError: stages failed; those that were at work beside them have ended.
-            KeyboardInterrupt: a person or a scheduler ended the run; its commands have ended.
+            ReproductionError: stages failed; the other running stages have ended.
+            KeyboardInterrupt: the run was interrupted; its commands have ended.
         """
         needs = read_needs(steps)
         jobs = {stage: 1 if self._cluster else min(self._count(each), self._jobs) for stage, each in needs.items()}
@@ -93,7 +93,7 @@ class SideBySide:
         many = [stage for stage in steps if needs[stage].trainings > 1] if shares_cores else []
         plan = Plan(steps, graph, jobs, many, force=force, force_downstream=force_downstream, on_error=on_error)
         repo = steps[0].repo
-        forget_broken_lock(repo.tmp_dir)
+        remove_broken_lock(repo.tmp_dir)
 
         def work(stage: Stage) -> Stage | None:
             with self._turn, repo.lock:
@@ -101,20 +101,20 @@ class SideBySide:
                     return None
                 return repro_fn(stage, upstream=plan.upstream(stage), force=plan.forced[stage], **options)
 
-        def when_idle() -> None:
+        def on_idle() -> None:
             with self._turn, repo.lock:
-                self._when_idle()
+                self._on_idle()
 
         repo.lock.unlock()
         try:
             with (
                 self._commands.ended_when_interrupted(),
                 guarded(),
-                self._at_work(repo) as workers,
-                show(plan, self._jobs, lambda: self._commands.interrupted) as shown,
-                self._in_place_of_dvc(plan, needs, shown, workers),
+                self._open_workers(repo) as workers,
+                open_display(plan, self._jobs, lambda: self._commands.interrupted) as display,
+                self._patched_dvc(plan, needs, display, workers),
             ):
-                self._go_through(plan, work, when_idle, shown)
+                self._run_all(plan, work, on_idle, display)
         finally:
             repo.lock.lock()
         if self._commands.interrupted:
@@ -123,87 +123,87 @@ class SideBySide:
             _raise_error(next(iter(plan.failed.values())) if on_error == "fail" else None, *plan.failed)
         return [stage for stage in steps if stage in plan.ran]
 
-    def _go_through(
-        self, plan: Plan, work: Callable[[Stage], Stage | None], when_idle: Callable[[], None], shown: Show
+    def _run_all(
+        self, plan: Plan, work: Callable[[Stage], Stage | None], on_idle: Callable[[], None], display: Display
     ) -> None:
-        """Have threads work until nothing is left that can run."""
+        """Run stages in threads until none is left that can run."""
         with ThreadPoolExecutor(self._jobs) as threads:
-            at_work: dict[Future[Stage | None], Stage] = {}
+            running: dict[Future[Stage | None], Stage] = {}
             while True:
                 jobs = 0 if self._commands.interrupted else self._jobs
-                at_work.update((threads.submit(work, stage), stage) for stage in plan.take(jobs))
-                if not at_work:
+                running.update((threads.submit(work, stage), stage) for stage in plan.start_ready(jobs))
+                if not running:
                     break
-                ended = wait(at_work, timeout=IDLE_SECONDS, return_when=FIRST_COMPLETED).done
+                ended = wait(running, timeout=IDLE_SECONDS, return_when=FIRST_COMPLETED).done
                 if not ended:
-                    when_idle()
+                    on_idle()
                 for future in ended:
-                    stage = at_work.pop(future)
+                    stage = running.pop(future)
                     try:
                         ran = future.result() is not None
-                    except Exception as error:  # whatever DVC or a stage raises
-                        shown.fail(stage.addressing)
+                    except Exception as error:  # DVC and stages may raise anything
+                        display.fail(stage.addressing)
                         plan.fail(stage, error)
                     else:
                         plan.done(stage, ran=ran)
-                        if ran or not self._commands.interrupted:  # else it was not even looked at
-                            shown.end(stage.addressing, ran=ran)
+                        if ran or not self._commands.interrupted:  # otherwise it was not checked
+                            display.end(stage.addressing, ran=ran)
 
     @contextmanager
-    def _in_place_of_dvc(
-        self, plan: Plan, needs: Mapping[Stage, Needs], shown: Show, workers: "Workers | None"
+    def _patched_dvc(
+        self, plan: Plan, needs: Mapping[Stage, Needs], display: Display, workers: "Workers | None"
     ) -> Iterator[None]:
-        """Let DVC call ours for as long as stages run side by side."""
-        named = {stage.addressing: stage for stage in needs}
+        """Replace DVC's functions that run a command while stages run in parallel."""
+        by_name = {stage.addressing: stage for stage in needs}
 
         def run(executable: str | None, cmd: str, *, env: dict[str, str], **options: Any) -> None:
-            stage = named[env[DVC_STAGE]]
+            stage = by_name[env[DVC_STAGE]]
             env = env | {AT_ONCE: str(max(1, plan.jobs(stage) // needs[stage].cores))}
-            self._commands.run(shown, needs[stage].processes, executable, cmd, env=env, **options)
+            self._commands.run(display, needs[stage].processes, executable, cmd, env=env, **options)
 
-        def without_turn(run_here: Callable[..., None]) -> Callable[..., None]:
+        def release_turn(run_here: Callable[..., None]) -> Callable[..., None]:
             @wraps(run_here)
             def wrapper(stage: Stage, *args: Any, **kwargs: Any) -> None:
-                errand = None
+                remote_stage = None
                 if workers:
-                    errand = workers.errand(stage, plan.upstream(stage), needs[stage].cores, force=plan.forced[stage])
-                with self._turn_given_away(stage.repo):
-                    if workers and errand:
-                        workers.run(errand, shown, lambda: self._commands.interrupted)
+                    remote_stage = workers.prepare(stage, plan.upstream(stage), needs[stage].cores, force=plan.forced[stage])
+                with self._released_turn(stage.repo):
+                    if workers and remote_stage:
+                        workers.run(remote_stage, display, lambda: self._commands.interrupted)
                     else:
-                        with self._room_for(self._count(needs[stage])):
+                        with self._reserve(self._count(needs[stage])):
                             run_here(stage, *args, **kwargs)
-                if errand:
-                    errand.check_out()
+                if remote_stage:
+                    remote_stage.check_out()
 
             return wrapper
 
         usual = dvc.stage.run.unlocked_repo, dvc.stage.run._run
-        dvc.stage.run.unlocked_repo, dvc.stage.run._run = without_turn, run
+        dvc.stage.run.unlocked_repo, dvc.stage.run._run = release_turn, run
         try:
             yield
         finally:
             dvc.stage.run.unlocked_repo, dvc.stage.run._run = usual
 
     def _count(self, needs: Needs) -> int:
-        """Return for how many jobs a stage counts: cores, or GPUs, of which each process has one."""
+        """Return the number of jobs that a stage occupies: its cores, or one GPU per process."""
         return needs.processes if self._has_gpus else needs.cores
 
     @contextmanager
-    def _room_for(self, jobs: int) -> Iterator[None]:
-        """Wait until this machine has room for so many jobs, or is free of others."""
+    def _reserve(self, jobs: int) -> Iterator[None]:
+        """Wait until this machine has that many free job slots, and occupy them."""
         count = min(jobs, self._here)
-        with self._door:  # one after the other, or two would hold what both wait for
+        with self._queue:  # one at a time, to avoid a deadlock of two that wait for each other's slots
             for _ in range(count):
-                self._room.acquire()
+                self._slots.acquire()
         try:
             yield
         finally:
-            self._room.release(count)
+            self._slots.release(count)
 
     @contextmanager
-    def _turn_given_away(self, repo: Repo) -> Iterator[None]:
-        """Let others take their turn while a command runs, as DVC's `unlocked_repo` lets other processes."""
+    def _released_turn(self, repo: Repo) -> Iterator[None]:
+        """Release the turn and the lock while a command runs, as DVC's `unlocked_repo` releases the lock."""
         repo.lock.unlock()
         repo._reset()
         self._turn.release()
