@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PRELOADED = [
-    "labbook.training.experiment", "labbook.repro.side_by_side", "torch._dynamo", "dvc.cli", "dvc.commands.repro",
+    "labbook.training.experiment", "labbook.repro.parallel", "torch._dynamo", "dvc.cli", "dvc.commands.repro",
     "captum.attr", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "scipy.special", "sklearn.datasets",
 ]  # fmt: skip
 STREAMS = {1: "stdout", 2: "stderr"}

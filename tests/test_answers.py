@@ -8,7 +8,7 @@ from sample_records import make_project, make_record
 from labbook.report.answers import Answer, answer
 from labbook.report.assignments import EFFECTS, QUESTIONS
 from labbook.report.claims import judge_effects, judge_epochs
-from labbook.report.differences import EPOCHS, STEPS, describe, difference, print_interval, same_but
+from labbook.report.differences import EPOCHS, STEPS, describe, difference, equal_except, format_interval
 from labbook.report.records import Record
 from labbook.statistics import Difference
 
@@ -43,7 +43,7 @@ def test_a_difference_is_paired_where_nothing_but_the_compared_settings_differs(
     assert unpaired.high - unpaired.low > 0.4, "deviations of 0.1, which pairing cancels"
     second.settings["epochs"] = 3
     assert difference(first, second, "val_accuracy", *INPUT) == unpaired
-    assert not same_but(first, second, *INPUT)
+    assert not equal_except(first, second, *INPUT)
 
 
 def test_there_is_no_difference_of_single_runs_and_of_what_was_not_measured():
@@ -69,7 +69,7 @@ def test_there_is_no_difference_of_single_runs_and_of_what_was_not_measured():
         ),
         (Difference(-3.25, -5, -1.5, 5), EPOCHS, "The difference is -3.2 epochs (95 % interval -5.0 to -1.5)."),
         (Difference(1053, 702, 1404, 5), STEPS, "The difference is +1053 steps (95 % interval +702 to +1404)."),
-        (None, None, "With one run each, a difference cannot be told from seed-to-seed variance."),
+        (None, None, "With one run each, a difference cannot be distinguished from seed-to-seed variance."),
     ],
 )
 def test_a_difference_in_words(found, unit, sentence):
@@ -78,8 +78,11 @@ def test_a_difference_in_words(found, unit, sentence):
 
 def test_a_difference_names_what_differs_and_has_no_negative_zero():
     assert describe(Difference(0.1, 0.1, 0.1, 2), of="in test accuracy").startswith("The difference in test accuracy is +10.00")
-    assert describe(None, of="in size") == "With one run each, a difference in size cannot be told from seed-to-seed variance."
-    assert print_interval(Difference(-1e-6, -1e-6, 0, 2)) == "+0.00 percentage points (95 % interval +0.00 to +0.00)"
+    assert (
+        describe(None, of="in size")
+        == "With one run each, a difference in size cannot be distinguished from seed-to-seed variance."
+    )
+    assert format_interval(Difference(-1e-6, -1e-6, 0, 2)) == "+0.00 percentage points (95 % interval +0.00 to +0.00)"
 
 
 def test_answers_on_embedded_data_say_what_was_measured_and_judge_no_claim():
@@ -101,9 +104,9 @@ def test_answers_on_embedded_data_say_what_was_measured_and_judge_no_claim():
         "ReLU needs 2 epochs, tanh does not reach it in 3 epochs. Not every seed reaches it, so no interval is given."
     )
     assert adam.answer == (
-        "With a goal of 90% test accuracy, SGD needs 2 epochs and Adam needs 1 epoch. With one run each, a difference cannot "
-        "be told from seed-to-seed variance. Their final test accuracies are 0.9250 and 0.9500. With one run each, a "
-        "difference in test accuracy cannot be told from seed-to-seed variance."
+        "To reach 90% test accuracy, SGD needs 2 epochs and Adam needs 1 epoch. With one run each, a difference cannot "
+        "be distinguished from seed-to-seed variance. Their final test accuracies are 0.9250 and 0.9500. With one run each, a "
+        "difference in test accuracy cannot be distinguished from seed-to-seed variance."
     )
     assert (swap.claims, tanh.claims, adam.claims) == ((), (), ())
 
@@ -115,13 +118,23 @@ def test_several_seeds_are_compared_with_their_interval():
     # Epochs: -1, -2, -2; accuracies: 0.006 each.
     half = 4.302653 * math.sqrt(1 / 3) / math.sqrt(3)
     assert found.answer == (
-        "With a goal of 98% test accuracy, SGD needs 2 to 3 epochs and Adam needs 1 epoch. The difference is -1.7 epochs "
+        "To reach 98% test accuracy, SGD needs 2 to 3 epochs and Adam needs 1 epoch. The difference is -1.7 epochs "
         f"(95 % interval {-5 / 3 - half:+.1f} to {-5 / 3 + half:+.1f}). Their final test accuracies are 0.9840 ± 0.0010 and "
         "0.9900 ± 0.0010. The difference in test accuracy is +0.60 percentage points (95 % interval +0.60 to +0.60)."
     )
     (claim,) = found.claims
     assert claim.claim == "test accuracy over 0.98 with SGD and 0.9909 with Adam"
     assert (claim.words, claim.holds) == ("Our results agree (SGD: reached; Adam: consistent).", True)
+
+
+def test_epochs_are_paired_by_seed_where_nothing_but_the_optimizer_differs():
+    sgd = make_record("mnist_cnn_small", [0.97, 0.9805, 0.985], seeds=3)  # reaches 0.98 in epochs 2, 3, 3
+    adam = make_record("mnist_cnn_adam", [0.9805, 0.985, 0.991], seeds=3)  # in epochs 1, 2, 2
+    assert "The difference is -1.0 epochs (95 % interval -1.0 to -1.0)." in answers("B", sgd, adam)[0]
+    adam.settings["batch_size"] = 7
+    half = 2.776445 * math.sqrt(2 * (1 / 3) / 3)  # t with four degrees of freedom, and a variance of 1/3 on both sides
+    interval = f"95 % interval {-1 - half:+.1f} to {-1 + half:+.1f}"
+    assert f"No difference was measured: -1.0 epochs ({interval})." in answers("B", sgd, adam)[0]
 
 
 def test_a_seed_that_does_not_reach_the_goal_is_counted_and_leaves_no_interval():
@@ -208,7 +221,7 @@ def test_two_networks_are_compared_with_what_the_report_claims():
     assert (turned.words, turned.holds) == ("Our results differ (the test accuracy is higher).", False)
     single = make_seeds("scenes_unet", test_accuracy=[0.9]), make_seeds("scenes_unet_sgd", test_accuracy=[0.8])
     (unet,) = answer("E", single)
-    assert unet.answer.endswith("With one run each, a difference cannot be told from seed-to-seed variance.")
+    assert unet.answer.endswith("With one run each, a difference cannot be distinguished from seed-to-seed variance.")
     assert unet.claims[0].claim == "“was worse”"
     assert unet.claims[0].words == "Our results cannot confirm it (one run each)."
 
@@ -293,7 +306,8 @@ def test_single_changes_are_listed_with_their_intervals_the_greatest_gain_first(
     dropout = make_seeds(DROPOUT, val_accuracy=[0.56, 0.58, 0.60])
     (found,) = answer("D", [base, elu, flip, dropout])
     assert found.answer == (
-        f"Measured to help: {FLIP}. Differences in validation accuracy are those from cifar10_cnn, which has 0.5700 ± 0.0000."
+        f"Changes with a measured gain: {FLIP}. Differences in validation accuracy are relative to "
+        "cifar10_cnn, whose validation accuracy is 0.5700 ± 0.0000."
     )
     half = 100 * 4.302653 * 0.02 / math.sqrt(3)
     assert [(one.name, one.interval, one.words) for one in found.changes] == [
@@ -319,14 +333,14 @@ def test_what_differs_in_other_settings_is_no_single_change():
     flip.settings["epochs"] = 3
     (found,) = answer("D", [base, flip, elu])
     assert [one.name for one in found.changes] == [ELU]
-    assert found.answer.startswith("No change was measured to help.")
-    assert found.answer.endswith(f"Not compared, since other settings differ too: {FLIP}.")
+    assert found.answer.startswith("No change has a measured gain.")
+    assert found.answer.endswith(f"Not compared, because other settings differ as well: {FLIP}.")
 
 
 def test_single_changes_of_one_run_each_cannot_be_told_from_variance():
     found: Answer
     (found,) = answer("D", [make_seeds(name, "embedded", val_accuracy=[value]) for name, value in ((BASE, 0.5), (ELU, 0.52))])
-    assert found.answer.startswith("With one run each, a gain cannot be told from seed-to-seed variance.")
+    assert found.answer.startswith("With one run each, a gain cannot be distinguished from seed-to-seed variance.")
     (change,) = found.changes
     assert (change.interval, change.words, change.claim) == ("+2.00 percentage points", "one run each", None)
 
@@ -358,7 +372,7 @@ def test_every_single_change_has_a_claim_with_effects():
             [0.6, 0.3, 0.3],
             "in 0 of 1 seeds. In seed 0, validation and train loss are 0.300 and 0.250 with the",
         ),
-        ([0.5, 0.9, 0.7], [0.6, 0.3, 0.5], "0.300 and 0.050 with the kept weights, and 0.500 and 0.250 at the end."),
+        ([0.5, 0.9, 0.7], [0.6, 0.3, 0.5], "0.300 and 0.050 with the selected weights, and 0.500 and 0.250 at the end."),
     ],
 )
 def test_overfitting_is_a_validation_loss_that_leaves_the_train_loss(accuracies, validation, words):
@@ -376,7 +390,7 @@ def test_image_sizes_are_compared_if_two_were_measured_and_nothing_else_differs(
     small, large = (make_record(name, [value]) for name, value in (("tiny_wide_32px", 0.3), ("tiny_wide_128px", 0.4)))
     assert answers("C", small) == []
     (found,) = answer("C", [small, large])
-    assert "0.3000 at 32×32 and 0.4000 at 128×128. With one run each, a difference cannot be told" in found.answer
+    assert "0.3000 at 32×32 and 0.4000 at 128×128. With one run each, a difference cannot be distinguished" in found.answer
     assert [(one.claim, one.holds) for one in found.claims] == [("“asked, and left open”", None)]
     small.settings["epochs"] = 3
     assert answers("C", small, large) == []

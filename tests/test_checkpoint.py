@@ -1,4 +1,4 @@
-"""Checkpoints: a training that was killed at any moment resumes and ends with the bytes of an undisturbed one."""
+"""Checkpoints: a training that was killed at any moment resumes and ends with the bytes of an uninterrupted one."""
 
 import contextlib
 import dataclasses
@@ -37,7 +37,7 @@ STATE = {"weights": {"a": torch.arange(6.0)}, "step": 3, "rows": [{"epoch": 1, "
 
 
 class Interrupted(Exception):
-    """Stands for a kill inside one process."""
+    """Simulates a kill inside one process."""
 
 
 def interrupt_at(moment: int):
@@ -109,7 +109,7 @@ def test_training_killed_after_any_step_ends_with_the_same_bits(tiny_packed, tmp
         assert (resumed.kept, resumed.steps) == (undisturbed.kept, undisturbed.steps)
 
 
-def test_a_warm_up_is_resumed_in_its_middle(tiny_packed, tmp_path):
+def test_training_resumes_in_the_middle_of_a_warm_up(tiny_packed, tmp_path):
     """The rates are those of the formula: from 0.1 × 0.05 to 0.05 in seven steps, then half a cosine over eight."""
     train, _, _ = splits(tiny_packed)
     plan = toy_plan("momentum", validate_every=1, schedule=WARM_UP)
@@ -137,7 +137,7 @@ def test_training_interrupted_at_every_row_in_turn_ends_with_the_same_bits(tiny_
     assert last.rows == undisturbed.rows
 
 
-def test_training_that_had_stopped_early_does_not_go_on(tiny_packed, tmp_path):
+def test_training_that_stopped_early_does_not_continue(tiny_packed, tmp_path):
     train, validation, _ = splits(tiny_packed)
     plan = dataclasses.replace(CASES["momentum"][1], stop=lambda losses: len(losses) == 2)
     checkpoint = Checkpoint(tmp_path / "x.pt")
@@ -160,7 +160,7 @@ def test_checkpoints_change_no_result_however_often_they_are_written(tiny_packed
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(0, [*range(1, 16)]), (4, [4, 8, 12, 15]), (1000, [15])])
-def test_checkpoint_is_written_after_so_many_seconds_and_at_the_end(tiny_packed, tmp_path, monkeypatch, seconds, steps):
+def test_checkpoint_is_written_at_every_interval_and_at_the_end(tiny_packed, tmp_path, monkeypatch, seconds, steps):
     """Whether a row of the history is due or not; a step takes a second here."""
     saved, steps_taken = [], []
 
@@ -200,7 +200,7 @@ def test_seconds_before_every_interruption_are_counted(tiny_packed, tmp_path):
 # The file
 
 
-def test_state_that_is_saved_is_loaded_again(tmp_path):
+def test_saved_state_is_loaded(tmp_path):
     checkpoint = Checkpoint(tmp_path / "folder" / "x.pt")
     assert checkpoint.load() is None
     checkpoint.save(STATE)
@@ -212,7 +212,7 @@ def test_state_that_is_saved_is_loaded_again(tmp_path):
     checkpoint.remove()
 
 
-def test_save_that_fails_leaves_the_state_before(tmp_path):
+def test_failed_save_keeps_the_previous_state(tmp_path):
     checkpoint = Checkpoint(tmp_path / "x.pt")
     checkpoint.save(STATE)
     with pytest.raises((AttributeError, TypeError)):
@@ -234,7 +234,7 @@ def damaged_versions(good: bytes):
     yield "another content with a checksum that fits", hashlib.sha256(junk).digest() + junk
 
 
-def test_damaged_checkpoint_starts_training_again_and_says_so(tiny_packed, tmp_path, capsys):
+def test_damaged_checkpoint_is_reported_and_training_starts_again(tiny_packed, tmp_path, capsys):
     train, _, _ = splits(tiny_packed)
     plan = toy_plan("momentum", epochs=2)
     undisturbed = fit(toy_model(tiny_packed, dropout=0.3), train, None, None, plan)
@@ -255,7 +255,7 @@ def test_damaged_checkpoint_starts_training_again_and_says_so(tiny_packed, tmp_p
 # The folder
 
 
-def test_locking_a_folder_removes_what_other_fingerprints_left(tmp_path):
+def test_locking_a_folder_removes_checkpoints_of_other_fingerprints(tmp_path):
     folder = tmp_path / "x"
     with locked_checkpoint(folder, "mine") as checkpoint:
         checkpoint.save(STATE)
@@ -269,7 +269,7 @@ def test_locking_a_folder_removes_what_other_fingerprints_left(tmp_path):
     assert not (folder / "mine.pt").exists()
 
 
-def test_folder_is_locked_once_at_a_time(tmp_path):
+def test_folder_cannot_be_locked_twice(tmp_path):
     with locked_checkpoint(tmp_path / "x", "mine"):
         message = r"x: another process is training this experiment\. Wait for it to end, or stop it\."
         with pytest.raises(TrainingError, match=message), locked_checkpoint(tmp_path / "x", "mine"):
@@ -280,14 +280,14 @@ def test_folder_is_locked_once_at_a_time(tmp_path):
         pass
 
 
-def test_folder_is_free_again_after_an_error(tmp_path):
+def test_folder_is_unlocked_after_an_error(tmp_path):
     with pytest.raises(Interrupted), locked_checkpoint(tmp_path, "mine"):
         raise Interrupted
     with locked_checkpoint(tmp_path, "mine"):
         pass
 
 
-def test_folder_that_cannot_be_made_is_reported(tmp_path):
+def test_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "x").write_bytes(b"a file")
     with pytest.raises(TrainingError, match=r"x/y: "), locked_checkpoint(tmp_path / "x" / "y", "mine"):
         pass
@@ -302,7 +302,7 @@ def test_fingerprint_depends_on_every_part_its_type_and_their_order():
     assert fingerprint(1, "a") == found[0]
 
 
-def test_code_digest_follows_what_loaded_modules_do_and_not_how_they_look(tmp_path, monkeypatch):
+def test_code_digest_depends_on_the_meaning_of_loaded_modules_only(tmp_path, monkeypatch):
     source = Path(mlp.__file__).read_text(encoding="utf-8")
     versions = {
         "same": source,
@@ -322,7 +322,7 @@ def test_code_digest_follows_what_loaded_modules_do_and_not_how_they_look(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["labbook.training.progress", "labbook.fingerprint"])
-def test_code_digest_leaves_out_what_cannot_change_a_result(tmp_path, monkeypatch, name):
+def test_code_digest_excludes_modules_that_cannot_change_a_result(tmp_path, monkeypatch, name):
     before = code_digest()
     (tmp_path / "other.py").write_text("x = 1", encoding="utf-8")
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(__file__=str(tmp_path / "other.py")))
@@ -345,7 +345,7 @@ def experiment(tmp_path, monkeypatch, tiny_packed):
     return run
 
 
-def test_training_that_is_done_is_not_done_again_until_its_outputs_are_written(experiment, capsys):
+def test_finished_training_is_not_repeated_until_its_outputs_are_written(experiment, capsys):
     """A kill between the last step and the last output costs nothing; what is discarded then is gone."""
     first = experiment()
     again = experiment()
@@ -415,7 +415,7 @@ CHANGED = {
 
 
 def on_another_device(*arguments):
-    """Stand for a device of another type: the tensors stay on the CPU."""
+    """Simulate a device of another type; the tensors stay on the CPU."""
 
     class Another:
         type = "other"
@@ -424,7 +424,7 @@ def on_another_device(*arguments):
 
 
 @pytest.mark.parametrize("change", CHANGED)
-def test_checkpoint_of_anything_else_is_not_used(experiment, monkeypatch, tiny_packed, change):
+def test_checkpoint_of_a_different_training_is_not_used(experiment, monkeypatch, tiny_packed, change):
     """Fingerprints are compared; what they stand for is trained in the tests above."""
     found = []
     monkeypatch.setattr(experiment_module, "locked_checkpoint", lambda folder, digest: found.append(digest) or stop())
@@ -456,7 +456,7 @@ def test_checkpoint_of_other_data_is_removed(experiment, monkeypatch, capsys, ti
     assert bits(again.weights) == bits(undisturbed.weights)
 
 
-def test_number_of_seeds_is_no_part_of_the_fingerprint(experiment, capsys):
+def test_fingerprint_excludes_the_number_of_seeds(experiment, capsys):
     experiment(seeds=2)
     experiment(seeds=3)
     assert f"{RESUMED}15" in capsys.readouterr().out
@@ -529,7 +529,7 @@ def test_stage_killed_at_several_moments_ends_with_the_same_bytes(long_experimen
     assert not (CHECKPOINTS / NAME).exists()
 
 
-def test_seeds_side_by_side_end_with_their_stage_and_resume(long_experiment, run_stage, monkeypatch):
+def test_parallel_seeds_end_with_their_stage_and_resume(long_experiment, run_stage, monkeypatch):
     undisturbed = undisturbed_results(run_stage)
     monkeypatch.setenv("LABBOOK_AT_ONCE", "2")
     kill_when(lambda: all(any((CHECKPOINTS / NAME / str(seed)).glob("*.pt")) for seed in SEEDS))

@@ -20,7 +20,7 @@ from forks import Fork
 from toolbox import toy_settings
 
 from labbook.cluster.settings import KINDS, read_cluster
-from labbook.cluster.workers import at_work
+from labbook.cluster.workers import open_workers
 from labbook.errors import LabbookError, ParamsError
 
 ROOT = Path(__file__).parents[1]
@@ -271,7 +271,7 @@ def test_what_came_damaged_is_not_used(project):
     oid = project.damage(project.folder.parent / "remote", "trained-left")
     other = project.copy("other")
     told = other.on_cluster("train@left", fails=True)
-    assert f"{oid} came damaged" in told
+    assert f"{oid} arrived damaged" in told
     assert "Traceback" not in told
     assert not (other.folder / "trained-left").exists()
 
@@ -338,7 +338,7 @@ def test_settings_that_cannot_be_used_are_named(project, tmp_path, monkeypatch, 
     with (
         pytest.raises(LabbookError, match=re.escape(says)),
         closing(Repo(".")) as repo,
-        at_work(read_cluster(Path("cluster.yaml")), repo),
+        open_workers(read_cluster(Path("cluster.yaml")), repo),
     ):
         pass
     assert not list(Path(".git/refs/labbook").glob("*"))
@@ -384,5 +384,5 @@ def test_workers_run_the_kinds_that_the_pipeline_has():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert set(KINDS) <= stages.keys()
     missing = Path("nowhere.yaml")
-    with pytest.raises(ParamsError, match=r"nowhere\.yaml: not found\. docs/cluster\.md shows"):
+    with pytest.raises(ParamsError, match=r"nowhere\.yaml: not found\. docs/cluster\.md lists its keys"):
         read_cluster(missing)

@@ -70,9 +70,9 @@ def test_known_arguments_are_parsed_and_others_go_to_dvc(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["repro", "-j", "0"], "labbook repro: error: --jobs: 0 is less than 1"),
-        (["exp", "run", "-j", "0"], "labbook exp run: error: --jobs: 0 is less than 1"),
-        (["repro", "--cluster", "c.yaml"], "labbook repro: error: --cluster: say with --jobs"),
+        (["repro", "-j", "0"], "labbook repro: error: --jobs: expected at least 1, got 0"),
+        (["exp", "run", "-j", "0"], "labbook exp run: error: --jobs: expected at least 1, got 0"),
+        (["repro", "--cluster", "c.yaml"], "labbook repro: error: --cluster: requires --jobs"),
         (["show", "one", "two"], "labbook show: error: unrecognized arguments: two"),
         (["check", "--all"], "labbook check: error: unrecognized arguments: --all"),
         ([], "labbook: error: the following arguments are required: COMMAND"),

@@ -402,17 +402,17 @@ def test_a_resumed_schedule_continues_exactly(keys, optimizer_name):
 @pytest.mark.parametrize(
     ("kind", "keys", "message"),
     [
-        ("optimizer", {"name": "sgd"}, ".name: no optimizer is called 'sgd'; did you mean 'SGD'? There are: ASGD, "),
-        ("optimizer", {"name": "adamw"}, ".name: no optimizer is called 'adamw'; did you mean 'AdamW'?"),
-        ("optimizer", {"name": "Lion"}, "A new one is a file in src/labbook/optimizers/."),
-        ("optimizer", {"name": "Optimizer"}, ".name: no optimizer is called 'Optimizer'"),
+        ("optimizer", {"name": "sgd"}, ".name: unknown optimizer 'sgd'; did you mean 'SGD'? Known: ASGD, "),
+        ("optimizer", {"name": "adamw"}, ".name: unknown optimizer 'adamw'; did you mean 'AdamW'?"),
+        ("optimizer", {"name": "Lion"}, "To add one, create a file in src/labbook/optimizers/."),
+        ("optimizer", {"name": "Optimizer"}, ".name: unknown optimizer 'Optimizer'"),
         ("optimizer", {"name": "LBFGS", "lr": 1}, ".name: LBFGS cannot be used here: its step takes a closure"),
         (
             "optimizer",
             {"name": "SparseAdam", "lr": 1},
             ".name: SparseAdam cannot be used here: it takes sparse gradients only.",
         ),
-        ("optimizer", {"name": "SGD", "momentum": 0.9}, ".lr: missing. Give the learning rate of SGD."),
+        ("optimizer", {"name": "SGD", "momentum": 0.9}, ".lr: missing. Set the learning rate of SGD."),
         ("optimizer", {"name": "SGD", "lr": 0}, ".lr: invalid value 0.0: a learning rate must be greater than 0."),
         ("optimizer", {"name": "SGD", "lr": -0.1}, ".lr: invalid value -0.1: a learning rate must be greater than 0."),
         ("optimizer", {"name": "SGD", "lr": "0.1"}, ".lr: invalid value '0.1': input should be a valid number."),
@@ -434,8 +434,8 @@ def test_a_resumed_schedule_continues_exactly(keys, optimizer_name):
         ("optimizer", {"name": "Adam", "lr": 0.1, "betas": [0.9]}, ".betas: invalid value [0.9]: give a list of 2 numbers."),
         ("optimizer", {"name": "Adam", "lr": 0.1, "betas": 0.9}, ".betas: invalid value 0.9: give a list of 2 numbers."),
         ("optimizer", {"name": "Adam", "lr": 0.1, "betas": [0.9, 1.5]}, ": Adam: Invalid beta parameter at index 1: 1.5."),
-        ("loss", {"name": "cross_entropy"}, ".name: no loss is called 'cross_entropy'; did you mean 'CrossEntropyLoss'?"),
-        ("loss", {"name": "Linear"}, "There are: CrossEntropyLoss, MultiMarginLoss, NLLLoss."),
+        ("loss", {"name": "cross_entropy"}, ".name: unknown loss 'cross_entropy'; did you mean 'CrossEntropyLoss'?"),
+        ("loss", {"name": "Linear"}, "Known: CrossEntropyLoss, MultiMarginLoss, NLLLoss."),
         ("loss", {"name": "MSELoss"}, ".name: MSELoss cannot be used here: it does not compare logits with class labels."),
         (
             "loss",
@@ -450,12 +450,12 @@ def test_a_resumed_schedule_continues_exactly(keys, optimizer_name):
         (
             "schedule",
             {"name": "cosine_annealing"},
-            "; did you mean 'CosineAnnealingLR'? There are: ChainedScheduler, ConstantLR, ",
+            "; did you mean 'CosineAnnealingLR'? Known: ChainedScheduler, ConstantLR, ",
         ),
-        ("schedule", {"name": "LRScheduler"}, ".name: no schedule is called 'LRScheduler'"),
+        ("schedule", {"name": "LRScheduler"}, ".name: unknown schedule 'LRScheduler'"),
         ("schedule", {"name": "LambdaLR"}, ".name: LambdaLR cannot be used here: it takes a Python function. Write a class of"),
         ("schedule", {"name": "ReduceLROnPlateau"}, ".name: ReduceLROnPlateau cannot be used here: it follows a validation"),
-        ("schedule", {"name": "ExponentialLR"}, ".gamma: missing. ExponentialLR needs it."),
+        ("schedule", {"name": "ExponentialLR"}, ".gamma: missing. ExponentialLR requires it."),
         (
             "schedule",
             {"name": "ExponentialLR", "gamma": 0.9, "interval": "batch"},
@@ -477,13 +477,13 @@ def test_a_resumed_schedule_continues_exactly(keys, optimizer_name):
             ".anneal_strategy: invalid value 'line': input should be 'cos' or 'linear'.",
         ),
         ("schedule", {"name": "SequentialLR"}, ".schedulers: SequentialLR needs a list of schedules"),
-        ("schedule", WARM_UP | {"milestones": []}, ".milestones: 2 schedulers need 1 milestones, and there are 0."),
-        ("schedule", WARM_UP | {"milestones": [0]}, ".milestones: invalid value [0]: milestones increase, from 1 on."),
+        ("schedule", WARM_UP | {"milestones": []}, ".milestones: 2 schedulers need 1 milestones, but there are 0."),
+        ("schedule", WARM_UP | {"milestones": [0]}, ".milestones: invalid value [0]: milestones must be at least 1 and"),
         ("schedule", WARM_UP | {"milestone": [4]}, ".milestone: unknown argument; did you mean 'milestones'?"),
         (
             "schedule",
             {"name": "ChainedScheduler", "schedulers": [{"name": "LinearLr"}]},
-            ".schedulers.0.name: no schedule is called",
+            ".schedulers.0.name: unknown schedule",
         ),
         ("schedule", {"name": "ChainedScheduler", "schedulers": [{}]}, ".schedulers.0.name: missing"),
         ("schedule", {"name": "ChainedScheduler", "schedulers": ["StepLR"]}, ".schedulers.0: "),
@@ -520,7 +520,7 @@ def test_a_part_that_makes_no_sense_is_refused_by_its_key(kind, keys, message):
         ({"name": "OneCycleLR", "total_steps": 41}, "schedule.total_steps: 41 steps, but the training has 40: "),
         (
             {"name": "OneCycleLR", "total_steps": 39},
-            "schedule.total_steps: 39 steps, but the training has 40: OneCycleLR cannot continue after its end. Leave",
+            "schedule.total_steps: 39 steps, but the training has 40: OneCycleLR cannot continue after its end. Remove",
         ),
         ({"name": "PolynomialLR", "total_iters": 5}, "schedule.total_iters: 5 epochs, but the training has 4: "),
         ({"name": "LinearLR"}, "schedule.total_iters: 5 epochs by default, but the training has 4: "),
@@ -665,10 +665,10 @@ def test_own_classes_are_used_as_torchs_are(own_file):
 @pytest.mark.parametrize(
     ("kind", "keys", "message"),
     [
-        ("optimizer", {"name": "sign"}, "optimizer.lr: missing. sign needs it."),
+        ("optimizer", {"name": "sign"}, "optimizer.lr: missing. sign requires it."),
         ("optimizer", {"name": "sign", "lr": 0}, "optimizer.lr: invalid value 0.0: a learning rate must be greater than 0."),
         ("optimizer", {"name": "sign", "lr": 1, "lrs": 1}, "optimizer.lrs: unknown argument; did you mean 'lr'?"),
-        ("optimizer", {"name": "sing", "lr": 1}, "optimizer.name: no optimizer is called 'sing'; did you mean 'sign'?"),
+        ("optimizer", {"name": "sing", "lr": 1}, "optimizer.name: unknown optimizer 'sing'; did you mean 'sign'?"),
         (
             "schedule",
             {"name": "harmonic", "half_life": 0.5},

@@ -133,7 +133,7 @@ def test_a_misspelt_argument_is_refused_with_the_nearest_valid_one(edit_params, 
     assert all(line.startswith(f"{block}.{key}: unknown argument; did you mean {near!r}? ") for line in lines)
 
 
-def test_a_key_like_no_other_is_refused_with_all_that_there_are(edit_params):
+def test_a_key_near_no_other_is_refused_with_all_known_keys(edit_params):
     edit_params(put("data.zzz", 1))
     assert refusal() == "data.zzz: unknown key. Known keys here: source."
 
@@ -292,7 +292,9 @@ def test_a_name_that_dvc_cannot_handle_is_refused(small_params, group, name):
     values = yaml.safe_load(small_params)
     values[group][name] = next(iter(values[group].values()))
     (message,) = find_problems(values)
-    assert message.startswith(f"{group}.{int(name) if name is True else name}: invalid value {name!r}: a name has lower-case ")
+    assert message.startswith(
+        f"{group}.{int(name) if name is True else name}: invalid value {name!r}: a name consists of lower-case "
+    )
     assert message.endswith("begins with a letter (DVC drops numbers silently and fails on dots).")
 
 
@@ -325,7 +327,7 @@ def test_every_name_in_the_documented_form_is_valid(name, small_params):
     ],
 )
 @pytest.mark.parametrize("block", [TRAIN, "defaults.A"])
-def test_an_unknown_part_is_refused_with_the_choices(edit_params, block, key, wrong, near):
+def test_an_unknown_component_is_refused_with_the_choices(edit_params, block, key, wrong, near):
     if block.startswith("defaults"):
         edit_params(lambda values: values["experiments"]["mnist_mlp_100"]["train"].pop(key, None))
     edit_params(lambda values: pick(values, block).setdefault(key, {}).update(name=wrong))
@@ -345,7 +347,7 @@ def test_an_unknown_task_or_backend_is_refused_with_the_choices(edit_params, key
     ("group", "name", "near"),
     [("datasets", "mmist", "mnist"), ("derived", "scene", "scenes"), ("pretrained", "resnet1", "resnet18")],
 )
-def test_a_block_that_names_no_file_is_refused_with_the_choices(edit_params, group, name, near):
+def test_a_block_without_a_file_is_refused_with_the_choices(edit_params, group, name, near):
     edit_params(lambda values: values[group].update({name: next(iter(values[group].values()))}))
     family = group.removesuffix("s")
     assert refusal().startswith(f"{group}.{name}: unknown {family} {name!r}; did you mean {near!r}? Known: ")
@@ -382,7 +384,7 @@ def test_a_block_that_names_no_file_is_refused_with_the_choices(edit_params, gro
         ("explain.mnist_cn", {}, "'mnist_cn' is not a block of experiments; did you mean 'mnist_cnn'? Known: "),
     ],
 )
-def test_a_name_of_no_block_is_refused_with_those_that_there_are(edit_params, key, value, message):
+def test_a_reference_to_a_missing_block_is_refused_with_the_known_ones(edit_params, key, value, message):
     edit_params(put(key, value))
     assert refusal().startswith(f"{key}: {message}")
 
@@ -417,7 +419,7 @@ def test_unknown_defaults_are_refused(edit_params):
         ),
     ],
 )
-def test_a_name_that_stands_for_two_things_is_refused(edit_params, group, name, copied, message):
+def test_an_ambiguous_name_is_refused(edit_params, group, name, copied, message):
     edit_params(lambda values: values[group].update({name: values[group][copied]}))
     assert refusal().splitlines()[0].startswith(message)
 
@@ -471,7 +473,7 @@ def test_normal_weights_of_an_mlp_and_their_deviation_go_together(edit_params, m
         ({"kind": "almost", "train": 1.0}, "kind: almost needs test, the reported test accuracy"),
     ],
 )
-def test_a_reported_result_of_a_kind_that_lacks_it_is_refused(edit_params, reported, wanted):
+def test_a_reported_result_without_the_value_of_its_kind_is_refused(edit_params, reported, wanted):
     edit_params(put(f"{KEY}.reported", reported))
     assert refusal() == f"{KEY}.reported: {wanted}."
 
@@ -487,13 +489,13 @@ def test_a_reported_result_of_a_kind_that_lacks_it_is_refused(edit_params, repor
         ({"schedule": None}, "schedule.name", None, "MultiStepLR"),
     ],
 )
-def test_embedded_data_has_the_same_parts(edit_params, changes, key, found, wanted):
+def test_embedded_data_has_the_same_components(edit_params, changes, key, found, wanted):
     edit_params(put(f"{TRAIN}.embedded", changes))
     assert refusal() == f"{TRAIN}.embedded.{key}: invalid value {found!r}: must be the same as on official data, {wanted!r}."
 
 
 @pytest.mark.parametrize(("key", "value"), [("inputs", {"dataset": "rings"}), ("schedule", None), ("task", "segmentation")])
-def test_embedded_data_has_the_same_parts_by_default(edit_params, key, value):
+def test_embedded_data_has_the_same_components_by_default(edit_params, key, value):
     edit_params(put("defaults.A.embedded", {key: value}))
     first, *others = refusal().splitlines()
     assert first.startswith(f"defaults.A.embedded.{key}")
@@ -501,7 +503,7 @@ def test_embedded_data_has_the_same_parts_by_default(edit_params, key, value):
     assert all(line.startswith(("defaults.A.embedded.", "explain.")) for line in others)
 
 
-def test_a_part_in_embedded_of_the_defaults_that_no_experiment_has_is_refused(edit_params):
+def test_an_embedded_default_component_that_no_experiment_has_is_refused(edit_params):
     edit_params(put("defaults.A.embedded", {"model": {"name": "mpl", "hidden": [3]}, "optimizer": {"name": "SGD", "lr": 0.1}}))
     assert refusal() == "defaults.A.embedded.model.name: no experiment of A has 'mpl'; did you mean 'mlp'?"
     edit_params(put("defaults.A.embedded.model.name", "mlp"))
@@ -525,7 +527,7 @@ def test_what_dvc_reads_in_a_block_must_be_in_the_block(edit_params):
         ("image", -1, "explain.mnist_cnn.image: invalid value -1: "),
         ("layer", 1.5, "explain.mnist_cnn.layer: invalid value 1.5: "),
         ("channels", [], "explain.mnist_cnn.channels: invalid value []: "),
-        ("channels", [1, 1], "explain.mnist_cnn: channels lists something twice."),
+        ("channels", [1, 1], "explain.mnist_cnn: channels has a duplicate item."),
         ("attributions", ["grad"], "explain.mnist_cnn.attributions.0: invalid value 'grad': input should be 'saliency', "),
     ],
 )
@@ -536,7 +538,7 @@ def test_what_is_explained_fits_its_experiment(edit_params, key, value, message)
 
 def test_explaining_no_image_is_refused(edit_params):
     edit_params(lambda values: values["explain"]["mnist_cnn"].update(correct=0, wrong=0))
-    assert refusal() == "explain.mnist_cnn: correct and wrong are both 0; ask for at least one image."
+    assert refusal() == "explain.mnist_cnn: correct and wrong are both 0; set one of them to 1 or more."
 
 
 def test_points_are_not_explained(edit_params):
@@ -594,7 +596,7 @@ def test_a_sweep_may_vary_what_its_experiment_leaves_out(edit_params):
     ],
 )
 def test_scalars_are_read_as_dvc_reads_them(tmp_path, written):
-    """Else a stage would train with another value than the one that DVC compares."""
+    """Otherwise a stage would train with another value than the one that DVC compares."""
     file = tmp_path / "params.yaml"
     file.write_text(f"key: {written}\nlist: [{written}]\n", encoding="utf-8")
     ours, theirs = read(file), load_yaml(str(file))
@@ -701,7 +703,7 @@ def test_the_nearest_name_ignores_case_and_underscores(name, names, end):
 
 
 def test_params_are_what_dvc_writes(repository):
-    """Else `dvc exp run -S` and `dvc exp apply` change lines that nobody edited."""
+    """Otherwise `dvc exp run -S` and `dvc exp apply` would change lines that nobody edited."""
     written = (repository / "params.yaml").read_bytes()
     again = dumps_yaml(parse_yaml_for_update(written.decode(), "params.yaml")).encode()
     assert again == written, "DVC's YAML writer would change params.yaml; write it as `dumps_yaml` does"
@@ -802,7 +804,7 @@ def test_check_names_a_damaged_fingerprint(workdir, capsys):
     assert str(checked(capsys)[1]).startswith("code/report.txt: not a fingerprint ")
 
 
-def test_check_names_a_part_that_cannot_be_imported_or_is_incomplete(workdir, monkeypatch):
+def test_check_names_a_component_that_cannot_be_imported_or_is_incomplete(workdir, monkeypatch):
     def find(family: str, name: str, key: str) -> Any:
         if name == "mlp":
             raise SyntaxError("invalid syntax\n(mlp.py, line 3)")

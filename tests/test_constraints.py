@@ -57,27 +57,32 @@ KEPT = [
 
 # A model, a constraint that it breaks, its weight decay, and what the message says.
 BROKEN = [
-    (small, {"parameters": 28}, 0.0, "requires 28, the model has 29"),
-    (small, {"parameters": 30}, 0.0, "requires 30, the model has 29"),
-    (small, {"parameters_below": 29}, 0.0, "requires fewer than 29, the model has 29"),
-    (small, {"hidden_units_at_most": 4}, 0.0, "requires at most 4, the model has 5"),
-    (small, {"hidden_layers_at_least": 3}, 0.0, "requires at least 3, the model has 2"),
-    (small, {"layers_allowed": ["Linear"]}, 0.0, "requires only Linear, the model has Flatten, ReLU"),
-    (small, {"weight_decay": True}, 0.0, "requires weight_decay above 0 in the optimizer, the model has 0.0"),
+    (small, {"parameters": 28}, 0.0, "requires 28, but the model has 29"),
+    (small, {"parameters": 30}, 0.0, "requires 30, but the model has 29"),
+    (small, {"parameters_below": 29}, 0.0, "requires fewer than 29, but the model has 29"),
+    (small, {"hidden_units_at_most": 4}, 0.0, "requires at most 4, but the model has 5"),
+    (small, {"hidden_layers_at_least": 3}, 0.0, "requires at least 3, but the model has 2"),
+    (small, {"layers_allowed": ["Linear"]}, 0.0, "requires only Linear, but the model has Flatten, ReLU"),
+    (small, {"weight_decay": True}, 0.0, "requires weight_decay above 0 in the optimizer, but the model has 0.0"),
     (
         convolutional,
         {"layers_at_every_conv": ["BatchNorm2d", "Dropout"]},
         0.0,
-        "requires Dropout after each Conv2d, the model has it after 1 of 2",
+        "requires Dropout after each Conv2d, but the model has it after 1 of 2",
     ),
     (
         crowded,
         {"layers_at_every_conv": ["Dropout"]},
         0.0,
-        "requires Dropout after each Conv2d, the model has it after 1 of 2",
+        "requires Dropout after each Conv2d, but the model has it after 1 of 2",
     ),
-    (late, {"layers_at_every_conv": ["Dropout"]}, 0.0, "requires Dropout after each Conv2d, the model has it after 0 of 1"),
-    (small, {"layers_at_every_conv": ["Dropout"]}, 0.0, "requires Dropout after each Conv2d, the model has it after 0 of 0"),
+    (late, {"layers_at_every_conv": ["Dropout"]}, 0.0, "requires Dropout after each Conv2d, but the model has it after 0 of 1"),
+    (
+        small,
+        {"layers_at_every_conv": ["Dropout"]},
+        0.0,
+        "requires Dropout after each Conv2d, but the model has it after 0 of 0",
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from labbook.__main__ import main
 from labbook.data.download import DATA_ROOT
-from labbook.doctor.environment import find_disk, find_environment, find_params, find_root
+from labbook.doctor.environment import check_data_root, check_disk, check_environment, check_params
 from labbook.team.repository import open_repository
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of what DVC is built on
@@ -45,18 +45,18 @@ def test_it_ends_with_what_is_left(project, doctor):
         repo.reproduce()
     told, end = doctor()
     assert end is None
-    assert "all is well" in told
+    assert "no problems found" in told
     (project / "out").unlink()
     (project / "out").write_text("broken\n")
     told, end = doctor()
-    assert end == "1 findings; `make doctor MEND=1` mends what it can"
-    assert "wrong: out of write is not what dvc.lock says. --mend sets it aside" in told
-    told, end = doctor("--mend")
+    assert end == "problems: 1. `make doctor REPAIR=1` repairs what it can"
+    assert "problem: out of write differs from dvc.lock. --repair moves it to .set_aside" in told
+    told, end = doctor("--repair")
     assert end is None
-    assert "mended: out is as dvc.lock says; what was there is .set_aside/out" in told
+    assert "repaired: restored out; moved the previous file to .set_aside/out" in told
     assert (project / "out").read_text() == "whole\n"
     told, end = doctor("--remote", "none")
-    assert end == "1 findings; `make doctor MEND=1` mends what it can"
+    assert end == "problems: 1. `make doctor REPAIR=1` repairs what it can"
     assert "remote none" in told
 
 
@@ -68,7 +68,7 @@ def test_lock_that_was_cut_is_told(project, doctor):
     lock = project / "dvc.lock"
     lock.write_text(lock.read_text().splitlines()[0])
     told, end = doctor()
-    assert "wrong: dvc.lock: lacks 1 stages that the last commit has, such as write. `git checkout dvc.lock`" in told
+    assert "problem: dvc.lock: lacks 1 stages of the last commit, such as write. Run `git checkout dvc.lock`" in told
     assert end
     for left in (b"stages:\n  write:\n  cm", b"\xff\xfe"):
         lock.write_bytes(left)
@@ -78,9 +78,9 @@ def test_lock_that_was_cut_is_told(project, doctor):
 
 def test_packages_are_compared_with_the_lock(project):
     lock = project / "requirements.lock"
-    assert not list(find_environment())
+    assert not list(check_environment())
     lock.write_text('torch==1.0\nno-such-package==1\nfor-others==1 ; sys_platform == "none"\n')
-    absent, other = find_environment()
+    absent, other = check_environment()
     assert str(absent).startswith("not installed: no-such-package. ")
     assert absent.wrong
     assert str(other).startswith(f"other versions than in requirements.lock: torch {version('torch').split('+')[0]}. ")
@@ -88,31 +88,31 @@ def test_packages_are_compared_with_the_lock(project):
 
 
 def test_parameters_are_compared_with_the_machine(project, edit_params):
-    assert not list(find_params())
+    assert not list(check_params())
     edit_params(lambda values: values["experiments"]["mnist_cnn"]["train"].update(threads=1000))
-    (finding,) = find_params()
+    (finding,) = check_params()
     assert "threads: 1000 on" in str(finding)
     assert "1 experiments such as mnist_cnn" in str(finding)
     assert not finding.wrong
     edit_params(lambda values: values.update(device="cuda:99"))
-    assert any("cuda:99 not found" in str(finding) and finding.wrong for finding in find_params())
+    assert any("cuda:99 not found" in str(finding) and finding.wrong for finding in check_params())
     edit_params(lambda values: values.update(sed=1))
-    assert ["sed" in str(finding) and finding.wrong for finding in find_params()] == [True]
+    assert ["sed" in str(finding) and finding.wrong for finding in check_params()] == [True]
 
 
 def test_the_data_root_is_looked_into(root, monkeypatch):
     (root / "MNIST/raw").mkdir(parents=True)
-    (finding,) = find_root()
-    assert "holds mnist" in str(finding)
-    assert "Would be downloaded: cifar10, tiny_imagenet, resnet18." in str(finding)
+    (finding,) = check_data_root()
+    assert "contains mnist" in str(finding)
+    assert "Not there, to be downloaded: cifar10, tiny_imagenet, resnet18." in str(finding)
     monkeypatch.setenv(DATA_ROOT, str(root / "none"))
-    (finding,) = find_root()
+    (finding,) = check_data_root()
     assert "no such folder" in str(finding)
     assert finding.wrong
 
 
 def test_little_space_is_told(tmp_path, monkeypatch):
-    assert not list(find_disk({"workspace": tmp_path / "not there"}))
+    assert not list(check_disk({"workspace": tmp_path / "not there"}))
     monkeypatch.setattr("labbook.doctor.environment.LITTLE_SPACE", 1 << 60)
-    (finding,) = find_disk({"workspace": tmp_path})
-    assert "GB are free" in str(finding)
+    (finding,) = check_disk({"workspace": tmp_path})
+    assert "GB free" in str(finding)

@@ -206,7 +206,7 @@ def test_altered_file_in_the_data_root_is_refused_and_not_replaced_in_silence(se
     with pytest.raises(DataError) as caught:
         get(mirror)
     assert str(caught.value) == (
-        f"{file}: has md5 {hashlib.md5(altered).hexdigest()}, published is {REMOTE.checksum}: truncated or altered. "
+        f"{file}: has md5 {hashlib.md5(altered).hexdigest()}, expected {REMOTE.checksum}: truncated or altered. "
         "Replace the file, or remove it to download it again."
     )
     assert mirror.asked == []
@@ -256,5 +256,5 @@ def test_file_published_with_a_sha256_is_checked_by_it(tmp_path, monkeypatch):
     good = Remote("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", ".")
     obtain(good, (), tmp_path / "abc")
     assert (tmp_path / "abc").read_bytes() == b"abc"
-    with pytest.raises(DataError, match=r"has sha256 ba7816bf8f01\w*, published is 0{64}: truncated or altered"):
+    with pytest.raises(DataError, match=r"has sha256 ba7816bf8f01\w*, expected 0{64}: truncated or altered"):
         obtain(Remote("abc", "0" * 64, "."), (), tmp_path / "other")

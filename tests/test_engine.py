@@ -85,7 +85,7 @@ BY_HAND = {
         ("cnn", "adam", {"batch_norm": True, "dropout": 0.2}),
     ],
 )
-def test_training_equals_a_loop_written_by_hand_to_the_bit(tiny_packed, kind, optimizer, keys):
+def test_training_is_bit_identical_to_a_plain_loop(tiny_packed, kind, optimizer, keys):
     train = recorded(to_device(tiny_packed.train, UNIT, CPU))
     model = toy_model(tiny_packed, kind, **keys)
     schedule = {"name": "MultiStepLR", "milestones": [2], "gamma": 0.1}
@@ -114,7 +114,7 @@ def test_training_equals_a_loop_written_by_hand_to_the_bit(tiny_packed, kind, op
     assert bits(trained.weights) == bits(by_hand.state_dict())
 
 
-def test_labels_of_pixels_are_learnt(tiny_packed):
+def test_pixel_labels_are_learnt(tiny_packed):
     images = tiny_packed.train.images
     split = Split(images, (images[:, 0] > 120).astype(np.uint8))
     inputs = to_device(split, UNIT, CPU)
@@ -138,7 +138,7 @@ def test_bf16_trains_close_to_float32_and_keeps_float32_weights(tiny_packed):
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_loss_that_is_no_longer_finite_ends_training_with_what_to_do(tiny_packed, split):
+def test_loss_that_is_not_finite_ends_training_with_a_remedy(tiny_packed, split):
     """One huge step spoils what is measured after it; the training loss is that of the steps before."""
     train, validation, test = splits(tiny_packed)
     plan = toy_plan(lr=1e30, batch_size=16 if split == "train" else 72)
@@ -151,12 +151,12 @@ def test_loss_that_is_no_longer_finite_ends_training_with_what_to_do(tiny_packed
 
 
 @given(samples=st.integers(1, 40), batch_size=st.integers(1, 45), drop_last=st.booleans(), seed=st.integers(0, 99))
-def test_an_epoch_goes_once_through_the_split_in_an_order_of_its_own(samples, batch_size, drop_last, seed):
+def test_an_epoch_visits_every_sample_once_in_a_new_order(samples, batch_size, drop_last, seed):
     split = Split(np.zeros((samples, 1, 2, 2), np.uint8), np.zeros(samples, np.int64))
     train = recorded(to_device(split, UNIT, CPU))
     plan = toy_plan(epochs=2, batch_size=batch_size, drop_last=drop_last, seed=seed, lr=1e-3)
     if drop_last and batch_size > samples:
-        with pytest.raises(TrainingError, match=f"batch_size: {batch_size} leaves no full batch of {samples} samples"):
+        with pytest.raises(TrainingError, match=f"with drop_last, {samples} samples do not fill a batch of {batch_size}"):
             fit(linear(), train, None, None, plan)
         return
     rows = fit(linear(), train, None, None, plan).rows
@@ -181,14 +181,14 @@ def orders(packed, seed, epochs=2, **keys):
     return [torch.cat(train.drawn[epoch * STEPS : (epoch + 1) * STEPS]).tolist() for epoch in range(epochs)]
 
 
-def test_order_depends_on_seed_and_epoch_alone(tiny_packed):
+def test_order_depends_only_on_seed_and_epoch(tiny_packed):
     same = orders(tiny_packed, 3)
     assert orders(tiny_packed, 3, global_seed=9, kind="cnn", dropout=0.5) == same
     assert orders(tiny_packed, 4) != same
 
 
 def test_orders_of_neighbouring_seeds_and_epochs_are_all_different(tiny_packed):
-    """As they would not be if an epoch's number were added to the seed."""
+    """They would not be if the order were drawn from seed + epoch."""
     drawn = [tuple(order) for seed in range(4) for order in orders(tiny_packed, seed, epochs=4)]
     assert len(set(drawn)) == 16
 
@@ -209,14 +209,14 @@ def test_order_by_class_shows_all_of_a_class_before_the_next(tiny_packed):
 # The learning rate
 
 
-def test_rate_of_a_schedule_by_epoch_is_in_every_row(tiny_packed):
+def test_every_row_has_the_rate_of_a_schedule_by_epoch(tiny_packed):
     train, _, _ = splits(tiny_packed)
     plan = toy_plan(lr=0.08, epochs=7, schedule={"name": "MultiStepLR", "milestones": [2, 5], "gamma": 0.5})
     rows = fit(toy_model(tiny_packed), train, None, None, plan).rows
     assert [row.lr for row in rows] == [0.08, 0.08, 0.04, 0.04, 0.04, 0.02, 0.02]
 
 
-def test_rate_of_a_schedule_by_step_is_that_of_the_last_step_before_the_row(tiny_packed):
+def test_row_has_the_rate_of_its_last_step_with_a_schedule_by_step(tiny_packed):
     """A warm-up from a quarter of the rate over four steps: 0.02, 0.035, 0.05, 0.065, then 0.08."""
     train, _, _ = splits(tiny_packed)
     warm_up = {"name": "LinearLR", "start_factor": 0.25, "total_iters": 4, "interval": "step"}
@@ -249,7 +249,7 @@ def test_steps_are_taken_with_the_rate_in_their_row(tiny_packed):
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 5, 7, 100])
-def test_rows_come_at_every_interval_and_after_the_last_step(tiny_packed, every):
+def test_rows_are_recorded_at_every_interval_and_after_the_last_step(tiny_packed, every):
     train, validation, _ = splits(tiny_packed)
     rows = fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=every, epochs=3)).rows
     assert [row.step for row in rows] == sorted({*range(every, 3 * STEPS + 1, every), 3 * STEPS})
@@ -260,7 +260,7 @@ def test_rows_come_at_every_interval_and_after_the_last_step(tiny_packed, every)
 @pytest.mark.parametrize(
     ("every", "expected"), [(1, list(range(1, 16))), (2, [2, 4, 6, 8, 10, 12, 14]), (4, [4, 8, 12]), (7, [7, 14]), (15, [15])]
 )
-def test_short_interval_at_the_end_is_no_row_where_weights_are_selected_by_validation(tiny_packed, select, every, expected):
+def test_incomplete_last_interval_has_no_row_if_validation_selects_weights(tiny_packed, select, every, expected):
     train, validation, _ = splits(tiny_packed)
     trained = fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=every, select=select))
     assert [row.step for row in trained.rows] == expected
@@ -268,14 +268,14 @@ def test_short_interval_at_the_end_is_no_row_where_weights_are_selected_by_valid
 
 
 @pytest.mark.parametrize("select", ["last", "best_val_loss"])
-def test_training_of_less_than_an_interval_has_one_row(tiny_packed, select):
+def test_training_shorter_than_an_interval_has_one_row(tiny_packed, select):
     train, validation, _ = splits(tiny_packed)
     trained = fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=100, select=select))
     assert [row.step for row in trained.rows] == [15]
     assert trained.kept == 0
 
 
-def test_short_interval_at_the_end_is_neither_selected_nor_stops(tiny_packed):
+def test_incomplete_last_interval_is_neither_selected_nor_stops_training(tiny_packed):
     """Every row is better than those before it, and the model after the last step is better than at the last row."""
     train, _, _ = splits(tiny_packed)
     asked = []
@@ -291,7 +291,7 @@ def test_short_interval_at_the_end_is_neither_selected_nor_stops(tiny_packed):
     assert evaluate(model, plan.loss, train)[0] == losses[-1]
 
 
-def test_weights_after_a_short_interval_are_the_last_ones_where_these_are_selected(tiny_packed):
+def test_last_weights_are_those_after_an_incomplete_last_interval(tiny_packed):
     train, validation, _ = splits(tiny_packed)
     every, whole = (fit(toy_model(tiny_packed), train, validation, None, toy_plan(validate_every=steps)) for steps in (4, None))
     assert (every.steps, whole.steps) == (15, 15)
@@ -360,7 +360,7 @@ def test_last_weights_are_selected_by_default(tiny_packed):
     assert bits(trained.weights) == bits(model.state_dict())
 
 
-def test_training_stops_early_at_the_row_that_says_so(tiny_packed):
+def test_training_stops_early_at_the_row_that_meets_the_rule(tiny_packed):
     train, validation, _ = splits(tiny_packed)
     wrong = with_wrong_labels(validation)
     plan = toy_plan("adam", epochs=40, stop=patience(3), select="best_val_loss")
@@ -395,8 +395,8 @@ def test_bf16_gives_the_same_bytes_every_time(tiny_packed):
     assert bits(one.weights) == bits(two.weights)
 
 
-def test_bytes_converted_batch_by_batch_give_the_same_bits(tiny_packed, monkeypatch):
-    """As datasets do that would be too large as float32."""
+def test_converting_batch_by_batch_gives_the_same_bits(tiny_packed, monkeypatch):
+    """Datasets that are too large as float32 are converted this way."""
     plan = toy_plan("momentum", augment=add_noise)
     kept = splits(tiny_packed)
     monkeypatch.setattr(inference, "FLOAT_LIMIT", 0)
@@ -432,7 +432,7 @@ def test_validation_changes_no_weight(tiny_packed):
 # Augmentation
 
 
-def test_augmentation_gets_every_training_batch_and_no_other(tiny_packed):
+def test_all_training_batches_and_no_others_are_augmented(tiny_packed):
     seen = []
 
     def spy(images, generator):
@@ -447,7 +447,7 @@ def test_augmentation_gets_every_training_batch_and_no_other(tiny_packed):
         assert torch.equal(images, train.pixels[rows].permute(0, 3, 1, 2))
 
 
-def test_augmentation_changes_what_is_learnt_and_repeats_exactly(tiny_packed):
+def test_augmentation_changes_the_weights_reproducibly(tiny_packed):
     train, validation, _ = splits(tiny_packed)
 
     def run(**changes):
@@ -475,7 +475,7 @@ def drawn_by_augmentation(packed, seed, epochs=2, **keys):
     return numbers, bits(fit(toy_model(packed, **keys), train, None, None, plan).weights)
 
 
-def test_augmentation_draws_from_a_stream_of_its_own(tiny_packed):
+def test_augmentation_draws_from_a_separate_random_stream(tiny_packed):
     numbers, weights = drawn_by_augmentation(tiny_packed, 5, dropout=0.3)
     assert len(set(numbers)) == 10
     other, _ = drawn_by_augmentation(tiny_packed, 6, dropout=0.3)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_calibration_error_is_the_weighted_gap_of_every_bin(answers):
         ([0.66, 0.67], [True, False], 0.505),  # in two
     ],
 )
-def test_calibration_error_worked_out_by_hand(confidence, correct, error):
+def test_calibration_error_of_small_examples(confidence, correct, error):
     assert calibration_error(np.array(confidence), np.array(correct)) == pytest.approx(error)
 
 
@@ -139,7 +140,7 @@ def test_class_that_the_test_set_lacks_has_no_accuracy():
 
 
 @pytest.mark.parametrize("scale", [1e4, 3e38])
-def test_huge_logits_are_no_trouble(scale):
+def test_huge_logits_do_not_overflow(scale):
     found = evaluate(one_hot([0, 1, 2], scale), np.array([0, 1, 0]), 1.0, NAMES)
     assert found.metrics["test_ece"] == pytest.approx(1 / 3, abs=1e-6)
     assert found.mistakes == [{"index": 2, "actual": "zero", "predicted": "two", "confidence": 1.0}]
@@ -161,6 +162,13 @@ def test_mistakes_are_the_most_confident_ones_first(drawn):
         assert mistake["confidence"] == pytest.approx(confidence[index], abs=6e-5)
     shown = [confidence[mistake["index"]] for mistake in mistakes]
     assert shown == pytest.approx(sorted(confidence[wrong], reverse=True)[:MISTAKES], abs=1 / 65535)
+
+
+def test_equally_confident_mistakes_are_listed_in_the_order_of_the_test_set():
+    """Twelve of thirteen are wrong, all as confidently: index 2 is right, and the last two are not shown."""
+    labels = np.array([0, 0, 1, *[0] * 10])
+    found = evaluate(one_hot([1] * 13), labels, 1.0, NAMES)
+    assert [mistake["index"] for mistake in found.mistakes] == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
 def read_counts(file: Path) -> dict[tuple[str, str], int]:
@@ -235,6 +243,11 @@ def test_metrics_of_every_experiment_have_the_same_keys():
     assert (segmenter["test_ece"], segmenter["test_miou"]) == (None, 0.25)
 
 
+def test_a_metric_that_a_seed_lacks_has_no_mean():
+    found = flat_metrics([seed_of(0.8), seed_of(0.6, val_accuracy=None)])
+    assert (found["val_accuracy"], found["train_accuracy"]) == (None, 0.95)
+
+
 EXPERIMENT = "mnist_mlp_100"
 EVALUATE = ("evaluate", EXPERIMENT, "--device", "cpu")
 
@@ -254,6 +267,8 @@ def test_evaluate_stage_writes_metrics_that_its_files_agree_with(prepared, run_s
     }
     assert [{key: value for key, value in seed.items() if key != "test"} for seed in card["seeds"]] == summary["seeds"]
     assert card["metrics"] == card["seeds"][0]["test"] != card["seeds"][1]["test"]
+    files = [Path(f"models/trained/{EXPERIMENT}/seed-{seed}.safetensors") for seed in (0, 1)]
+    assert card["weights"] == [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     assert [layer["kind"] for layer in card["layers"]] == ["Flatten", "Linear", "ReLU", "Linear"]
     assert sum(layer["parameters"] for layer in card["layers"]) == card["parameters"]
     assert sum(line["samples"] for line in card["reliability"]) == card["samples"]["test"]
@@ -288,7 +303,7 @@ def check_that_damage_is_named(packed: PackedDataset, summary: dict) -> None:
     restored = restore_seed(EXPERIMENT, 1, settings, packed, device)
     assert not restored.model.training
     other = dataclasses.replace(packed, digest="another")
-    with pytest.raises(DataError, match=f"{EXPERIMENT} was trained on other data than this mnist. {fix}"):
+    with pytest.raises(DataError, match=f"{EXPERIMENT} was trained on a different version of mnist. {fix}"):
         evaluate_experiment(EXPERIMENT, summary, settings, other, device)
     weights = Path(f"models/trained/{EXPERIMENT}/seed-1.safetensors")
     good = weights.read_bytes()

@@ -48,13 +48,13 @@ def with_other_images(packed: PackedDataset, part: str) -> PackedDataset:
 
 
 @pytest.mark.parametrize(("part", "same"), [("test", True), ("validation", True), ("train", False)])
-def test_experiment_learns_from_nothing_but_what_is_left_to_train_on(tiny_packed, tmp_path, part, same):
+def test_experiment_trains_only_on_the_training_split(tiny_packed, tmp_path, part, same):
     weights = bits(train_toy(tiny_packed, tmp_path / "x", test_curve=True).weights)
     other = with_other_images(tiny_packed, part)
     assert (bits(train_toy(other, tmp_path / "y", test_curve=True).weights) == weights) is same
 
 
-def test_experiment_without_validation_learns_from_the_validation_split_too(tiny_packed, tmp_path):
+def test_experiment_without_validation_also_trains_on_the_validation_split(tiny_packed, tmp_path):
     weights = bits(train_toy(tiny_packed, tmp_path / "x", validation=False).weights)
     other = with_other_images(tiny_packed, "validation")
     assert bits(train_toy(other, tmp_path / "y", validation=False).weights) != weights
@@ -75,13 +75,13 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_setting_of_the_arithmetic_reaches_the_training(tiny_packed, tmp_path, name):
+def test_every_setting_that_affects_weights_reaches_the_training(tiny_packed, tmp_path, name):
     usual = train_toy(tiny_packed, tmp_path / "x")
     other = train_toy(tiny_packed, tmp_path / "y", **SETTINGS[name])
     assert bits(other.weights) != bits(usual.weights)
 
 
-def test_precision_reaches_the_training_where_the_device_has_it(tiny_packed, tmp_path, monkeypatch):
+def test_precision_reaches_the_training_if_the_device_supports_it(tiny_packed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(runtime, "_cpu_flags", dict)
         message = r"^experiments\.x\.train\.precision: cpu does not support bf16"
@@ -92,7 +92,7 @@ def test_precision_reaches_the_training_where_the_device_has_it(tiny_packed, tmp
     assert bits(train_toy(tiny_packed, tmp_path / "y", precision="bf16").weights) != bits(usual.weights)
 
 
-def test_threads_of_the_experiment_are_those_of_torch(tiny_packed, tmp_path, monkeypatch):
+def test_torch_uses_the_experiments_number_of_threads(tiny_packed, tmp_path, monkeypatch):
     found = []
     monkeypatch.setattr(torch, "set_num_threads", found.append)
     for threads in (1, 3):
@@ -171,6 +171,13 @@ def test_summary_counts_the_steps_after_the_last_row(tiny_packed, tmp_path):
     assert train_toy(tiny_packed, tmp_path, **longer).summary["epochs_trained"] == 5, "though the last row is of the third"
 
 
+def test_an_epoch_that_was_only_begun_counts(tiny_packed, tmp_path):
+    """Two rows of three steps, then stopped: one of the five steps of the second epoch."""
+    changes = {"validate_every": 3, "early_stopping": {"patience": 1}, "optimizer": {"name": "SGD", "lr": 9.0}}
+    summary = train_toy(tiny_packed, tmp_path, **changes).summary
+    assert (summary["steps"], summary["epochs_trained"], summary["stopped_early"]) == (6, 2, True)
+
+
 def test_summary_without_validation_has_no_validation_metrics(tiny_packed, tmp_path):
     summary = train_toy(tiny_packed, tmp_path, validation=False).summary
     assert (summary["val_loss"], summary["val_accuracy"]) == (None, None)
@@ -181,7 +188,7 @@ def test_summary_holds_what_was_watched_at_every_row(tiny_packed, tmp_path):
     assert [list(row) for row in summary["watched"]] == [["gradient_norms", "dead_units"]] * 3
 
 
-def test_test_metrics_are_those_of_the_selected_weights_where_they_are_asked_for(tiny_packed, tmp_path):
+def test_requested_test_metrics_are_those_of_the_selected_weights(tiny_packed, tmp_path):
     settings = toy_settings(select="best_val_accuracy")
     outcome = train_experiment("x", settings, RUNTIME, tiny_packed, key="x", checkpoints=tmp_path, measure_test=True)
     model = toy_model(tiny_packed, seed=5)
@@ -214,13 +221,13 @@ def test_summary_of_an_experiment_holds_what_evaluation_needs(tiny_packed, tmp_p
 # Seeds
 
 
-def test_seeds_are_those_from_the_projects_own_on():
+def test_seeds_count_up_from_the_projects_seed():
     assert seeds_of(toy_settings(seeds=3), Runtime(seed=5, device="cpu")) == [5, 6, 7]
     assert seeds_of(toy_settings(), Runtime(seed=5, device="cpu")) == [5]
     assert seeds_of(toy_settings(seeds=2), Runtime(seed=2**32 - 1, device="cpu")) == [2**32 - 1, 0]
 
 
-def test_each_seed_has_the_bytes_of_a_training_from_it_alone(tiny_packed, tmp_path, monkeypatch):
+def test_each_seed_has_the_bytes_of_a_separate_training(tiny_packed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = {"name": "mlp", "hidden": [16], "dropout": 0.3}
     changes = {"model": model, "select": "best_val_loss", "augment": {"flip": 0.5}}
@@ -234,11 +241,11 @@ def test_each_seed_has_the_bytes_of_a_training_from_it_alone(tiny_packed, tmp_pa
 
 
 class Interrupted(Exception):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 def interrupt_after(calls: int, function):
-    """Let a function raise after so many calls."""
+    """Wrap a function to raise after a number of calls."""
     counter = iter(range(10**6))
 
     def interrupted(*arguments, **keys):
@@ -249,9 +256,7 @@ def interrupt_after(calls: int, function):
     return interrupted
 
 
-def test_seeds_that_were_interrupted_go_on_in_the_second_and_the_first_is_not_trained_again(
-    tiny_packed, tmp_path, monkeypatch, capsys
-):
+def test_interrupted_seeds_resume_without_training_a_finished_one_again(tiny_packed, tmp_path, monkeypatch, capsys):
     """By default a checkpoint is written every ten seconds, and always at the end of a training."""
     monkeypatch.chdir(tmp_path)
     settings = toy_settings(seeds=2, select="best_val_loss")
@@ -270,7 +275,7 @@ def test_seeds_that_were_interrupted_go_on_in_the_second_and_the_first_is_not_tr
         assert (outcome.rows, outcome.summary) == (expected.rows, expected.summary)
 
 
-def test_more_seeds_after_an_interruption_find_the_finished_ones(tiny_packed, tmp_path, monkeypatch, capsys):
+def test_finished_seeds_are_reused_when_their_number_increases(tiny_packed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train_seeds("x", toy_settings(seeds=2), RUNTIME, tiny_packed, key="x")
     capsys.readouterr()
@@ -289,7 +294,7 @@ def three_seeds(prepared, edit_params):
 
 
 def start_train(at_once: int = 1) -> None:
-    """Run the stage in a process of its own, as DVC does."""
+    """Run the stage in a separate process, as DVC does."""
     command = [sys.executable, "stages/train.py", "mnist_mlp_100"]
     environment = os.environ | {"LABBOOK_AT_ONCE": str(at_once)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -303,7 +308,7 @@ def written(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_stage_writes_the_same_files_every_time_side_by_side_or_not_and_only_timing_differs(three_seeds):
+def test_stage_writes_the_same_files_in_parallel_or_not_except_for_timing(three_seeds):
     """With two threads each, which a forked process must be able to start."""
     assert "threads: 2" in (three_seeds / "params.yaml").read_text()
     runs = []
@@ -326,7 +331,7 @@ def test_stage_writes_the_same_files_every_time_side_by_side_or_not_and_only_tim
     assert [line.split("\t")[0] for line in history] == ["seed", "0", "0", "1", "1", "2", "2"]
 
 
-def test_timing_file_holds_what_differs_between_runs(prepared, run_stage):
+def test_timing_file_contains_all_that_differs_between_runs(prepared, run_stage):
     assert run_stage("train", "mnist_mlp_100").returncode == 0
     timing = json.loads(Path("timing/mnist_mlp_100.json").read_text())
     assert list(timing) == [
@@ -338,7 +343,7 @@ def test_timing_file_holds_what_differs_between_runs(prepared, run_stage):
 
 
 @pytest.mark.parametrize(("epochs", "each"), [(2.0, 7.0), (1.4, 10.0)])
-def test_seconds_per_epoch_count_an_epoch_that_was_left_early_by_its_part(epochs, each):
+def test_seconds_per_epoch_count_an_incomplete_epoch_as_a_fraction(epochs, each):
     timing = timing_of(14.0, epochs, "A GPU")
     assert (timing["seconds"], timing["seconds_per_epoch"], timing["processor"]) == (14.0, each, "A GPU")
 
@@ -407,7 +412,7 @@ def test_every_value_of_a_sweep_is_trained_from_the_same_seed_and_measured(tiny_
 
 def test_error_of_a_sweep_names_its_key(tiny_packed, prepared):
     wrong = [(1.0, toy_settings(world_size=2)), (2.0, toy_settings())]
-    with pytest.raises(TrainingError, match=r"^sweeps\.s\.train\.world_size: 2 processes are needed, 1 run"):
+    with pytest.raises(TrainingError, match=r"^sweeps\.s\.train\.world_size: needs 2 processes, found 1"):
         run_sweep("s", wrong, RUNTIME, tiny_packed)
 
 

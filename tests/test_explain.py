@@ -96,6 +96,14 @@ def segmenting() -> tuple[Restored, PackedDataset]:
 # Closed forms
 
 
+def test_a_score_is_computed_in_evaluation_mode_whatever_the_mode_of_the_model():
+    """In training mode dropout would leave a half of the logits at 0, and double the others."""
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5)).train()
+    images = torch.arange(1.0, 9.0).reshape(2, 1, 2, 2)
+    assert Score(model)(images, torch.ones(2, 4)).tolist() == [10.0, 26.0]
+    assert model.training
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("count", [1, 3])
 def test_on_a_linear_model_saliency_is_its_absolute_weights(channels, count):
@@ -223,6 +231,14 @@ def test_randomization_changes_saliency_and_not_an_edge_detector():
     assert all(value < 0.8 for value in found["saliency"].values())
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_randomization_compares_sizes_and_not_signs(sign):
+    inputs = make_inputs(convolutional())
+    method = {"edges": lambda one: sign * edges(one)}
+    found = quality.randomization(inputs, method, {"edges": -sign * edges(inputs)}, seed=0)
+    assert found == {"edges": {"4": pytest.approx(1), "0": pytest.approx(1)}}
+
+
 def test_the_rank_correlation_is_spearmans_with_ties():
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.randint(6, (9, 9), generator=generator).float() for _ in range(2))
@@ -252,6 +268,12 @@ def test_squares_are_black_and_the_score_drops_by_what_the_model_computes(channe
         drops = inputs.score.model(inputs.images[[row]])[:, 1] - inputs.score.model(images[row])[:, 1]
         torch.testing.assert_close(occluded.drops[row], drops)
     assert len({square.numpy().tobytes() for square in changed.flatten(0, 1)}) > 16, "places are drawn at random"
+
+
+def test_every_row_and_column_can_be_under_a_square():
+    inputs = make_inputs(convolutional(), count=8)
+    changed = (quality.occlude_squares(inputs, seed=0).removed != 0).flatten(0, 2).any(dim=0)
+    assert changed.any(dim=1).tolist() == changed.any(dim=0).tolist() == [True] * 8
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -339,6 +361,20 @@ def test_deletion_and_insertion_of_a_batch_are_the_means_of_its_images():
 # Segmentation
 
 
+def test_a_region_is_found_from_an_overlap_of_one_half():
+    """Twelve pixels are predicted, and six or five of them are true."""
+    model, packed = segmenting()
+    labels = np.zeros((2, 8, 8), dtype=np.uint8)
+    labels[0, 2:5, 2:4] = labels[1, 2:5, 2:4] = 1
+    labels[1, 4, 3] = 0
+    test = Split(packed.test.images[:2], labels)
+    found = find_samples(model, dataclasses.replace(packed, test=test), CPU, correct=1, wrong=1, region="square")
+    assert [(one.index, one.caption, one.right) for one in found.about] == [
+        (0, "square, overlap 0.50", True),
+        (1, "square, overlap 0.42", False),
+    ]
+
+
 def test_the_region_of_a_segmenter_is_what_it_predicts_as_the_class():
     model, packed = segmenting()
     samples = find_samples(model, packed, CPU, correct=2, wrong=1, region="square")
@@ -361,7 +397,7 @@ def test_the_region_of_a_segmenter_is_what_it_predicts_as_the_class():
     ("region", "message"),
     [
         ("sqare", "region: 'sqare' is not a class of toy; did you mean 'square'? Classes: background, square."),
-        (None, "region: missing; toy has a label per pixel. Choose one of background, square."),
+        (None, "region: missing; toy has one label per pixel. Choose one of background, square."),
     ],
 )
 def test_a_region_that_is_no_class_is_refused(region, message):
@@ -475,7 +511,7 @@ def test_an_image_file_is_scaled_to_what_the_model_takes(tmp_path, channels):
 
 def test_an_image_that_cannot_be_read_is_refused(tiny_packed, tmp_path):
     model = restored(tiny_packed)
-    with pytest.raises(ParamsError, match=r"^image: 45 is out of range; there are 45 test images, from 0 on\.$"):
+    with pytest.raises(ParamsError, match=r"^image: 45 is out of range; expected 0 to 44\.$"):
         read_image(45, model, tiny_packed)
     with pytest.raises(DataError, match=r"zebra\.png: not found\. `image` is an index into the test set or the path"):
         read_image("zebra.png", model, tiny_packed)
@@ -543,7 +579,7 @@ def test_a_metric_that_is_infinite_is_left_out(tiny_packed, monkeypatch):
     [
         ("cnn", {"layer": "conv1"}, r"^layer: the model has no 'conv1'\. Known: 0 \(Conv2d\), 1 \(ReLU\), "),
         ("cnn", {"channels": [1, 4]}, r"^channels: 4 is out of range; layer 0 \(Conv2d\) has channels 0 to 3\.$"),
-        ("cnn", {"region": "top"}, r"^region: 'top' is for segmentation, and toy has a label per image\. Leave it out\.$"),
+        ("cnn", {"region": "top"}, r"^region: 'top' is for segmentation, but toy has one label per image\. Remove it\.$"),
         ("mlp", {"attributions": ["layer_gradcam"]}, r"^attributions: Grad-CAM weighs the maps of an activation, and no"),
     ],
 )
@@ -630,7 +666,7 @@ class Unused(nn.Module):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("unused", r"^layer: layer unused \(Conv2d\) has no output when the model is given an image\."),
+        ("unused", r"^layer: layer unused \(Conv2d\) is not called by the model\."),
         ("flat", r"^layer: the output of layer flat \(Flatten\) is neither maps \(N, C, H, W\) nor units"),
     ],
 )
@@ -770,16 +806,16 @@ def test_image_and_layer_are_read_from_a_command_line_too(image, read):
 
 @pytest.mark.parametrize("key", ["layer", "channels", "attributions", "region"])
 def test_null_is_refused_for_dvc_would_pass_it_as_text(key):
-    with pytest.raises(ParamsError, match=rf"^explain\.mnist_cnn\.{key}: .*None.*: leave the key out to get its default\.$"):
+    with pytest.raises(ParamsError, match=rf"^explain\.mnist_cnn\.{key}: .*None.*: remove the key to use its default\.$"):
         validate({key: None}, Explain, "explain.mnist_cnn")
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"correct": 0, "wrong": 0}, "correct and wrong are both 0; ask for at least one image"),
-        ({"channels": [1, 1]}, "channels lists something twice"),
-        ({"attributions": ["saliency", "saliency"]}, "attributions lists something twice"),
+        ({"correct": 0, "wrong": 0}, "correct and wrong are both 0; set one of them to 1 or more"),
+        ({"channels": [1, 1]}, "channels has a duplicate item"),
+        ({"attributions": ["saliency", "saliency"]}, "attributions has a duplicate item"),
         ({"chanels": [1]}, "did you mean 'channels'"),
         ({"attributions": ["salience"]}, "'saliency'"),
     ],
@@ -841,7 +877,7 @@ def test_other_test_data_than_that_of_the_evaluation_is_refused(evaluated, run_s
     done = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
     assert done.returncode == 1
     assert done.stderr == (
-        "error: models/cards/mnist_mlp_100/card.json: mnist_mlp_100 was evaluated on other data than the present mnist. "
+        "error: models/cards/mnist_mlp_100/card.json: mnist_mlp_100 was evaluated on a different version of mnist. "
         "Run `dvc repro evaluate@mnist_mlp_100`.\n"
     )
     assert not any(output.exists() for output in OUTPUTS)

@@ -638,7 +638,7 @@ def test_digest_is_that_of_the_closure(small: Path) -> None:
         (
             "trian",
             [],
-            "trian.py: not found, but a fingerprint of this script is wanted. There are: fingerprint, report, train.",
+            "trian.py: not found, but its fingerprint was requested. Known scripts: fingerprint, report, train.",
         ),
         ("train", ["labbook.models.cn"], "labbook.models.cn: no such module in "),
     ],
@@ -857,7 +857,7 @@ def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, arguments: 
     with pytest.raises(LabbookError) as caught:
         check_stage()
     assert str(caught.value) == (
-        f"code/train/{arguments[0]}.txt names other versions than are installed:\n"
+        f"code/train/{arguments[0]}.txt has other versions than those installed:\n"
         "  numpy: 1.0 there, absent installed\n"
         "  torch: 1.0 there, 2.0 installed\n"
         "To use the installed versions, run `dvc repro --force --single-item code`; every stage that uses one of these "
@@ -897,9 +897,7 @@ def test_code_edited_since_is_refused_if_dvc_started(
     monkeypatch.setenv("DVC_STAGE", "train@a")
     with pytest.raises(LabbookError) as caught:
         check_stage()
-    assert (
-        str(caught.value) == f"edited after the stage `code` had run: {named}. Run `dvc repro` to start again with this code."
-    )
+    assert str(caught.value) == f"edited after the stage `code` ran: {named}. Run `dvc repro` to start again with this code."
 
 
 def test_comment_written_since_passes(started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -912,7 +910,7 @@ def test_comment_written_since_passes(started: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("other_versions")
 def test_refused_stage_does_not_start() -> None:
     called: list[int] = []
-    with pytest.raises(SystemExit, match=r"^error: code/train/a.txt names other versions"):
+    with pytest.raises(SystemExit, match=r"^error: code/train/a.txt has other versions"):
         run(lambda: called.append(1))
     assert called == []
 

@@ -288,7 +288,7 @@ def test_damaged_json_is_named_with_what_brings_it_back(tmp_path, data):
 @pytest.mark.parametrize("value", [{"loss": 1, "a": 2}, [], "loss accuracy", 3, None])
 def test_json_without_the_keys_that_are_needed_is_damaged(tmp_path, value):
     write_json(tmp_path / "x.json", value)
-    with pytest.raises(DataError, match=r"x\.json: damaged, it holds no accuracy(, loss)?\. Run `dvc pull`\.$"):
+    with pytest.raises(DataError, match=r"x\.json: damaged, without accuracy(, loss)?\. Run `dvc pull`\.$"):
         read_json(tmp_path / "x.json", ("loss", "accuracy"), "Run `dvc pull`.")
 
 

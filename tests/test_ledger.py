@@ -25,7 +25,7 @@ from labbook.evaluation.provenance import stages_of_experiment
 from labbook.fingerprint.write import write_fingerprints
 from labbook.io import write_json
 from labbook.plots import render, style
-from labbook.report.cells import differences
+from labbook.report.cells import compare_tables
 from labbook.report.results import draw, gather_ledger
 from labbook.report.verify import check_experiment, check_history
 from labbook.report.verify import verify as labbook_verify
@@ -76,7 +76,7 @@ def edit(path: str, old: str, new: str) -> None:
     Path(path).write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def test_a_ledger_that_nobody_edited_agrees(verify):
+def test_an_unedited_ledger_agrees(verify):
     assert verify("--strict") == (0, [], ["results/official: 4 entries, 0 disagreements, 0 outdated"])
 
 
@@ -92,7 +92,7 @@ def test_a_changed_prediction_is_found_and_named(verify):
     assert f"{path}, array predicted: not as it was written, its checksum is another one" in wrong
     accuracy = [line for line in wrong if line.startswith(f"results/official/{CLASSIFIER}.json, seed 2, test.test_accuracy:")]
     assert len(accuracy) == 1
-    assert re.search(r": (0\.\d+) there, (?!\1)0\.\d+ computed from the predictions$", accuracy[0])
+    assert re.search(r": (0\.\d+), but (?!\1)0\.\d+ computed from the predictions$", accuracy[0])
     assert not any("seed 1," in line for line in wrong)
 
 
@@ -117,20 +117,20 @@ def test_a_changed_digit_of_a_metric_is_named_with_both_values(verify):
     code, wrong, _ = verify()
     assert code == 1
     assert f"{path}, key seeds: not as it was written, its checksum is another one" in wrong
-    named = f"{path}, seed 1, test.test_accuracy: {round(accuracy + 0.005, 6)} there, {accuracy} computed from the predictions"
+    named = f"{path}, seed 1, test.test_accuracy: {round(accuracy + 0.005, 6)}, but {accuracy} computed from the predictions"
     assert named in wrong
 
 
-def test_what_the_card_shows_is_computed_again_whatever_the_checksums_say(verify):
-    """The checksums are corrected after each change, as somebody would who wants to hide it."""
+def test_card_contents_are_recomputed_even_if_the_checksums_match(verify):
+    """The checksums are corrected after each change, as if to hide it."""
     stored = read_entry(CLASSIFIER)
     values = json.loads(json.dumps(stored.values))
     first = values["metrics"]
     named = {
-        f"metrics.test_ece: 0.5 there, {first['test_ece']}": lambda new: new["metrics"].update(test_ece=0.5),
-        "reliability[0].samples: 0 there, ": lambda new: new["reliability"][0].update(samples=0),
-        "mistakes[0].index: 199 there, ": lambda new: new["mistakes"][0].update(index=199),
-        f"seed 4, test.chance_accuracy: 0.2 there, {first['chance_accuracy']}": lambda new: new["seeds"][4]["test"].update(
+        f"metrics.test_ece: 0.5, but {first['test_ece']}": lambda new: new["metrics"].update(test_ece=0.5),
+        "reliability[0].samples: 0, but ": lambda new: new["reliability"][0].update(samples=0),
+        "mistakes[0].index: 199, but ": lambda new: new["mistakes"][0].update(index=199),
+        f"seed 4, test.chance_accuracy: 0.2, but {first['chance_accuracy']}": lambda new: new["seeds"][4]["test"].update(
             chance_accuracy=0.2
         ),
     }
@@ -148,7 +148,7 @@ def test_what_the_card_shows_is_computed_again_whatever_the_checksums_say(verify
     ('"train_loss": 0.125', '"train_loss": 0.126', "seeds"), ('"parameters": 79510', '"parameters": 79511', "parameters"),
     ('"seconds": 12.5', '"seconds": 12.6', "run"), ('"cores": 2', '"cores": 3', "run"),
 ])  # fmt: skip
-def test_a_changed_digit_that_no_prediction_decides_is_named_by_its_key(verify, old, new, key):
+def test_a_changed_value_that_predictions_do_not_determine_is_named_by_its_key(verify, old, new, key):
     edit(f"results/official/{CLASSIFIER}.json", old, new)
     code, wrong, _ = verify()
     assert code == 1
@@ -175,15 +175,15 @@ def test_a_changed_digit_of_a_table_is_named_by_row_and_column(verify, path):
     reproduced = row.split(" | ")[2]
     edit(path, row, row.replace(reproduced, "0.9999"))
     code, wrong, _ = verify()
-    assert (code, wrong) == (1, [f"{path}: row {CLASSIFIER}, column reproduced: '0.9999' there, '{reproduced}' recomputed"])
+    assert (code, wrong) == (1, [f"{path}: row {CLASSIFIER}, column reproduced: expected '{reproduced}', found '0.9999'"])
 
 
 def test_a_changed_digit_of_the_csv_tables_is_named_by_row_and_column(verify):
     edit("results/official.csv", f"{CLASSIFIER},A,0.9786", f"{CLASSIFIER},A,0.9785")
     edit("results/official-timing.csv", f"{SEGMENTER},1,2.5", f"{SEGMENTER},1,2.4")
     assert verify()[1] == [
-        f"results/official.csv: row {CLASSIFIER}, column reported_test_accuracy: '0.9785' there, '0.9786' recomputed",
-        f"results/official-timing.csv: row {SEGMENTER}, column seconds: '2.4' there, '2.5' recomputed",
+        f"results/official.csv: row {CLASSIFIER}, column reported_test_accuracy: expected '0.9786', found '0.9785'",
+        f"results/official-timing.csv: row {SEGMENTER}, column seconds: expected '2.5', found '2.4'",
     ]
 
 
@@ -210,14 +210,14 @@ def test_kept_weights_that_the_history_does_not_explain_are_named():
 
     assert found() == found("best_val_loss") == []
     assert found("best_val_accuracy") == [
-        "x.tsv, seed 0, row 1, column val_accuracy: 0.5 of the kept weights is not the best, 0.75"
+        "x.tsv, seed 0, row 1, column val_accuracy: 0.5 of the selected weights is not the best value, 0.75"
     ]
-    assert found(val_loss=0.3) == ["x.tsv, seed 0, row 1, column val_loss: 0.25 there, and 0.3 in x.json"]
+    assert found(val_loss=0.3) == ["x.tsv, seed 0, row 1, column val_loss: 0.25, but 0.3 in x.json"]
     first = {"kept": {"row": 0, "epoch": 1, "step": 10}, "val_loss": 0.5, "val_accuracy": 0.75}
-    assert found(**first) == ["x.tsv, seed 0, row 0: the weights after the last row were to be kept"]
+    assert found(**first) == ["x.tsv, seed 0, row 0: expected the weights after the last row to be selected"]
     assert found("best_val_accuracy", **first) == []
-    assert found(kept={"row": 1, "epoch": 2, "step": 30}) == ["x.tsv, seed 0, row 1, column step: 20 there, and 30 in x.json"]
-    assert found(seed=1) == ["x.tsv, column seed: other seeds than in x.json"]
+    assert found(kept={"row": 1, "epoch": 2, "step": 30}) == ["x.tsv, seed 0, row 1, column step: 20, but 30 in x.json"]
+    assert found(seed=1) == ["x.tsv, column seed: differs from the seeds in x.json"]
 
 
 def test_a_changed_row_of_a_sweep_is_named_by_its_column(verify):
@@ -230,7 +230,7 @@ def test_a_changed_row_of_a_sweep_is_named_by_its_column(verify):
 def test_a_value_that_a_sweep_no_longer_takes_is_listed(verify):
     edit("params.yaml", "count: 10", "count: 11")
     lines = verify()[2]
-    assert lines[0].startswith(f"outdated: {SWEEP} was run by other settings")
+    assert lines[0].startswith(f"outdated: {SWEEP} was produced by other settings")
     assert lines[1].startswith("values of model.dropout: 0.0, 0.111111111111, 0.222222222222,")
     assert lines[1].endswith("0.888888888889, 1.0 then, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0 today")
 
@@ -252,20 +252,20 @@ def test_an_entry_that_was_removed_is_missed_in_the_tables(verify):
     code, wrong, _ = verify()
     assert code == 1
     assert any(line.startswith(f"README.md: row {POINTS}, column verdict: ") for line in wrong)
-    assert any("'one run, earlier version' recomputed" in line for line in wrong)
+    assert any("expected 'one run, earlier version'" in line for line in wrong)
 
 
 def test_a_file_without_its_entry_is_named(verify):
     (LEDGER / f"{POINTS}.json").unlink()
-    assert f"results/official/{POINTS}.npz: there is no {POINTS}.json beside it" in verify()[1]
+    assert f"results/official/{POINTS}.npz: {POINTS}.json not found beside it" in verify()[1]
 
 
-def test_a_changed_setting_is_listed_and_no_error(verify):
+def test_a_changed_setting_is_listed_but_is_no_error(verify):
     edit("params.yaml", "- 100\n", "- 99\n")
     code, wrong, lines = verify()
     assert (code, wrong) == (0, [])
     assert lines[:2] == [
-        f"outdated: {CLASSIFIER} was run by other settings, code, data or packages than today's:",
+        f"outdated: {CLASSIFIER} was produced by other settings, code, data or packages than the current ones:",
         "setting model.hidden: [100] then, [99] today",
     ]
     assert verify("--strict")[0] == 1
@@ -277,7 +277,7 @@ def test_a_changed_line_of_a_model_is_listed_for_the_experiments_that_use_it(ver
     assert (code, wrong) == (0, [])
     assert {"code of train, changed: labbook.models.unet", "code of evaluate, changed: labbook.models.unet"} <= {*lines}
     assert [line for line in lines if line.startswith("outdated: ")] == [
-        f"outdated: {SEGMENTER} was run by other settings, code, data or packages than today's:"
+        f"outdated: {SEGMENTER} was produced by other settings, code, data or packages than the current ones:"
     ]
 
 
@@ -302,14 +302,14 @@ def test_several_changes_are_all_found_at_once(verify):
     expected = [
         f"results/official/{CLASSIFIER}.json, key parameters: not as it was written, its checksum is another one",
         f"results/official/{POINTS}.tsv, column lr: not as it was written, its checksum is another one",
-        f"results/official.csv: row {SEGMENTER}, column reported_test_accuracy: '0.7976' there, '0.7975' recomputed",
-        f"README.md: row {CLASSIFIER}, column parameters: '79,510' there, '79,511' recomputed",
+        f"results/official.csv: row {SEGMENTER}, column reported_test_accuracy: expected '0.7975', found '0.7976'",
+        f"README.md: row {CLASSIFIER}, column parameters: expected '79,511', found '79,510'",
     ]
     assert [line for line in expected if line not in wrong] == []
     assert {"setting model.hidden: [100] then, [99] today", "code of train, changed: labbook.models.unet"} <= {*lines}
 
 
-def test_a_comment_outdates_nothing(verify):
+def test_a_comment_makes_no_entry_outdated(verify):
     edit("src/labbook/models/unet.py", "import torch", "# A comment.\nimport torch")
     assert verify("--strict")[0] == 0
 
@@ -348,7 +348,7 @@ def test_verify_needs_no_torch(project):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_one_more_experiment_leaves_every_other_row_as_it_is(project):
+def test_one_more_experiment_leaves_all_other_rows_unchanged(project):
     before = Path("results/official.csv").read_text(encoding="utf-8").splitlines()
     run_experiment("mnist_mlp_200", 200, np.random.default_rng(9))
     labbook(["results"])
@@ -396,7 +396,7 @@ def test_a_run_with_the_same_result_leaves_the_stored_entry(tmp_path, change):
     assert read_entry("x", tmp_path).values["run"] == {"seconds": 9.5}
 
 
-def test_a_damaged_entry_is_written_anew(tmp_path):
+def test_a_damaged_entry_is_rewritten(tmp_path):
     write_entry(entry(), tmp_path)
     before = contents(tmp_path)
     for name in before:
@@ -450,7 +450,7 @@ def test_the_stages_write_an_entry_on_official_data(workdir, edit_params, run_st
     assert run_stage("prepare", "rings", *arguments, "--validation-fraction", "0.1", "--seed", "0").returncode == 0
     assert run_stage("train", POINTS).returncode == 0
     done = run_stage("evaluate", POINTS, "--device", "cpu")
-    reason = "not found, but an entry of the ledger names the code it was made by. Run `dvc repro code`."
+    reason = "not found, but an entry of the ledger needs this fingerprint. Run `dvc repro code`."
     assert (done.returncode, done.stderr) == (1, f"error: code/prepare/rings.txt: {reason}\n")
     assert not LEDGER.exists()
 
@@ -557,13 +557,15 @@ def test_the_ledger_of_this_repository_agrees(repository, monkeypatch):
 
 def test_a_missing_or_additional_row_and_other_text_are_named():
     there, expected = "# A\n\n| a | b |\n| --- | --- |\n| x | 1 |\n", "# B\n\n| a | b |\n| --- | --- |\n| y | 1 |\n"
-    assert list(differences(Path("t.md"), there, expected)) == [
+    assert list(compare_tables(Path("t.md"), there, expected)) == [
         "t.md: row y: missing",
         "t.md: row x: not expected",
-        "t.md: text '# A' there, '# B' expected",
+        "t.md: text: expected '# B', found '# A'",
     ]
-    assert list(differences(Path("t.csv"), "a,b\nx,1\ny,2\n", "a,b\ny,2\nx,1\n")) == ["t.csv: the rows are in another order"]
-    assert list(differences(Path("t.csv"), "a,b\nx,1\n", "a,c\nx,1\n")) == [
-        "t.csv: the header ['a', 'b'] there, ['a', 'c'] expected"
+    assert list(compare_tables(Path("t.csv"), "a,b\nx,1\ny,2\n", "a,b\ny,2\nx,1\n")) == ["t.csv: the order of the rows differs"]
+    assert list(compare_tables(Path("t.csv"), "a,b\nx,1\n", "a,c\nx,1\n")) == [
+        "t.csv: header: expected ['a', 'c'], found ['a', 'b']"
     ]
-    assert list(differences(Path("t.csv"), "a,b\r\nx,1\r\n", "a,b\nx,1\n")) == ["t.csv: another form of the same tables"]
+    assert list(compare_tables(Path("t.csv"), "a,b\r\nx,1\r\n", "a,b\nx,1\n")) == [
+        "t.csv: the formatting of the tables differs"
+    ]

@@ -141,11 +141,11 @@ def test_jobs_fit_on_the_machine(workdir, edit_params, monkeypatch, cores, gib, 
     monkeypatch.setattr(machine, "memory", lambda: gib * GIB)
     monkeypatch.setattr(machine, "gpus", lambda: [f"GPU-{index}" for index in range(gpus)])
     monkeypatch.setattr(machine.sys, "platform", "linux")
-    assert machine.room() == (jobs, [f"GPU-{index}" for index in range(shared)])
+    assert machine.capacity() == (jobs, [f"GPU-{index}" for index in range(shared)])
 
 
 def test_params_that_cannot_be_read_are_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"device": "cpu"}))
     with pytest.raises(LabbookError, match="seed"):
-        machine.room()
+        machine.capacity()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from threadpoolctl import threadpool_info
 from toolbox import bits, splits, toy_model, toy_plan, toy_settings
 from torch import nn
 
@@ -127,6 +128,19 @@ def test_experiment_is_trained_on_the_cpu_to_the_same_bytes_every_time(tiny_pack
     )
     assert bits(first.weights) == bits(second.weights)
     assert first.device == "cpu"
+
+
+def test_products_use_as_many_threads_as_torch(tiny_packed):
+    """The last bits of their sums depend on it, so a training must not take the number of the machine's cores."""
+    model = toy_model(tiny_packed)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            NUMPY(model, nn.functional.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.1), "float32")
+            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {count}
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

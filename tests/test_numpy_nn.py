@@ -362,7 +362,7 @@ REFUSED = {
     "stride": (lambda: conv(stride=0), "Conv2d: found stride 0, expected at least 1"),
     "padding": (lambda: conv(padding=-1), "Conv2d: found padding -1, expected at least 0"),
     "kernel": (lambda: AvgPool2d(0), "AvgPool2d: found kernel_size 0, expected at least 1"),
-    "weights of integers": (lambda: linear(dtype=np.int32), "parameters of dtype int32: expected a floating one"),
+    "weights of integers": (lambda: linear(dtype=np.int32), "parameters of dtype int32: expected a floating dtype"),
     "twice": (
         lambda: Sequential(*[ReLU()] * 2),
         "Sequential: found the same layer twice, expected one instance for each place",

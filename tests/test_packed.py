@@ -16,7 +16,7 @@ ABOUT = ("name", "source", "classes")
 
 @st.composite
 def packs(draw):
-    """Datasets of any size, with a label an image or a label a pixel."""
+    """Datasets of any size, with one label per image or per pixel."""
     channels, height, width = draw(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)))
     names = draw(st.lists(st.text(max_size=8), min_size=1, max_size=5).map(tuple))
     a_pixel = draw(st.booleans())
@@ -46,7 +46,7 @@ def content(packed: PackedDataset) -> list[tuple[object, ...]]:
 
 
 @given(packed=packs())
-def test_what_is_written_is_read_again(packed, tmp_path_factory):
+def test_written_dataset_is_read_back(packed, tmp_path_factory):
     file = tmp_path_factory.mktemp("packed") / "toy.safetensors"
     write_packed(file, packed)
     found = read_packed(file)
@@ -123,12 +123,12 @@ def test_safetensors_file_without_our_metadata_is_refused(tmp_path):
         read_packed(file)
 
 
-def test_missing_file_is_named_with_what_makes_it(tmp_path):
+def test_missing_file_is_named_with_the_stage_that_creates_it(tmp_path):
     with pytest.raises(DataError, match=rf"toy\.safetensors: not found\. {MEND}"):
         read_packed(tmp_path / "toy.safetensors")
 
 
-def test_missing_derived_file_is_named_with_what_makes_it(tmp_path):
+def test_missing_derived_file_is_named_with_the_stage_that_creates_it(tmp_path):
     with pytest.raises(DataError, match=r"scenes\.safetensors: not found\. Run `dvc repro derive@scenes` to create it again"):
         read_packed(tmp_path / "scenes.safetensors")
 
@@ -176,7 +176,7 @@ def test_largest_remainder_has_one_sample_more(members, fraction, expected):
 
 
 @given(labels=label_lists(), fraction=fractions, seed=seeds)
-def test_validation_is_sorted_and_holds_nothing_twice(labels, fraction, seed):
+def test_validation_is_sorted_without_duplicates(labels, fraction, seed):
     drawn = stratified_split(labels, fraction, seed)
     assert drawn.dtype == np.int64
     assert (np.diff(drawn) > 0).all()
@@ -191,7 +191,7 @@ def test_fraction_that_leaves_a_class_without_validation_is_refused(fraction, sa
         stratified_split(labels, fraction, 0)
 
 
-def test_validation_depends_on_its_seed_alone():
+def test_validation_depends_only_on_its_seed():
     labels = np.arange(200, dtype=np.int64) % 10
     again = [stratified_split(labels, 0.2, seed) for seed in (3, 3, 4)]
     assert np.array_equal(again[0], again[1])
@@ -199,7 +199,7 @@ def test_validation_depends_on_its_seed_alone():
 
 
 @given(packed=packs())
-def test_held_out_parts_the_training_set_in_two(packed):
+def test_held_out_splits_the_training_set_in_two(packed):
     kept, held = packed.held_out()
     assert np.array_equal(held.images, packed.train.images[packed.validation])
     assert np.array_equal(held.labels, packed.train.labels[packed.validation])

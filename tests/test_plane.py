@@ -89,7 +89,7 @@ def test_metrics_are_those_of_a_classifier_and_of_its_boundary():
 
 
 def test_more_than_two_classes_are_refused():
-    with pytest.raises(ParamsError, match="task: toy2d is for two classes of points, and these are 3"):
+    with pytest.raises(ParamsError, match="task: toy2d is for two classes, but the dataset has 3"):
         evaluate(np.zeros((1, 3), np.float32), np.zeros(1, np.int64), 1.0, ("a", "b", "c"), never_asked)
 
 

@@ -49,14 +49,14 @@ def test_weights_of_another_network_are_refused(published, tmp_path):
     resnet18.fetch(tmp_path / "raw")
     weights = resnet18.read(tmp_path / "raw")
     del weights["layer1.0.conv1.weight"]
-    with pytest.raises(DataError, match=r"lacks layer1\.0\.conv1\.weight, and only a trainable head"):
+    with pytest.raises(DataError, match=r"lacks layer1\.0\.conv1\.weight, but only a trainable head"):
         PretrainedWeights(tmp_path / "x", weights, "official", "").load_into(build(["layer4"]))
 
 
 def test_altered_file_is_refused_before_it_is_read(published, tmp_path):
     file = tmp_path / "root/hub/checkpoints/resnet18-f37072fd.pth"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"resnet18-f37072fd\.pth: has sha256 \w+, published is"):
+    with pytest.raises(DataError, match=r"resnet18-f37072fd\.pth: has sha256 \w+, expected"):
         resnet18.fetch(tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 

@@ -51,7 +51,7 @@ def test_frozen_weight_that_the_file_lacks_is_refused(tmp_path, tiny_packed):
     start = saved(tmp_path, body(model))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(DataError, match=r"net\.safetensors: lacks \S+, and only a trainable head may be missing"):
+    with pytest.raises(DataError, match=r"net\.safetensors: lacks \S+, but only a trainable head may be missing"):
         start.load_into(model)
 
 
@@ -63,7 +63,7 @@ def test_weights_that_lack_running_statistics_or_a_second_layer_are_refused(tmp_
     first = next(iter(whole)).rpartition(".")[0]
     for left_out in (statistics, first):
         weights = {name: tensor for name, tensor in whole.items() if not name.startswith(left_out)}
-        with pytest.raises(DataError, match=rf"lacks {left_out}\S*, and only a trainable head"):
+        with pytest.raises(DataError, match=rf"lacks {left_out}\S*, but only a trainable head"):
             saved(tmp_path, weights).load_into(model)
 
 
@@ -71,7 +71,7 @@ def test_weights_that_lack_running_statistics_or_a_second_layer_are_refused(tmp_
 def test_weights_of_another_source_than_the_dataset_are_refused(tmp_path, tiny_packed, source):
     start = saved(tmp_path, body(toy_model(tiny_packed)), source)
     with pytest.raises(
-        DataError, match=rf"net\.safetensors: trained on {source or 'unknown'} data, and the dataset is embedded"
+        DataError, match=rf"net\.safetensors: trained on {source or 'unknown'} data, but the dataset is embedded"
     ):
         train_experiment("x", toy_settings(), RUNTIME, tiny_packed, key="x", pretrained=start, checkpoints=tmp_path)
 
@@ -80,7 +80,7 @@ def test_weights_of_another_source_than_the_dataset_are_refused(tmp_path, tiny_p
     ("change", "message"),
     [
         (lambda weights: weights.update(other=torch.zeros(2)), r"holds other, which the model does not have"),
-        (lambda weights: weights.update({"1.bias": torch.zeros(2)}), r"1\.bias has the shape \(2,\), and not \(16,\)"),
+        (lambda weights: weights.update({"1.bias": torch.zeros(2)}), r"1\.bias has shape \(2,\), expected \(16,\)"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_with_the_file(tmp_path, tiny_packed, change, message):

@@ -95,7 +95,7 @@ def test_every_experiment_of_a_pair_has_a_claim_with_an_outcome():
     members = {member for pair in PAIRS for member in (pair.first, pair.second)}
     assert members == set(CLAIMS) == set(EXAMPLES)
     assert {claim.outcome for claim in CLAIMS.values()} == set(OUTCOMES)
-    assert {claim.beside for claim in CLAIMS.values()} - {None} <= members
+    assert {claim.reference for claim in CLAIMS.values()} - {None} <= members
 
 
 def test_what_a_seed_measures_comes_from_its_own_history_and_summary():
@@ -154,7 +154,7 @@ def test_the_sentence_follows_the_first_seed():
     assert describe_pair(relu) == (
         "ReLU from small random weights: 90% of the points are classified correctly after 50 steps, a boundary with corners, "
         "test error 0.010; "
-        "ReLU from weights that are all zero: no gradient ever reaches a hidden layer, 90% of the points are never classified "
+        "ReLU from weights that are all zero: no gradient reaches a hidden layer, 90% of the points are never classified "
         "correctly, no boundary, test error 0.500."
     )
     dying = [make_member(name) for name in ("dying_relu_sorted", "dying_relu_shuffled")]

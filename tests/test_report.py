@@ -19,7 +19,15 @@ from labbook.plots.curves import Curves, draw_comparison, draw_learning_curves, 
 from labbook.report import assignments
 from labbook.report.answers import ANSWERS
 from labbook.report.assignments import ASSIGNMENTS, COMPARISONS, DETAILED, EFFECTS, PAIRS, QUESTIONS
-from labbook.report.charts import compared, errors, learning, reliability, sparkline, swept, together
+from labbook.report.charts import (
+    comparison_curves,
+    error_curves,
+    learning_curves,
+    pair_charts,
+    reliability,
+    sparkline,
+    sweep_curve,
+)
 from labbook.report.gather import gather, gather_all, gather_explained, gather_sweeps, gather_timing
 from labbook.report.readme import BEGIN, END, fill
 from labbook.report.records import Earlier, Gathered, Pending, PendingSweep, Record, SweepRecord, read_confusion
@@ -85,6 +93,14 @@ def test_one_line_of_the_results_holds_every_value_in_its_column(tmp_path):
         "parameters": "21578", "data": "official", "device": "cpu", "precision": "float32", "threads": "1",
         "first_seed": "0", "torch": "2.0",
     }  # fmt: skip
+
+
+def test_epochs_are_the_mean_over_the_seeds():
+    record = make_record("mnist_mlp_100", [0.97, 0.975, 0.978], seeds=2)
+    record.seeds[1]["epochs_trained"] = 6
+    table = results_table("official", [record])
+    assert table["epochs"].tolist() == [4.5]
+    assert comparison(table)["epochs"].tolist() == ["4.5"]
 
 
 def test_an_embedded_run_is_compared_with_chance_only(tmp_path):
@@ -284,7 +300,7 @@ def test_a_page_tells_everything_of_its_experiment(site):
     )
     precise = [f"{970 / 973:.4f}", f"{606 / 636:.4f}"]
     assert classes == [("4", "1,000", "0.9878", precise[0]), ("9", "609", "0.9970", precise[1])]
-    assert "Inside the model" not in page
+    assert "Explanations" not in page
     assert "Assignment A</a></p>" in page
 
 
@@ -312,7 +328,7 @@ def test_an_optimizer_without_a_learning_rate_in_its_settings_is_shown(write):
 
 
 def test_charts_hold_the_history_and_mark_the_kept_weights():
-    (loss, accuracy) = learning(make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]))
+    (loss, accuracy) = learning_curves(make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]))
     assert (loss.x, loss.y, loss.mark) == ("step", "loss", 100)
     assert [(line.name, line.x) for line in loss.series] == [(name, [100, 200]) for name in ("train", "validation", "test")]
     assert [line.y for line in loss.series] == [[0.45, 0.15], [0.4, 0.6], [0.6, 0.3]]
@@ -320,7 +336,14 @@ def test_charts_hold_the_history_and_mark_the_kept_weights():
     assert accuracy.label.startswith(
         "Accuracy of cifar10_cnn by step: train from 0.505 to 0.805, validation from 0.57 to 0.37, test from 0.5 to 0.8"
     )
-    assert learning(make_record("mnist_cnn_adam", [0.9, 0.95]))[0].mark is None
+    assert learning_curves(make_record("mnist_cnn_adam", [0.9, 0.95]))[0].mark is None
+
+
+def test_the_kept_weights_are_marked_in_the_units_of_the_axis():
+    record = make_record("mnist_cnn_adam", [0.9, 0.95, 0.93])
+    record.settings["select"] = "best_val_loss"
+    record.seeds[0]["kept"] = {"row": 1, "epoch": 2, "step": 200}
+    assert [(chart.x, chart.mark) for chart in learning_curves(record)] == [("epoch", 2.0), ("epoch", 2.0)]
 
 
 def test_a_sparkline_rises_with_accuracy_and_says_so():
@@ -335,10 +358,10 @@ def test_a_sparkline_rises_with_accuracy_and_says_so():
 def test_charts_of_several_experiments_hold_their_own_values():
     first = make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6])
     second = make_record("cifar10_cnn_plus_flip", [0.6, 0.7], validation=[0.3, 0.2])
-    overview = errors([first, second])
+    overview = error_curves([first, second])
     assert [(line.name, line.y) for line in overview.series] == [(first.name, [50, 20]), (second.name, [40, 30])]
     assert (overview.scale, overview.level) == ("log", 2)
-    loss, accuracy = compared([first, second])
+    loss, accuracy = comparison_curves([first, second])
     assert [(line.name, line.dashed, line.y) for line in loss.series] == [
         ("cifar10_cnn, train", True, [0.45, 0.15]),
         ("cifar10_cnn, validation", False, [0.4, 0.6]),
@@ -346,16 +369,24 @@ def test_charts_of_several_experiments_hold_their_own_values():
         ("cifar10_cnn_plus_flip, validation", False, [0.3, 0.2]),
     ]
     assert [line.colour for line in accuracy.series] == [0, 0, 1, 1]
-    ((left, right), (more, _)) = together(learning(first), learning(second))
+    ((left, right), (more, _)) = pair_charts(learning_curves(first), learning_curves(second))
     assert (left.y, right.y, more.y) == ("loss", "loss", "accuracy")
     assert left.ends == right.ends == (0.15, 0.6)
     assert more.ends == (0.37, 0.805)
 
 
+@pytest.mark.parametrize("names", [("mnist_cnn_adam", "mnist_cnn_small"), ("mnist_cnn_small", "mnist_cnn_adam")])
+def test_a_pair_is_scaled_by_whichever_chart_reaches_further(names):
+    accuracies = {"mnist_cnn_adam": [0.9, 0.95], "mnist_cnn_small": [0.5, 0.99]}
+    (loss, accuracy) = pair_charts(*(learning_curves(make_record(name, accuracies[name])) for name in names))
+    assert [chart.ends for chart in loss] == [(-0.04, 0.6)] * 2
+    assert [chart.ends for chart in accuracy] == [(0.5, 0.995)] * 2
+
+
 def test_a_sweep_and_the_calibration_are_drawn_from_their_own_columns():
     sweep = make_project().sweeps["mnist_cnn_dropout"]
     rows = pd.DataFrame({"value": [0.0, 0.5], "train_accuracy": [0.9, 0.8], "test_accuracy": [0.97, 0.93]})
-    chart = swept(SweepRecord("x", sweep, 1, rows))
+    chart = sweep_curve(SweepRecord("x", sweep, 1, rows))
     assert ([(line.x, line.y) for line in chart.series], chart.ends) == ([([0.0, 0.5], [0.97, 0.93])], (0, 1))
     record = make_record("mnist_mlp_100", [0.9])
     chart = reliability(record)
@@ -382,7 +413,7 @@ def test_claims_of_the_report_are_shown_beside_the_answers_on_official_data(writ
 
     official, embedded = pages("official"), pages("embedded")
     assert (
-        "<p>The report: test accuracy over 0.98 with SGD and 0.9909 with Adam. "
+        "<p>Claim of the report: test accuracy over 0.98 with SGD and 0.9909 with Adam. "
         '<span class="bad">Our results differ (SGD: reached; Adam: ours is lower).</span></p>'
     ) in official["assignments/B.html"]
     row = (
@@ -393,7 +424,7 @@ def test_claims_of_the_report_are_shown_beside_the_answers_on_official_data(writ
     assert row + claim + "</tr>" in official["assignments/D.html"]
     assert row + "</tr>" in embedded["assignments/D.html"]
     assert not any("The report" in embedded[f"assignments/{letter}.html"] for letter in "BD")
-    assert "no claim of a report is judged" in embedded["assignments/B.html"]
+    assert "Claims of the reports are not judged on embedded data" in embedded["assignments/B.html"]
 
 
 def test_best_and_last_epoch_of_a_report_stand_beside_ours(write):
@@ -405,9 +436,9 @@ def test_best_and_last_epoch_of_a_report_stand_beside_ours(write):
         ["best epoch by test accuracy", "0.9786", "0.9790 ± 0.0010 n = 3", "+0.0004", "consistent"],
         ["last epoch", "0.9776", "0.9770 ± 0.0010 n = 3", "-0.0006", "consistent"],
     ]
-    assert "compares it with the weights that we select on validation data" in section
+    assert "compares that epoch with the weights that we select on validation data" in section
     curves.history["test_accuracy"] = float("nan")
-    assert "Its last epoch is not compared" in write([curves])["experiments/mnist_mlp_100.html"]
+    assert "The last epochs are not compared" in write([curves])["experiments/mnist_mlp_100.html"]
     assert 'id="epochs"' not in write([make_record("mnist_cnn_adam", [0.9])])["experiments/mnist_cnn_adam.html"]
     embedded = make_record("mnist_mlp_100", [0.97], "embedded")
     assert 'id="epochs"' not in write([embedded], "embedded")["experiments/mnist_mlp_100.html"]
@@ -442,9 +473,9 @@ def test_the_table_of_results_has_each_value_below_its_heading(write):
 def test_what_was_not_measured_is_a_gap():
     record = make_record("mnist_cnn_adam", [0.9, 0.95])
     record.history["train_loss"] = [float("nan"), 0.5]
-    (line, *_) = learning(record)[0].series
+    (line, *_) = learning_curves(record)[0].series
     assert line.y == [None, 0.5]
-    assert errors([record]).series[0].y == [10, 5]
+    assert error_curves([record]).series[0].y == [10, 5]
 
 
 def test_what_was_explained_is_shown_with_its_trust(write, tmp_path):
@@ -458,7 +489,7 @@ def test_what_was_explained_is_shown_with_its_trust(write, tmp_path):
     page = pages["experiments/mnist_cnn.html"]
     shown = re.findall(r'src="\.\./pictures/(\w+)/mnist_cnn\.png"', page)
     assert shown == ["samples", "filters", "activations", "attributions"]
-    assert re.search(r"layer gradcam</th><td[^>]*>0\.25</td><td[^>]*>0\.5</td><td[^>]*>0\.125</td><td[^>]*>0\.75</td>", page)
+    assert re.search(r"Grad-CAM</th><td[^>]*>0\.25</td><td[^>]*>0\.5</td><td[^>]*>0\.125</td><td[^>]*>0\.75</td>", page)
     assert "<code>10</code> 0.50, <code>0</code> –" in page
     assert "Requested images: no more; all correct." in page
     runs = json.loads(pages["assets/runs.js"].partition("window.labbookRuns = ")[2].partition(";\n")[0])
@@ -706,6 +737,6 @@ def test_the_readme_takes_the_table_of_results():
 
 
 def test_a_readme_without_marks_is_refused():
-    with pytest.raises(DataError, match="marks"):
+    with pytest.raises(DataError, match="missing a marker"):
         fill(f"{BEGIN} and no end", pd.DataFrame())
     assert END not in BEGIN

@@ -24,7 +24,7 @@ from dvc.repo import Repo
 from forks import Fork
 from toolbox import toy_settings
 
-from labbook.repro.entries import modify_whole
+from labbook.repro.entries import modify_atomically
 from labbook.repro.needs import Needs, read_needs
 
 ROOT = Path(__file__).parents[1]
@@ -292,17 +292,17 @@ def test_a_file_that_is_still_read_stays_locked(repository):
 def test_lock_files_are_replaced_whole(tmp_path):
     path = tmp_path / "dvc.lock"
     path.write_text("stages: {a: 1}\n")
-    with pytest.raises(ZeroDivisionError), modify_whole(str(path)) as data:
+    with pytest.raises(ZeroDivisionError), modify_atomically(str(path)) as data:
         data["stages"]["a"] = 1 / 0
     assert path.read_text() == "stages: {a: 1}\n"
-    with modify_whole(str(path)) as data:
+    with modify_atomically(str(path)) as data:
         data["stages"]["a"] = 2
     assert yaml.safe_load(path.read_text()) == {"stages": {"a": 2}}
 
 
 def test_entries_are_written_while_a_long_stage_runs(repository, tmp_path):
     work = repository(a=("touch a", []), b=(f"{until('go')} && touch b", []))
-    hurried = "import runpy, labbook.repro.side_by_side as s, labbook.repro.entries as e; s.IDLE_SECONDS = e.SECONDS = 1; "
+    hurried = "import runpy, labbook.repro.parallel as s, labbook.repro.entries as e; s.IDLE_SECONDS = e.SECONDS = 1; "
     hurried += "runpy.run_module('labbook.repro', run_name='__main__')"
     process = work.start([sys.executable, "-c", hurried, "--jobs", "2"])
     work.await_file("dvc.lock")
@@ -520,7 +520,7 @@ def test_a_terminal_shows_what_runs_and_what_has_ended(repository, terminal):
     (work.folder / "timing/a.json").write_text('{"seconds": 36000}')
     process = work.start(side_by_side("--keep-going"), terminal)
     terminal.await_text(r"runs +train@a 0:00:\d\d step 7 \[of\] 9")
-    terminal.await_text(r"1 ran, 1 failed; 1 to go, 9:59:\d\d more if all of them run")
+    terminal.await_text(r"1 ran, 1 failed; 1 to go, 9:59:\d\d left if all of them run")
     (work.folder / "go").touch()
     assert terminal.await_end(process) != 0
     terminal.await_text("failed to reproduce 'b'")
@@ -707,7 +707,7 @@ def test_settings_that_are_no_yaml_are_told(repository):
 def test_more_jobs_than_the_machine_holds_are_told(repository):
     work = repository(a=("touch a", []))
     (work.folder / "params.yaml").write_text("{seed: 0, device: 'cuda:1', data: {source: embedded}}")
-    assert "--jobs 2: this machine holds 1 at a time" in work.run(side_by_side(), check=True).stderr
+    assert "--jobs 2: this machine has room for 1" in work.run(side_by_side(), check=True).stderr
 
 
 def test_an_experiment_of_dvc_runs_side_by_side_and_is_kept(repository):

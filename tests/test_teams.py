@@ -25,13 +25,13 @@ from forks import Fork
 from servers import SSHD, SshServer, s3_server
 from sshfs import SSHFileSystem
 
-from labbook.doctor.configuration import find_cache, find_remotes
-from labbook.doctor.locks import at_work, find_locks
+from labbook.doctor.configuration import check_cache, check_remotes
+from labbook.doctor.locks import check_locks, running_processes
 from labbook.doctor.objects import Objects
 from labbook.errors import LabbookError
 from labbook.team.repository import open_repository
 from labbook.team.setup import set_folder, set_s3, set_ssh
-from labbook.team.store import cache_of, needed, remote_of
+from labbook.team.store import open_cache, open_remote, referenced_objects
 from labbook.team.transfer import pull, push
 
 ROOT = Path(__file__).parents[1]
@@ -120,15 +120,15 @@ class Clone:
         with self.open() as repo:
             return pull(repo, None)
 
-    def examine(self, *, mend: bool = False, remote: bool = True) -> list[str]:
-        """Say what the doctor finds wrong, and mend it; what could not be mended is given."""
+    def examine(self, *, repair: bool = False, remote: bool = True) -> list[str]:
+        """Return the problems that the doctor finds; with `repair`, those that it could not repair."""
         left = []
         with self.open() as repo, lock_repo(repo):
-            objects = Objects(repo, remote_of(repo, None) if remote else None, hash_remote=remote)
+            objects = Objects(repo, open_remote(repo, None) if remote else None, hash_remote=remote)
             for finding in objects.findings():
                 try:
-                    if mend and finding.mend:
-                        finding.mend()
+                    if repair and finding.repair:
+                        finding.repair()
                     elif finding.wrong:
                         left.append(str(finding))
                 except LabbookError as error:
@@ -241,7 +241,7 @@ def test_a_clone_pulls_and_trains_nothing(team):
     b.repro()
     assert b.ran == 0
     assert b.outputs() == a.outputs()
-    assert "0 objects and 0 runs sent" in a.push()
+    assert "0 objects and 0 runs pushed" in a.push()
 
 
 def test_what_anybody_once_trained_is_not_trained_again(team):
@@ -271,16 +271,16 @@ def test_damage_is_found_and_mended_wherever_it_is(team):
     damage(weights)
     with a.open() as repo:
         assert not repo.status(), "DVC believes what is read-only"
-        assert not remote_of(repo, None).put(localfs, {oid: str(weights)})
+        assert not open_remote(repo, None).put(localfs, {oid: str(weights)})
     damage(a.folder / "drawn/2")
     found = "\n".join(a.examine())
     assert f"cache: {oid} of train is damaged" in found
-    assert "drawn/2 of draw is not what dvc.lock says" in found
+    assert "drawn/2 of draw differs from dvc.lock" in found
     assert f"remote team: {oid} of train is damaged" in found
-    with pytest.raises(LabbookError, match=rf"{oid} of train: not fetched, or what came was damaged"):
+    with pytest.raises(LabbookError, match=rf"{oid} of train: not fetched, or damaged in transit"):
         b.pull()
     assert "weights" not in b.outputs()
-    assert a.examine(mend=True) == []
+    assert a.examine(repair=True) == []
     assert a.examine() == []
     assert a.outputs() == good
     assert len(list(a.folder.glob(".set_aside/drawn/2"))) == 1
@@ -295,8 +295,8 @@ def test_a_workspace_file_that_is_somebodys_work_is_set_aside(make_team):
     (a.folder / "weights").write_text("trained by hand\n")
     a.push()
     assert len(a.examine()) == 1
-    assert (a.folder / "weights").read_text() == "trained by hand\n", "nothing is mended unasked"
-    assert a.examine(mend=True) == []
+    assert (a.folder / "weights").read_text() == "trained by hand\n", "nothing is repaired unasked"
+    assert a.examine(repair=True) == []
     assert (a.folder / ".set_aside/weights").read_text() == "trained by hand\n"
     assert a.outputs()["weights"] != b"trained by hand\n"
 
@@ -306,7 +306,7 @@ def test_what_lies_beside_a_file_that_is_mended_stays(make_team):
     good = a.outputs()
     for name in ("1", "2", "new"):
         (a.folder / "drawn" / name).write_text(f"work {name}\n")
-    assert a.examine(mend=True, remote=False) == []
+    assert a.examine(repair=True, remote=False) == []
     assert a.outputs() == good
     assert {path.name: path.read_text() for path in (a.folder / ".set_aside/drawn").iterdir()} == {
         "1": "work 1\n",
@@ -321,12 +321,12 @@ def test_what_is_wrong_here_is_not_laid_to_a_remote(trained, make_team, tmp_path
     with pytest.raises(LabbookError, match=r"^unable to read: 'dvc\.lock'.* corrupted: while parsing .* `git diff` shows"):
         a.push()
     shutil.copytree(trained, tmp_path / "alone")
-    with pytest.raises(LabbookError, match=r"^no remote is set up\. `python -m labbook\.team folder"):
+    with pytest.raises(LabbookError, match=r"^no remote is set up\. Run `labbook team folder"):
         Clone(tmp_path / "alone").push()
     (a.folder / "dvc.yaml").write_text("")
     (a.folder / "dvc.lock").unlink()
     for command in (a.push, a.pull, a.examine):
-        with pytest.raises(LabbookError, match=r"^dvc\.yaml: not there, or without stages\."):
+        with pytest.raises(LabbookError, match=r"^dvc\.yaml: not found, or without stages\."):
             command()
 
 
@@ -337,7 +337,7 @@ def test_a_folder_that_is_gone_is_not_made_anew(make_team):
     store = a.folder.parent / "store"
     store.rename(store.with_name("unmounted"))
     for command in (a.push, b.pull):
-        with pytest.raises(LabbookError, match=r"^remote team: .*store is not there\. Is its disk mounted\?"):
+        with pytest.raises(LabbookError, match=r"^remote team: .*store not found\. Mount its disk"):
             command()
     assert not store.exists()
     store.with_name("unmounted").rename(store)
@@ -357,7 +357,7 @@ def test_what_may_not_be_read_is_not_taken_for_damaged(make_team, monkeypatch):
 
     monkeypatch.setattr("labbook.team.store.file_md5", read)
     with pytest.raises(LabbookError, match=rf"^{shut}: .*[Pp]ermission.* Ask its owner"):
-        a.examine(mend=True, remote=False)
+        a.examine(repair=True, remote=False)
     assert shut.read_bytes() == good
     assert not (a.folder / ".set_aside").exists()
 
@@ -376,9 +376,9 @@ def test_without_a_good_copy_nothing_wrong_is_restored(make_team):
     good = a.outputs()
     damage(a.object("weights"))
     damage(a.folder / "weights")
-    (left,) = [told for told in a.examine(mend=True, remote=False) if told.startswith("cache")]
-    assert "no good copy" in left
-    assert "make it again: train" in left
+    (left,) = [told for told in a.examine(repair=True, remote=False) if told.startswith("cache")]
+    assert "no intact copy" in left
+    assert "run its stage again: train" in left
     with a.open() as repo:
         repo.reproduce(["train"], force=True, single_item=True)
     assert a.outputs() == good
@@ -391,7 +391,7 @@ def test_a_damaged_list_of_a_directory_is_made_again_from_the_workspace(make_tea
     good = listed.read_bytes()
     damage(listed, "cut")
     assert len(a.examine(remote=False)) == 1
-    assert a.examine(mend=True, remote=False) == []
+    assert a.examine(repair=True, remote=False) == []
     assert listed.read_bytes() == good
 
 
@@ -401,10 +401,10 @@ def test_a_damaged_run_is_passed_over_and_mended(make_team):
     for run in (b.folder.parent / "store/runs").rglob("*"):
         if run.is_file():
             damage(run)
-    with pytest.raises(LabbookError, match="of the run-cache: damaged there"):
+    with pytest.raises(LabbookError, match="of the run cache: damaged on the remote"):
         b.pull()
     assert not any(path.is_file() for path in (b.folder / ".dvc/cache/runs").rglob("*"))
-    assert a.examine(mend=True) == []
+    assert a.examine(repair=True) == []
     assert "2 runs fetched" in b.pull()
 
 
@@ -426,7 +426,7 @@ def test_what_dvc_takes_for_whole_is_sent_again(make_team):
 def test_damage_is_not_sent(make_team):
     a, b = make_team("folder")
     damage(a.object("weights"))
-    with pytest.raises(LabbookError, match=r"of train: damaged in the cache, not sent"):
+    with pytest.raises(LabbookError, match=r"of train: damaged in the cache, not pushed"):
         a.push()
     b.pull()
     assert set(b.outputs()) == {"drawn/1", "drawn/2", "drawn/3", "metrics.json"}
@@ -519,9 +519,9 @@ def test_a_lost_lock_holder(make_team):
             with pytest.raises(DvcException):
                 a.repro()
             with a.open() as repo:
-                (finding,) = find_locks(repo)
-                finding.mend()
-                assert not list(find_locks(repo))
+                (finding,) = check_locks(repo)
+                finding.repair()
+                assert not list(check_locks(repo))
             a.repro()
         other.kill()
 
@@ -536,9 +536,9 @@ def test_a_lock_for_a_year_whose_holder_was_killed(make_team):
         lock.unlink()
     subprocess.run([sys.executable, "-c", hold], cwd=a.folder, check=False)
     with a.open() as repo:
-        (finding,) = find_locks(repo)
+        (finding,) = check_locks(repo)
     assert f"remove {locks[0]}" in str(finding)
-    assert finding.mend is None, "nobody knows whose it is"
+    assert finding.repair is None, "nobody knows whose it is"
     locks[0].unlink()
     a.repro()
 
@@ -551,16 +551,16 @@ def test_the_lock_of_a_run_that_is_at_work_is_left_alone(make_team):
             assert process.poll() is None
             time.sleep(0.05)
         with a.open() as repo:
-            assert not list(find_locks(repo))
-            assert at_work(repo) == {process.pid}
+            assert not list(check_locks(repo))
+            assert running_processes(repo) == {process.pid}
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         process.kill()
         process.communicate()
     with a.open() as repo:
-        (finding,) = find_locks(repo)
-        finding.mend()
-        assert at_work(repo) == set()
+        (finding,) = check_locks(repo)
+        finding.repair()
+        assert running_processes(repo) == set()
 
 
 def test_a_server_that_is_not_known_gets_nothing(make_team, ssh):
@@ -586,12 +586,12 @@ def test_settings_that_are_not_safe_are_refused(make_team, tmp_path):
     (tmp_path / "open").chmod(0o777)
     s3 = {"endpoint": None, "region": None, "profile": None}
     refused = [
-        ("whole path", lambda repo: set_folder(repo, "x", Path("here"), None)),
-        ("in the repository", lambda repo: set_folder(repo, "x", a.folder / "inside", None)),
-        ("everybody may write", lambda repo: set_folder(repo, "x", tmp_path / "open", None)),
+        ("absolute path", lambda repo: set_folder(repo, "x", Path("here"), None)),
+        ("inside the repository", lambda repo: set_folder(repo, "x", a.folder / "inside", None)),
+        ("writable by everybody", lambda repo: set_folder(repo, "x", tmp_path / "open", None)),
         ("no such group", lambda repo: set_folder(repo, "x", tmp_path / "new", "no-such-group")),
-        ("letters of ASCII", lambda repo: set_folder(repo, "x", tmp_path / "größe", None)),
-        ("letters of ASCII", lambda repo: set_folder(repo, "x", tmp_path / "%(home)s", None)),
+        ("ASCII characters", lambda repo: set_folder(repo, "x", tmp_path / "größe", None)),
+        ("ASCII characters", lambda repo: set_folder(repo, "x", tmp_path / "%(home)s", None)),
         ("user@host:/folder", lambda repo: set_ssh(repo, "x", "server", None, None)),
         ("https", lambda repo: set_s3(repo, "x", "bucket", **s3 | {"endpoint": "http://example.org"})),
         (
@@ -610,7 +610,7 @@ def test_unsafe_settings_of_others_are_found(make_team):
     with (a.folder / ".dvc/config").open("a") as config:
         config.write("['remote \"old\"']\n    url = s3://bucket\n    secret_access_key = secret\n    ssl_verify = false\n")
     with a.open() as repo:
-        found = [str(finding) for finding in find_remotes(repo)]
+        found = [str(finding) for finding in check_remotes(repo)]
     assert [told.split(":")[0] for told in found] == ["remote old"] * 3
     assert "not hashed" in found[0]
     assert "certificate" in found[1]
@@ -681,7 +681,7 @@ def test_two_users_share_a_cache(users, tmp_path):
     a.module("dvc", "repro")
     assert a.ran == before
     with a.open() as repo:
-        assert not list(find_cache(repo))
+        assert not list(check_cache(repo))
 
 
 FAULTS = ("cache", "workspace", "remote", "runs", "remote runs", "push killed", "pull killed", "both push", "lock")
@@ -694,7 +694,7 @@ def test_nothing_is_lost_and_nothing_wrong_restored_whatever_breaks(make_team, s
     a, b = make_team(dice.choice(("folder", "folder", "ssh" if SSHD else "folder", "s3")))
     good = a.outputs()
     with a.open() as repo:
-        objects = {oid.removesuffix(".dir") for oid in needed(repo, (), cache_of(repo))}
+        objects = {oid.removesuffix(".dir") for oid in referenced_objects(repo, (), open_cache(repo))}
     if dice.random() < 0.7:
         a.push()
     if dice.random() < 0.3:
@@ -704,7 +704,7 @@ def test_nothing_is_lost_and_nothing_wrong_restored_whatever_breaks(make_team, s
         assert b.outputs().items() <= good.items(), "b has nothing but what was restored"
     lost = objects - copies(a, b)
     ran = a.ran + b.ran
-    for _ in range(2):  # what one mends on the remote, the other can fetch
+    for _ in range(2):  # what one repairs on the remote, the other can fetch
         for clone in (a, b):
             with contextlib.suppress(LabbookError):
                 clone.pull()
@@ -715,7 +715,7 @@ def test_nothing_is_lost_and_nothing_wrong_restored_whatever_breaks(make_team, s
     for clone in (a, b):
         clone.repro(pull=True)
         assert clone.outputs() == good
-        assert clone.examine(mend=True) == []
+        assert clone.examine(repair=True) == []
         clone.push()
         assert clone.examine() == []
     assert lost or a.ran + b.ran == ran, "something ran again of which there was a good copy"
@@ -725,7 +725,7 @@ def copies(a: Clone, b: Clone) -> set[str]:
     """Hash whatever there is, in both clones and on the remote."""
     found = {file_md5(str(path)) for clone in (a, b) for path in clone.folder.rglob("*") if path.is_file()}
     with a.open() as repo:
-        remote = remote_of(repo, None)
+        remote = open_remote(repo, None)
         oids = remote.sizes()
         return found | {oid.removesuffix(".dir") for oid in oids.keys() - remote.damaged(oids)}
 
@@ -738,7 +738,7 @@ def break_something(fault: str, a: Clone, b: Clone, dice: random.Random) -> None
             damage(path, dice.choice(("flip", "cut"))) if dice.random() < 0.8 else path.unlink()
     elif fault in {"remote", "remote runs"}:
         with a.open() as repo:
-            store = remote_of(repo, None)
+            store = open_remote(repo, None)
             paths = [store.objects.oid_to_path(oid) for oid in sorted(store.sizes())]
             if fault == "remote runs":
                 paths = [store.files.join(store.runs, name) for name in sorted(store.entries())]
@@ -775,7 +775,7 @@ def count_files(folder: Path) -> int:
 
 def heal(clone: Clone) -> None:
     with clone.open() as repo:
-        for finding in find_locks(repo):
-            finding.mend()
-    for left in clone.examine(mend=True):
-        assert "no good copy" in left or "make" in left, left
+        for finding in check_locks(repo):
+            finding.repair()
+    for left in clone.examine(repair=True):
+        assert "no intact copy" in left or "make" in left or "run its stage again" in left, left

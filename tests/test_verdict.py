@@ -16,10 +16,10 @@ from labbook.report.verdict import (
     comparable,
     compare_epochs,
     describe_reported,
+    format_reported,
     judge,
     judge_record,
     judge_run,
-    print_reported,
 )
 
 FIVE = [0.978, 0.979, 0.98, 0.981, 0.982]  # mean 0.98, deviation √2.5 / 1000
@@ -166,7 +166,7 @@ def test_the_last_weights_are_judged_by_the_last_epoch_of_the_report():
     ],
 )
 def test_reported_results_are_printed_as_the_report_did(reported, printed):
-    assert print_reported(reported) == printed
+    assert format_reported(reported) == printed
 
 
 def test_everything_reported_is_described():

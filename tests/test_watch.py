@@ -1,6 +1,8 @@
 """Gradient norms and dead units, which are watched during training."""
 
+import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -83,6 +85,23 @@ def test_model_is_left_as_it_was(tiny_packed, training):
     model = toy_model(tiny_packed, dropout=0.5).train(training)
     assert dead_units(model, train) == dead_units(model, train), "dropout is off meanwhile"
     assert (model.training, hooks(model)) == (training, 0)
+
+
+def test_batch_norm_uses_its_running_statistics_and_keeps_them(tiny_packed):
+    """By the running mean every pixel is below average; by the mean of a batch some are above."""
+    train, _, _ = splits(tiny_packed)
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), nn.ReLU()).train()
+    model[1].running_mean.fill_(2.0)
+    assert dead_units(model, train) == {"2": 1.0}
+    assert model[1].running_mean.eq(2.0).all()
+
+
+def test_dead_units_are_counted_on_the_training_split(tiny_packed):
+    """One unit of the first layer is alive for bright images alone, and the images of the other splits are black."""
+    train, validation, test = splits(tiny_packed)
+    validation, test = (dataclasses.replace(split, pixels=torch.zeros_like(split.pixels)) for split in (validation, test))
+    plan = dataclasses.replace(toy_plan(epochs=1, watch=("dead_units",)), optimizer=partial(torch.optim.SGD, lr=0.0))
+    assert fit(planted(), train, validation, test, plan).watched == [{"dead_units": {"2": 0.25, "4": 0.8}}]
 
 
 def test_model_is_left_as_it_was_after_an_error(tiny_packed):

@@ -205,7 +205,7 @@ def test_changed_files_are_named_with_the_stages_before(project: Path) -> None:
     assert why("train@a", CHOSEN, SETTINGS) == (
         "train@a would run again:\n"
         "  file data.txt is missing\n"
-        "Before it would run:\n"
+        "These stages would run first:\n"
         "  prepare: file raw.txt changed (and 1 more)"
     )  # fmt: skip
     assert reproduce(project) == {"prepare", "train@a", "train@b"}
@@ -250,7 +250,7 @@ def test_lost_fingerprint_is_named(project: Path) -> None:
     replace(project, "src/labbook/models/cnn.py", "width = 3", "width = 5")
     lines = why("train@a", CHOSEN, SETTINGS).splitlines()
     assert (
-        "  code, packages or settings changed; DVC's cache lacks the old code/train/a.txt, or it is of an older form" in lines
+        "  code, packages or settings changed; DVC's cache lacks the old code/train/a.txt, or its format is outdated" in lines
     )
     assert "  output a.model is not in DVC's cache" in lines
     assert why("train@a", {}).splitlines()[1] == "  file code/train/a.txt: the stage `code` does not write it"
@@ -261,7 +261,7 @@ def test_lost_fingerprint_is_named(project: Path) -> None:
     [
         ("trian@a", "trian@a: no such stage; did you mean train@a or train@b?"),
         ("prepar", "prepar: no such stage; did you mean prepare?"),
-        ("x" * 20, f"{'x' * 20}: no such stage; `dvc stage list` names all."),
+        ("x" * 20, f"{'x' * 20}: no such stage; `dvc stage list` lists all stages."),
     ],
 )
 def test_unknown_stage_is_refused_with_near_names(project: Path, name: str, message: str) -> None:

@@ -81,7 +81,7 @@ def test_figures_are_read_without_scripts(pages, visit):
     for file in pages:
         if file.name == "compare.html":  # which has a link to the front page instead
             visit.open(file, plain)
-            assert plain.get_by_text("Comparing needs JavaScript").is_visible()
+            assert plain.get_by_text("This page needs JavaScript").is_visible()
             continue
         visit.open(file, page)
         visit.open(file, plain)

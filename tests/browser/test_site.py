@@ -188,7 +188,7 @@ def test_two_experiments_on_one_test_set_are_tested_either_way_round(visit, site
 
 def test_an_experiment_leads_to_its_comparison(visit, site):
     page = visit(site / "experiments/scenes_unet.html")
-    page.get_by_role("link", name="Compare it").click()
+    page.get_by_label("On this page").get_by_role("link", name="Compare").click()
     expect(page.get_by_label("First")).to_have_value("scenes_unet")
     expect(page.locator("#comparison h2").first).to_have_text("Metrics")
 
@@ -216,7 +216,7 @@ def test_a_theme_is_chosen_and_kept_from_page_to_page(visit, site):
 
 def test_pages_hold_the_pictures_of_the_explained_alone(visit, site):
     page = visit(site / "experiments/mnist_cnn.html")
-    expect(page.get_by_role("heading", name="How far to trust the attributions")).to_be_visible()
+    expect(page.get_by_role("heading", name="Quality of the attributions")).to_be_visible()
     assert page.locator("#inside ~ figure img").count() == 3
     visit.open(site / "experiments/mnist_mlp_100.html", page)
     assert page.locator("#inside").count() == 0
