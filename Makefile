@@ -1,4 +1,4 @@
-# `make repro` runs the whole pipeline, `make test` the tests; both set up the environment first.
+# `make repro` runs the pipeline, and `make test` the tests. Both set up the environment first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -10,14 +10,14 @@ repro: $(VENV)/installed
 	@python -m labbook check && python -m labbook repro $(if $(JOBS),--jobs $(JOBS))
 	@echo "report: reports/index.html   tables: reports/tables/"
 
-push: $(VENV)/installed  # results to the team's remote, docs/teams.md
+push: $(VENV)/installed  # push results to the team's remote: docs/teams.md
 	python -m labbook.team push $(if $(REMOTE),--remote $(REMOTE))
 
-pull: $(VENV)/installed
+pull: $(VENV)/installed  # fetch results from the team's remote
 	python -m labbook.team pull $(if $(REMOTE),--remote $(REMOTE))
 
-doctor: $(VENV)/installed  # `make doctor MEND=1` mends, `make doctor REMOTE=team` reads all of the remote too
-	python -m labbook.doctor $(if $(MEND),--mend) $(if $(REMOTE),--remote $(REMOTE))
+doctor: $(VENV)/installed  # REPAIR=1 also repairs problems, REMOTE=team also hashes the objects on the remote
+	python -m labbook.doctor $(if $(REPAIR),--repair) $(if $(REMOTE),--remote $(REMOTE))
 
 test: $(VENV)/installed
 	python -m pytest -n 2 --dist worksteal
@@ -32,10 +32,10 @@ bench: $(VENV)/installed
 	python benchmarks/colour.py
 	python benchmarks/numpy_layers.py
 
-readme: $(VENV)/installed  # write the tables under results/ and in README.md from the ledger, results/official/
+readme: $(VENV)/installed  # generate the tables in results/ and README.md from the ledger, results/official/
 	python -m labbook results
 
-lock:  # write requirements.lock anew from what is installed
+lock:  # rewrite requirements.lock from the installed packages
 	python tools/lock.py
 
 $(VENV)/installed: requirements.lock pyproject.toml
@@ -46,6 +46,6 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-clean:  # what the pipeline made, but for DVC's cache; `dvc checkout` brings it back
+clean:  # remove outputs, but not DVC's cache; `dvc checkout` restores them
 	rm -rf code data/raw data/processed data/pretrained models reports figures timing dvc_plots .checkpoints .downloads
 	rm -rf plots/explained plots/samples

@@ -1,10 +1,10 @@
-"""Trainings of one stage, one after the other and two at once: each in a process of its own, on one thread.
+"""Compare sequential with parallel trainings of one stage; each training is a separate process with one thread.
 
     python benchmarks/at_once.py [--rounds 5]      # writes benchmarks/at_once.md; after `make repro`, whose data it reads
 
-Two contenders take turns; each is a stage as DVC calls it, start of Python and torch included:
+Two contenders take turns; each runs a stage as DVC does, including the start of Python and torch:
 one    LABBOOK_AT_ONCE=1
-two    LABBOOK_AT_ONCE=2, as `labbook repro` gives on two cores where nothing else waits
+two    LABBOOK_AT_ONCE=2, as `labbook repro` sets on two cores if no other stage waits
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Find what assignments A and D leave free, on validation data: train each candidate as its experiment says, never touch test.
+"""Choose settings that assignments A and D leave open: train candidates and compare them on validation data only.
 
     python benchmarks/choose.py [experiment ...]     # needs the prepared dataset; writes results/choices.tsv
 
-A candidate is a few keys of the training block, or the seed; the rest is the experiment's own. What is written is the accuracy
-of the weights that the experiment keeps. A candidate that stands in the table already is not trained again.
+A candidate overrides a few keys of the experiment's training block, or the seed. The table has the validation accuracy of the
+selected weights. A candidate that is already in the table is not trained again.
 """
 
 import csv
@@ -42,16 +42,16 @@ def cnn(channels: list[int], dropout: float) -> dict[str, Any]:
 
 
 def cnn_of_d(*, double: bool, dropout: float | None) -> dict[str, Any]:
-    """Combine what assignment D tried one at a time, on top of flips and batch norm."""
+    """Combine changes that assignment D tried one at a time, in addition to flips and batch norm."""
     norm = {"batch_norm": True, "batch_norm_head": True, "init": "kaiming_uniform"}
     blocks: dict[str, Any] = {"convs_per_block": 2 if double else 1, "dropout": dropout}
     return {"name": "cnn", "channels": [32, 64, 128], "pools": 3, "kernel": 5, "hidden": [64]} | blocks | norm
 
 
 def candidates() -> dict[str, list[dict[str, Any]]]:
-    """Give the candidates of each experiment."""
+    """Return the candidates of each experiment."""
     constant = None
-    drop = {"name": "MultiStepLR", "milestones": [7], "gamma": 0.1}  # what the report did not try
+    drop = {"name": "MultiStepLR", "milestones": [7], "gamma": 0.1}  # not tried in the report
     starts: list[dict[str, Any]] = [{"seed": number} for number in range(4)]
     small = [adam(0.001), adam(0.002), sgd(0.02)]
     return {
@@ -73,8 +73,8 @@ def candidates() -> dict[str, list[dict[str, Any]]]:
             {"model": cnn([16, 32, 64], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
             {"model": cnn([32, 64], 0.1), "optimizer": adam(0.001, weight_decay=1e-4)},
         ],
-        # Settings are given; stopping by a noisy validation loss leaves much to the random start.
-        # The report names Kaiming-uniform initialisation, not its gain; PyTorch's default is the one with a = √5.
+        # The report gives all settings, but early stopping by a noisy validation loss makes results depend on the seed.
+        # The report says Kaiming-uniform initialisation without a gain; PyTorch's default has a = √5.
         "cifar10_cnn": starts,
         "cifar10_cnn_bn": [
             *({"model": cnn_of_d(double=False, dropout=None)} | start for start in starts),

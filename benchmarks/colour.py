@@ -1,8 +1,8 @@
-"""How close the engine is to the cost of its arithmetic on colour images, and how far ahead of the usual loop.
+"""Measure the overhead of the engine on colour images, and its speed-up over a typical training loop.
 
     python benchmarks/colour.py [--rounds 5]       # writes benchmarks/colour.md; nothing else should run meanwhile
 
-Contenders take turns, each turn in a process of its own, on as many random images as a case names:
+Contenders take turns, each turn in a separate process, on the number of random images of each case:
 usual   a dataset of Pillow images with torchvision's transforms, a DataLoader, `loss.item()` and the accuracy of every batch
 engine  `labbook.training.engine.fit` with the augmentation of the experiment, for one epoch, in float32 and in bf16
 floor   plain steps (zero_grad, forward, loss, backward, fused step) on one fixed batch of the same precision
@@ -42,7 +42,7 @@ CONTENDERS = ("usual", "engine", "floor", "engine-bf16", "floor-bf16")
 
 
 class Pictures(Dataset[tuple[Tensor, Tensor]]):
-    """Images as torchvision's CIFAR10 gives them: one by one, by way of Pillow."""
+    """Images as torchvision's CIFAR10 returns them: one at a time, through Pillow."""
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any], transform: Any) -> None:
         self.images, self.labels, self.transform = images.transpose(0, 2, 3, 1), torch.from_numpy(labels).long(), transform
@@ -116,7 +116,7 @@ def random_split(experiment: str) -> Split:
 
 
 def take_turn(contender: str, experiment: str) -> float:
-    """Run one contender in this process, and give the seconds of its second time."""
+    """Run one contender twice in this process, and return the seconds of the second run."""
     kind, _, precision = contender.partition("-")
     settings, _ = read_training(experiment, "official")
     split = random_split(experiment)
@@ -131,7 +131,7 @@ def take_turn(contender: str, experiment: str) -> float:
     else:
         model = model.to(memory_format=torch.channels_last)
         run = functools.partial({"engine": engine, "floor": floor}[kind], model, settings, split, precision or "float32")
-    run()  # libraries set themselves up, and memory is faulted in
+    run()  # warm-up
     started = time.perf_counter()
     run()
     return time.perf_counter() - started

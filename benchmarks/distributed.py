@@ -1,11 +1,11 @@
-"""What a second process gives on the CPU, against a second thread.
+"""Compare the speed-up by a second process with that by a second thread, on the CPU.
 
     python benchmarks/distributed.py [--rounds 5]       # writes benchmarks/distributed.md; nothing else should run meanwhile
 
 Three contenders take turns, each an epoch of the engine on the same random images:
-one        one process of one thread
-processes  two processes of one thread each, `world_size: 2`
-threads    one process of two threads
+one        one process with one thread
+processes  two processes with one thread each, `world_size: 2`
+threads    one process with two threads
 """
 
 import argparse
@@ -29,7 +29,7 @@ from labbook.training.runtime import configure
 
 SAMPLES = 12_800
 SHAPE = (3, 32, 32)
-CONTENDERS = {"one": (1, 1), "processes": (2, 1), "threads": (1, 2)}  # how many processes, and threads of each
+CONTENDERS = {"one": (1, 1), "processes": (2, 1), "threads": (1, 2)}  # number of processes, and threads per process
 CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "MLP 3072-50-50-10, batch 128": (lambda: mlp.build(mlp.Settings(name="mlp", hidden=[50, 50]), SHAPE, 10), 128),
     "CNN 32-64-128, batch 128": (lambda: cnn.build(cnn.Settings(name="cnn", channels=[32, 64, 128], pools=3), SHAPE, 10), 128),
@@ -37,7 +37,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 
 def take_turn(contender: str, case: str) -> None:
-    """Run one contender for one epoch and print its seconds; two processes are started by this one."""
+    """Run one contender for one epoch and print its seconds; this process starts the two processes."""
     count, threads = CONTENDERS[contender]
     if count > 1 and not started():
         launch(count)
@@ -49,7 +49,7 @@ def take_turn(contender: str, case: str) -> None:
         images = generator.integers(0, 256, (SAMPLES, *SHAPE), dtype=np.uint8)
         split = Split(images, generator.integers(0, 10, SAMPLES))
         train = to_device(split, Preprocessing(Preprocess()), torch.device("cpu"))
-        engine_epoch(build(), batch, train, processes=processes)  # the first epoch also faults memory in
+        engine_epoch(build(), batch, train, processes=processes)  # warm-up
         began = time.perf_counter()
         engine_epoch(build(), batch, train, processes=processes)
         if processes.rank == 0:
@@ -72,7 +72,7 @@ def main() -> None:
         faster = {f"one over {other}": f"{ratio(turns, 'one', other):.2f}×" for other in ("processes", "threads")}
         rows.append({"case": case} | seconds | faster)
         print(rows[-1], flush=True)
-    note = f"an epoch of {SAMPLES:,} images, medians of {arguments.rounds} rounds; ratios are medians of each round's own."
+    note = f"an epoch of {SAMPLES:,} images, medians of {arguments.rounds} rounds; ratios are medians over rounds."
     title = "One process, two processes, two threads"
     write_page(Path(__file__).with_suffix(".md"), title, "python benchmarks/distributed.py", note, rows)
 

@@ -1,15 +1,15 @@
-"""How close an epoch of the engine is to the cost of its arithmetic, and how far ahead of the usual loop.
+"""Measure the overhead of an epoch of the engine, and its speed-up over a typical training loop.
 
     python benchmarks/engine.py [--rounds 7]       # writes benchmarks/engine.md; nothing else should run meanwhile
 
-Five contenders take turns, each turn in a process of its own, so that a slow moment of the machine meets all of them and
-the usual loop has the settings of its users, not ours:
+Five contenders take turns, each turn in a separate process, so that temporary slowdowns of the machine affect all of them and
+the typical loop runs without our process settings:
 usual   torchvision's MNIST with ToTensor and Normalize, a DataLoader, `loss.item()` and the accuracy of every batch
 scaled  the same with ToTensor alone
 engine  `labbook.training.engine.fit`, as the train stage calls it, for one epoch of the same normalised images
-floor   plain steps (zero_grad, forward, loss, backward, fused step) on one fixed batch, with no data and no figures
-raw     the same with the update as the engine calls it, without the decorators around `step`
-Images are random: time does not depend on what they show.
+floor   plain steps (zero_grad, forward, loss, backward, fused step) on one fixed batch, without data loading and metrics
+raw     the same, calling the update like the engine, without the decorators around `step`
+Images are random, because time does not depend on their content.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def floor(model: nn.Module, batch: int, *, raw: bool, steps: int | None = None) 
 
 
 def write_idx(root: Path, split: Split) -> None:
-    """Write the split as torchvision's MNIST expects it, for training and test alike."""
+    """Write the split in the format of torchvision's MNIST, for both training and test set."""
     folder = root / "MNIST/raw"
     folder.mkdir(parents=True)
     for part in ("train", "t10k"):
@@ -96,7 +96,7 @@ def write_idx(root: Path, split: Split) -> None:
 
 
 def take_turn(contender: str, case: str, root: Path) -> float:
-    """Run one contender for one epoch, in this process, and give its seconds."""
+    """Run one contender for one epoch in this process, and return its seconds."""
     build, batch = CASES[case]
     if contender not in TRANSFORMS:
         configure("cpu", THREADS, 0)
@@ -108,9 +108,9 @@ def take_turn(contender: str, case: str, root: Path) -> float:
     else:
         run = functools.partial(floor, build(), batch, raw=contender == "raw")
     if contender in TRANSFORMS:
-        floor(build(), batch, raw=False, steps=20)  # libraries set themselves up in the first steps
+        floor(build(), batch, raw=False, steps=20)  # warm-up of libraries
     else:
-        run()  # the first epoch also faults memory in; what counts is the one that is repeated
+        run()  # warm-up
     started = time.perf_counter()
     run()
     return time.perf_counter() - started

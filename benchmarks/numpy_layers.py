@@ -1,12 +1,11 @@
-"""How far NumPy layers are from PyTorch on the CPU.
+"""Compare the speed of NumPy layers with PyTorch on the CPU.
 
     python benchmarks/numpy_layers.py [--rounds 7]      # writes benchmarks/numpy_layers.md; nothing else should run meanwhile
 
-Two contenders take turns, each turn in a process of its own, in float32 and with the same number of threads:
+Two contenders take turns, each turn in a separate process, in float32 and with the same number of threads:
 numpy   layers of `labbook.numpy_nn`
-torch   PyTorch's of the same names
-The MLP is trained by the engine, with the one backend and with the other.
-Values are random: time does not depend on them.
+torch   PyTorch's layers of the same names
+The engine trains the MLP with both backends. Values are random, because time does not depend on them.
 """
 
 import argparse
@@ -65,7 +64,7 @@ def mlp(backend: Backend) -> Callable[[], object]:
     return lambda: engine_epoch(model, BATCH, inputs, backend)
 
 
-CASES: dict[str, tuple[dict[str, Callable[[], Callable[[], object]]], int]] = {  # and how often in a turn
+CASES: dict[str, tuple[dict[str, Callable[[], Callable[[], object]]], int]] = {  # and repetitions per turn
     "Conv2d 3→32, 5×5, batch 64 of 32×32, forward and backward": ({"numpy": conv_numpy, "torch": conv_torch}, 20),
     "MLP 784-50-50-10, batch 128, an epoch of 60,000 images": (
         {"numpy": partial(mlp, numpy_step.build), "torch": partial(mlp, torch_step.build)},
@@ -75,11 +74,11 @@ CASES: dict[str, tuple[dict[str, Callable[[], Callable[[], object]]], int]] = { 
 
 
 def take_turn(contender: str, case: str, threads: int) -> float:
-    """Run one contender in this process, and give the seconds of one run."""
+    """Run one contender in this process, and return the seconds of one run."""
     configure("cpu", threads, 0)
     builders, times = CASES[case]
     run = builders[contender]()
-    run()  # libraries set themselves up, and memory is faulted in
+    run()  # warm-up
     started = time.perf_counter()
     for _ in range(times):
         run()

@@ -1,10 +1,10 @@
-"""How much sooner the pipeline is done with two stages at a time.
+"""Measure the speed-up of the pipeline by two parallel stages.
 
     python benchmarks/parallel.py [--rounds 3] [--dvc] [--targets evaluate@mnist_cnn ...]   # writes benchmarks/parallel.md
 
-The contenders take turns, each in a new clone of HEAD without dvc.lock, cache or outputs; nothing else should run meanwhile:
-`labbook repro -j 1`, `labbook repro -j 2` and, if asked for, `dvc repro`, which writes all of dvc.lock after each stage.
-All give a stage the threads that params.yaml names, and so the same bytes: their dvc.lock files are compared.
+The contenders take turns, each in a new clone of HEAD without dvc.lock, cache or outputs: `labbook repro -j 1`,
+`labbook repro -j 2` and, with --dvc, `dvc repro`, which writes all of dvc.lock after each stage. Nothing else should run
+meanwhile. All of them use the threads of params.yaml, so they write the same bytes: their dvc.lock files are compared.
 """
 
 import argparse
@@ -29,14 +29,14 @@ CONTENDERS = {
 
 
 def take_turn(contender: str, targets: list[str], locks: Path) -> float:
-    """Run the pipeline in a new clone, keep its dvc.lock, and give the seconds."""
+    """Run the pipeline in a new clone, copy its dvc.lock to `locks`, and return the seconds."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
         lock = Path(folder) / "dvc.lock"
         lock.unlink()
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         environment = os.environ | {"PATH": path, "PYTHONPATH": f"{folder}/src", "DVC_NO_ANALYTICS": "1"}
-        environment["PYTHONHASHSEED"] = "0"  # the order in which DVC goes through a few targets depends on it
+        environment["PYTHONHASHSEED"] = "0"  # DVC's order of several targets depends on it
         started = time.perf_counter()
         line = [sys.executable, *CONTENDERS[contender], *targets]
         ended = subprocess.run(line, cwd=folder, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -50,8 +50,8 @@ def take_turn(contender: str, targets: list[str], locks: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dvc", action="store_true", help="`dvc repro` is a contender too")
-    parser.add_argument("--targets", nargs="+", default=[], help="stages, with all that they need; default: the pipeline")
+    parser.add_argument("--dvc", action="store_true", help="also run `dvc repro`")
+    parser.add_argument("--targets", nargs="+", default=[], help="stages to run, with their dependencies; default: all")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--locks", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -64,12 +64,12 @@ def main() -> None:
         turns = take_turns(__file__, contenders, arguments.rounds, "--locks", folder, *chosen)
         found = {lock.read_bytes() for lock in Path(folder).iterdir()}
     if len(found) > 1:
-        sys.exit("The runs ended in different files: their dvc.lock are not the same.")
+        sys.exit("error: the runs wrote different outputs; their dvc.lock files differ")
     row = {"stages": str(len(yaml.safe_load(found.pop())["stages"]))} | {
         f"{contender}, s": f"{median(turns, contender):.1f}" for contender in contenders
     }
     row |= {f"{one} over -j 2": f"{ratio(turns, one, 'labbook -j 2'):.2f}×" for one in contenders[:-1]}
-    row |= {"dvc.lock": "the same"}
+    row |= {"dvc.lock": "identical"}
     print(*row.values())
     write_page(
         Path("benchmarks/parallel.md"),

@@ -1,9 +1,9 @@
-"""What bf16 costs in accuracy: train experiments in float32 and in bf16, and measure each on the test set.
+"""Measure the effect of bf16 on accuracy: train experiments in float32 and bf16, and evaluate both on the test set.
 
     python benchmarks/precision.py experiment ...     # needs the prepared dataset; writes benchmarks/precision.md
 
-Nothing is chosen by it. All but the precision is as the experiment's block says, and both train all epochs and keep the last
-weights: early stopping, by a noisy loss, may end the one long before the other and tell of chance alone.
+The results select nothing. Except for the precision, settings are those of the experiment's block, but both runs train for all
+epochs and use the last weights: early stopping by a noisy loss could stop one run much earlier by chance.
 """
 
 import sys

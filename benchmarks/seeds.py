@@ -1,13 +1,13 @@
-"""Whether several small models of one kind train faster at once than one after the other.
+"""Compare training several small models at once with training them one after another.
 
     python benchmarks/seeds.py [--rounds 9]       # writes benchmarks/seeds.md
 
-Three contenders take turns; each trains as many models for one epoch:
-alone    one after the other, by `labbook.training.engine.fit`, as the train stage does
-batched  all in one: a product of matrices for each model in one call (`baddbmm`), a convolution with a group for each model
-vmap     all in one, by `torch.func`, which takes any model
-What counts are seconds of the processor on one thread: other work on the machine changes them less
-than a clock's. Images are random.
+Three contenders take turns; each trains the same number of models for one epoch:
+alone    one after another with `labbook.training.engine.fit`, as the train stage does
+batched  as one batched model: matrix products of all models in one call (`baddbmm`), convolutions with one group per model
+vmap     as one model built by `torch.func`, which supports any model
+CPU seconds on one thread are measured, because other work on the machine affects them less than wall-clock seconds. Images are
+random.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CONTENDERS = ("alone", "batched", "vmap")
 def train_at_once(
     forward: Callable[[Tensor], Tensor], parameters: Sequence[Tensor], images: Tensor, labels: Tensor, batch: int
 ) -> None:
-    """Train for one epoch, each model on batches of its own: `forward` maps (K, N, C, H, W) to logits (K, N, classes)."""
+    """Train for one epoch, with separate batches for each model: `forward` maps (K, N, C, H, W) to logits (K, N, classes)."""
     optimizer = torch.optim.SGD(parameters, lr=LR, fused=True)
     update = inspect.unwrap(type(optimizer).step)
     tally = RunningMetrics()
@@ -53,7 +53,7 @@ def train_at_once(
 
 
 def batched(models: Sequence[nn.Sequential]) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
-    """Put models of the same layers together by hand, and give their forward pass and their parameters."""
+    """Stack models with the same layers, and return their joint forward pass and parameters."""
     layers: list[tuple[nn.Module, list[Tensor]]] = []
     for twins in zip(*models, strict=True):
         stacked = [torch.stack(tensors).detach() for tensors in zip(*(twin.parameters() for twin in twins), strict=True)]
@@ -62,7 +62,7 @@ def batched(models: Sequence[nn.Sequential]) -> tuple[Callable[[Tensor], Tensor]
         layers.append((twins[0], [tensor.requires_grad_() for tensor in stacked]))
 
     def forward(images: Tensor) -> Tensor:
-        maps = images  # (K, N, C, H, W); before a convolution (N, K × C, H, W), a group a model; after Flatten (K, N, features)
+        maps = images  # (K, N, C, H, W); in a convolution (N, K × C, H, W), a group per model; after Flatten (K, N, features)
         for layer, weights in layers:
             if isinstance(layer, nn.Conv2d):
                 if maps is images:
@@ -81,7 +81,7 @@ def batched(models: Sequence[nn.Sequential]) -> tuple[Callable[[Tensor], Tensor]
 
 
 def vmapped(models: Sequence[nn.Module]) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
-    """Put models together by `torch.func`, and give their forward pass and their parameters."""
+    """Stack models with `torch.func`, and return their joint forward pass and parameters."""
     weights, _ = stack_module_state(list(models))
 
     def forward_one(weights: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def vmapped(models: Sequence[nn.Module]) -> tuple[Callable[[Tensor], Tensor], li
 
 
 def take_turn(contender: str, case: str, inputs: DeviceDataset) -> float:
-    """Train new models, and give the seconds of the processor."""
+    """Train new models, and return the CPU seconds."""
     build, batch = CASES[case]
     models = [build() for _ in range(MODELS)]
     started = time.process_time()
@@ -118,7 +118,7 @@ def main() -> None:
     rows = []
     for case in CASES:
         turns = [{contender: take_turn(contender, case, inputs) for contender in CONTENDERS} for _ in range(rounds + 1)]
-        del turns[0]  # libraries set themselves up
+        del turns[0]  # warm-up
         row = {"models": f"{MODELS} × {case}"} | {
             f"{contender}, s": f"{median(turns, contender):.3f}" for contender in CONTENDERS
         }

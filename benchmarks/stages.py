@@ -1,16 +1,16 @@
-"""What DVC itself costs a stage, and how that grows with the number of stages.
+"""Measure the overhead of DVC per stage, and how it grows with the number of stages.
 
     python benchmarks/stages.py [--stages 100 300 1000]      # writes benchmarks/stages.md
 
-Every project has one dvc.yaml whose stages each depend on fifteen files of code, data and keys of params.yaml, and write one
-output into the cache and one beside it; the command of each only writes two lines. CPU seconds are those of a command and of
-all that it starts, which other work on the machine changes less than those on the clock; both are given.
+Each project has one dvc.yaml. Its stages depend on fifteen code files, data and keys of params.yaml, and write one cached and
+one uncached output; their commands only write two lines. CPU seconds, which other work on the machine affects less than
+wall-clock seconds, include child processes; both are recorded.
 
-first     everything runs, in an empty repository; plain DVC does so for a hundred stages only
+first     everything runs, in an empty repository; plain DVC only with a hundred stages
 nothing   nothing has changed
-changed   one key of five stages has changed: they run, the others are looked at
+changed   one key of five stages has changed: these run, the others are checked
 status    `dvc status`
-params.yaml and dvc.lock: what DVC takes to read the one and the other, and to read the latter, change an entry and write it
+params.yaml and dvc.lock: time to read each of them, and to read, change and write dvc.lock
 """
 
 import argparse
@@ -30,7 +30,7 @@ from turns import write_page
 
 CHANGED = 5
 CODE = 15  # files that a stage depends on
-PLAIN_AT_MOST = 100  # stages that plain DVC runs first: 1,000 would take it more than an hour
+PLAIN_AT_MOST = 100  # maximum number of stages for a first run with plain DVC: 1,000 would take more than an hour
 RUNNERS = {
     "dvc": ("-m", "dvc", "repro", "--quiet"),
     "labbook -j 1": ("-m", "labbook", "repro", "-j", "1", "--quiet"),
@@ -40,7 +40,7 @@ RUNNERS = {
 
 @dataclass
 class Seconds:
-    """Of one command."""
+    """Wall-clock and CPU seconds of a command."""
 
     clock: float
     cpu: float
@@ -49,7 +49,7 @@ class Seconds:
         return f"{self.cpu:.1f} ({self.clock:.1f})"
 
     def each(self, others: "Seconds", count: int) -> str:
-        """Give what each of `count` stages adds to what `others` took."""
+        """Format the additional seconds per stage, compared with `others`."""
         return f"{(self.cpu - others.cpu) / count:.2f} ({(self.clock - others.clock) / count:.2f})"
 
 
@@ -80,7 +80,7 @@ class Project:
         (self.folder / "params.yaml").write_text(yaml.safe_dump({"seed": 0, "experiments": self.values}, sort_keys=False))
 
     def change(self) -> None:
-        """Change one key of a few stages, spread over all of them, to a value that it never had."""
+        """Change one key of a few stages, spread over all of them, to a new value."""
         for name in list(self.values)[:: len(self.values) // CHANGED][:CHANGED]:
             self.values[name]["train"]["epochs"] += 1
         self.write()
@@ -96,7 +96,7 @@ class Project:
 
 
 def measure(count: int) -> list[dict[str, str]]:
-    """Measure a project of `count` stages, a row for each runner."""
+    """Measure a project with `count` stages; return one row per runner."""
     rows = []
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as another:
         project = Project(Path(folder), count)
@@ -123,7 +123,7 @@ def measure(count: int) -> list[dict[str, str]]:
 
 
 def read_and_write(folder: Path) -> dict[str, str]:
-    """Give the CPU seconds that DVC takes for the two files that all stages share."""
+    """Return the CPU seconds that DVC takes to read and write the two files that all stages share."""
     taken = [time.process_time()]
     load_yaml(str(folder / "params.yaml"))
     taken.append(time.process_time())

@@ -1,4 +1,4 @@
-"""Contenders that take turns, each turn in a process of its own, so that a slow moment of the machine meets all of them."""
+"""Run contenders in turns, each in a separate process, so that temporary slowdowns of the machine affect all of them."""
 
 import platform
 import statistics
@@ -23,11 +23,11 @@ from labbook.training.inference import DeviceDataset
 __all__ = ["LR", "Turns", "engine_epoch", "machine", "median", "ratio", "take_turns", "usual_epoch", "write_page"]
 
 LR = 0.01
-Turns = list[dict[str, float]]  # seconds of each contender, a dictionary a round
+Turns = list[dict[str, float]]  # seconds by contender, one dictionary per round
 
 
 def take_turns(script: str, contenders: Sequence[str], rounds: int, *arguments: str) -> Turns:
-    """Run `script --contender NAME` for each of them in every round, and read the seconds that it prints; each begins once."""
+    """Run `script --contender NAME` for each contender in every round, in rotating order, and read the printed seconds."""
     order, turns = list(contenders), []
     for _ in range(rounds):
         turns.append({contender: _in_process(script, "--contender", contender, *arguments) for contender in order})
@@ -40,7 +40,7 @@ def _in_process(*command: str) -> float:
 
 
 def usual_epoch(model: nn.Module, optimizer: optim.Optimizer, loader: "DataLoader[tuple[Tensor, Tensor]]") -> None:
-    """Train for one epoch as tutorials do: figures are read after every batch."""
+    """Train for one epoch as in tutorials: metrics are read after every batch."""
     criterion, total, correct = nn.CrossEntropyLoss(), 0.0, 0
     model.train()
     for images, labels in loader:
@@ -56,7 +56,7 @@ def usual_epoch(model: nn.Module, optimizer: optim.Optimizer, loader: "DataLoade
 def engine_epoch(
     model: nn.Module, batch: int, train: DeviceDataset, backend: Backend = torch_step.build, processes: Processes = ALONE
 ) -> None:
-    """Train for one epoch with the engine, by plain SGD."""
+    """Train for one epoch with the engine and plain SGD."""
     plan = TrainConfig(
         backend=backend,
         loss=functional.cross_entropy,
@@ -75,17 +75,17 @@ def engine_epoch(
 
 
 def median(turns: Turns, contender: str) -> float:
-    """Give a contender's seconds."""
+    """Return the median seconds of a contender."""
     return statistics.median(turn[contender] for turn in turns)
 
 
 def ratio(turns: Turns, above: str, below: str) -> float:
-    """Give the median of each round's own ratio."""
+    """Return the median over rounds of the ratio of two contenders."""
     return statistics.median(turn[above] / turn[below] for turn in turns)
 
 
 def write_page(path: Path, title: str, command: str, note: str, rows: Sequence[dict[str, str]]) -> None:
-    """Write a table with the command, the machine and the versions that it comes from."""
+    """Write a table with the command, the machine and the versions that produced it."""
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns), *(list(row.values()) for row in rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -93,7 +93,7 @@ def write_page(path: Path, title: str, command: str, note: str, rows: Sequence[d
 
 
 def machine() -> str:
-    """Name what a benchmark ran on."""
+    """Describe processor, threads and versions."""
     info = Path("/proc/cpuinfo")
     models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
     cpu = models[0].split(":", 1)[1].strip() if models else platform.machine()

@@ -40,14 +40,14 @@ img { max-width: 100%; height: auto; }
 def main() -> None:
     """Read the libraries from the given folder, and write the page."""
     modules = Path(sys.argv[1]) / "node_modules"
-    holders: dict[str, list[str]] = {}  # by text of the licence, which several libraries share
+    holders: dict[str, list[str]] = {}  # names and copyright holders by licence text, which several libraries share
     for name in LIBRARIES:
         holder, _, text = (modules / name / "LICENSE").read_text(encoding="utf-8").strip().partition("\n")
         holders.setdefault(text.strip(), []).append(f"{name}: {holder}")
     licences = ["\n".join([*names, text]) for text, names in holders.items()]
     scripts = [(modules / name / f"build/{name}.min.js").read_text(encoding="utf-8").strip() for name in LIBRARIES]
     if any("</script" in script for script in scripts):
-        sys.exit("error: a library contains </script, which would end its element too early")
+        sys.exit("error: a library contains </script, which would close its element early")
     scripts = [re.sub(r"\n//# sourceMappingURL=.*", "", script) for script in scripts]  # the maps are not part of the page
     elements = [f"<script>\n{script}\n</script>" for script in scripts]
     page = HEAD.replace("{licences}", "\n\n".join(licences)).replace("{libraries}", "\n".join(elements))
