@@ -216,6 +216,16 @@ def test_every_metric_but_the_loss_follows_from_the_predictions(drawn):
     assert (shown["mistakes"], shown["reliability"]) == (found.mistakes, found.reliability)
 
 
+def test_a_card_shows_mistakes_and_calibration_of_the_first_seed():
+    """The first seed errs in the first sample, the second one in the last."""
+    labels = np.array([0, 1, 2])
+    stored = stack_predictions([predictions_of(one_hot(predicted), labels) for predicted in ([3, 1, 2], [0, 1, 3])])
+    shown = shown_of(stored, "classification", NAMES)
+    assert shown["mistakes"] == [{"index": 0, "actual": "zero", "predicted": "three", "confidence": 1.0}]
+    stored["confidence"][0] = 0
+    assert [line["confidence"] for line in shown_of(stored, "classification", NAMES)["reliability"]] == [0.0]
+
+
 def seed_of(test_accuracy: float, **changes) -> dict:
     test = {"test_accuracy": test_accuracy, "test_loss": 0.5 * test_accuracy, "test_ece": 0.1 * test_accuracy}
     return {"train_accuracy": 0.95, "val_accuracy": 0.85, "test": test} | changes

@@ -361,6 +361,17 @@ def test_deletion_and_insertion_of_a_batch_are_the_means_of_its_images():
 # Segmentation
 
 
+def test_nothing_is_removed_from_a_black_image(tiny_packed):
+    """The baseline is black: deleting and inserting pixels then changes no probability, and no square lowers a score."""
+    black = Split(np.zeros_like(tiny_packed.test.images), tiny_packed.test.labels)
+    packed = dataclasses.replace(tiny_packed, test=black)
+    found = explain(restored(packed), packed, settings(), CPU, seed=0).summary["methods"]
+    assert {"saliency", "occlusion"} < found.keys()
+    for metrics in found.values():
+        assert 0 < metrics["deletion"] == metrics["insertion"] < 1
+        assert metrics["infidelity"] == 0
+
+
 def test_a_region_is_found_from_an_overlap_of_one_half():
     """Twelve pixels are predicted, and six or five of them are true."""
     model, packed = segmenting()
@@ -373,6 +384,9 @@ def test_a_region_is_found_from_an_overlap_of_one_half():
         (0, "square, overlap 0.50", True),
         (1, "square, overlap 0.42", False),
     ]
+    predicted = (packed.test.images[0, 0] == 250).astype(float).tolist()
+    assert found.targets[:, 1].tolist() == [predicted] * 2, "the logits of what is predicted are explained, not of the truth"
+    assert not found.targets[:, 0].any()
 
 
 def test_the_region_of_a_segmenter_is_what_it_predicts_as_the_class():

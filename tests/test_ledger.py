@@ -22,6 +22,7 @@ from labbook.config.chosen import chosen_modules, settings_of_stages
 from labbook.config.reading import read
 from labbook.evaluation.ledger import LEDGER, Entry, checksums, read_entry, write_entry
 from labbook.evaluation.provenance import stages_of_experiment
+from labbook.fingerprint.record import Fingerprint
 from labbook.fingerprint.write import write_fingerprints
 from labbook.io import write_json
 from labbook.plots import render, style
@@ -493,6 +494,15 @@ def test_an_entry_names_the_stages_behind_derived_data_and_pretrained_weights(pr
     assert stages_of_experiment(params, "x", {"dataset": "cifar10", "pretrained": "resnet18"}) == {
         "prepare": "prepare/cifar10", "pretrain": "pretrain/resnet18", "train": "train/x", "evaluate": "evaluate/x",
     }  # fmt: skip
+
+
+def test_an_entry_names_the_packages_of_every_stage_behind_it(project):
+    """Evaluation, the last of these stages, does not import all that the others do."""
+    stages = ("prepare/mnist", "derive/scenes", f"train/{SEGMENTER}", f"evaluate/{SEGMENTER}")
+    imported = [Fingerprint.from_text(Path(f"code/{stage}.txt").read_text(encoding="utf-8")).packages for stage in stages]
+    everything = {name: version for packages in imported for name, version in packages.items()}
+    assert everything.keys() > imported[-1].keys()
+    assert read_entry(SEGMENTER).values["packages"] == everything
 
 
 def test_the_report_of_official_data_is_made_from_the_ledger_alone(project, run_stage):

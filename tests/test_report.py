@@ -689,6 +689,13 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert read.official["batch_size"] == 32
 
 
+def test_a_record_of_embedded_data_has_the_official_settings_beside_its_own(tmp_path):
+    write_record(make_record("mnist_cnn_adam", [0.5, 0.9], source="embedded"), tmp_path)
+    (read,) = (entry for entry in gather(params("embedded"), make_project("embedded"), tmp_path) if isinstance(entry, Record))
+    assert (read.settings["epochs"], read.official["epochs"]) == (12, 100)
+    assert (read.settings["batch_size"], read.official["batch_size"]) == (16, 128)
+
+
 def _cut_last_seed(record: Record) -> None:
     del record.histories[1]
 
