@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
 import signal
@@ -81,11 +82,17 @@ def fast_python(imports: Path) -> Iterator[str]:
     Each script writes the files of our modules that it has imported to a file in the folder `imports`.
     """
 
+    lock = threading.Lock()
+
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             process = forks().Process(target=_run_request, args=(self.request, imports))
-            process.start()
-            process.join()
+            # Starting a process polls all others: two threads must not read the exit code of one, for only the first gets it.
+            with lock:
+                process.start()
+            multiprocessing.connection.wait([process.sentinel])
+            with lock:
+                process.join()
             self.request.sendall(str(process.exitcode).encode())
 
     with TemporaryDirectory() as folder:
