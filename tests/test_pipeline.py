@@ -318,7 +318,7 @@ def test_an_embedded_run_is_labelled_and_compared_with_no_reported_figure(pipeli
     pages = [file.read_text() for file in (pipeline.folder / "reports").rglob("*.html") if file.name != "exercises.html"]
     table = (pipeline.folder / "reports/tables/embedded.md").read_text()
     assert all("Embedded data, not the real datasets" in page for page in pages)
-    assert "Stand-in data" in table
+    assert "Embedded data, not the real datasets" in table
     for text in (*pages, table):
         assert "0.9786" not in text
         assert "reproduced" not in text.lower()
