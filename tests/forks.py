@@ -77,7 +77,7 @@ class Fork:
 
 @contextmanager
 def fast_python(imports: Path) -> Iterator[str]:
-    """Yield a folder with a `python` that runs scripts as forks, with our own modules imported anew.
+    """Yield a folder with a `python` that runs scripts as forks that import our own modules again.
 
     Each script writes the files of our modules that it has imported to a file in the folder `imports`.
     """

@@ -49,7 +49,7 @@ def random_images(*shape, seed=0, strided=True):
 
 
 def one_by_one(function, images, *parameters):
-    """Apply a function of torchvision to each image with parameters of its own."""
+    """Apply a function of torchvision to each image, with separate parameters."""
     return torch.stack([function(image, *given) for image, *given in zip(images, *parameters, strict=True)])
 
 

@@ -102,7 +102,7 @@ def test_training_killed_after_any_step_ends_with_the_same_bits(tiny_packed, tmp
         with pytest.raises(Interrupted):
             run(KilledAfter(file, step))
         capsys.readouterr()
-        resumed = run(Checkpoint(file), seed=9)  # nothing comes from the model that is built anew
+        resumed = run(Checkpoint(file), seed=9)  # nothing is taken from the newly built model
         assert f"{RESUMED}{step}\n" in capsys.readouterr().out
         assert bits(resumed.weights) == bits(undisturbed.weights)
         assert (resumed.rows, resumed.watched) == (undisturbed.rows, undisturbed.watched)

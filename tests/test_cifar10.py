@@ -13,7 +13,7 @@ from labbook.data.datasets import cifar10
 from labbook.data.datasets.cifar10 import BATCHES, CLASSES, DRAWN_BATCHES, DRAWN_CLASSES, FOLDER, read_batch
 from labbook.errors import DataError, DownloadError, LabbookError
 
-MEND = r"Remove it and run `dvc repro`\.$"
+FIX = r"Remove it and run `dvc repro`\.$"
 PREPARED_SHA256 = "b4e5bf0127e12de8759cb4bd09ee7f1a23fa79d329d49b3102743e3eb1183965"
 
 
@@ -65,7 +65,7 @@ def test_pickle_that_is_not_the_published_one_is_not_loaded(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     harmful = pickle.dumps(Harmful())
     (tmp_path / "data_batch_1").write_bytes(harmful)
-    with pytest.raises(DataError, match=rf"data_batch_1: has md5 \w+, expected {BATCHES['data_batch_1']}: .*{MEND}"):
+    with pytest.raises(DataError, match=rf"data_batch_1: has md5 \w+, expected {BATCHES['data_batch_1']}: .*{FIX}"):
         cifar10.prepare(tmp_path, "official", 0.1, 0)
     assert not (tmp_path / "harmed").exists()
     pickle.loads(harmful).close()
@@ -78,7 +78,7 @@ def test_truncated_drawn_batch_is_refused(drawn, tmp_path, keep):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     damaged = tmp_path / "drawn_batch_3.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:keep])
-    with pytest.raises(DataError, match=rf"drawn_batch_3\.safetensors: damaged, .*{MEND}"):
+    with pytest.raises(DataError, match=rf"drawn_batch_3\.safetensors: damaged, .*{FIX}"):
         cifar10.prepare(tmp_path, "embedded", 0.1, 0)
 
 
@@ -222,7 +222,7 @@ def test_batch_that_is_not_the_published_one_is_not_prepared_as_official(batches
     place(to_archive(batches))
     cifar10.fetch("official", tmp_path / "raw")
     (tmp_path / "raw/data_batch_2").write_bytes(python_2_batch(*draw(20, seed=9)))
-    with pytest.raises(DataError, match=rf"data_batch_2: has md5 \w+, expected {cifar10.BATCHES['data_batch_2']}: .*{MEND}"):
+    with pytest.raises(DataError, match=rf"data_batch_2: has md5 \w+, expected {cifar10.BATCHES['data_batch_2']}: .*{FIX}"):
         cifar10.prepare(tmp_path / "raw", "official", 0.1, 0)
 
 

@@ -62,7 +62,7 @@ def parameter(*values):
 
 
 def descend(optimizer, weights, steps):
-    """Take steps down half the sum of squares, whose gradient is the weights, and return the weights after each."""
+    """Minimise half the sum of squared weights, whose gradient is the weights; return the weights after each step."""
     update = inspect.unwrap(type(optimizer).step)
     path = []
     for _ in range(steps):

@@ -84,7 +84,7 @@ def test_metrics_are_those_of_evaluation_mode_in_any_batches_and_the_mode_is_res
 
 
 class Unreadable(Exception):
-    """An error of whoever uses the logits."""
+    """An error in the code that uses the logits."""
 
 
 @pytest.mark.parametrize("measure", [evaluate, predict])

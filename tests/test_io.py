@@ -271,7 +271,7 @@ def test_tsv_takes_the_columns_asked_for_and_needs_all_of_them(tmp_path):
         write_tsv(tmp_path / "x.tsv", ["d"], [{"a": 1}])
 
 
-@pytest.mark.parametrize("reader", [read_bytes, lambda path, mend: read_json(path, (), mend)])
+@pytest.mark.parametrize("reader", [read_bytes, lambda path, fix: read_json(path, (), fix)])
 def test_missing_file_is_named_with_what_brings_it_back(tmp_path, reader):
     with pytest.raises(DataError) as caught:
         reader(tmp_path / "x", "Run `dvc pull`.")

@@ -430,7 +430,7 @@ def test_an_interrupted_write_leaves_a_whole_entry_or_none(tmp_path, monkeypatch
 
 
 def interrupted(step: Callable[..., object], left: list[None]) -> Callable[..., object]:
-    """Let as many steps pass as there are entries in `left`, then end the process at each one."""
+    """Return `step` as a function that works once per entry of `left`, and then raises `KeyboardInterrupt`."""
 
     def run(self: Path, *arguments: object, **keys: object) -> object:
         if self.suffix != ".part":

@@ -15,7 +15,7 @@ from labbook.data.packed import read_packed
 from labbook.errors import DataError, DownloadError
 
 IMAGES, LABELS = mnist.EMBEDDED_FILES
-MEND = r"Remove it and run `dvc repro`\.$"
+FIX = r"Remove it and run `dvc repro`\.$"
 FETCH = r"Run `dvc repro`, which fetches the data that `data\.source` in params\.yaml names\.$"
 
 
@@ -38,7 +38,7 @@ def test_truncated_idx_file_is_refused(cut, tmp_path_factory):
     file = tmp_path_factory.mktemp("idx") / "values.gz"
     whole = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (20, 10)).astype(np.uint8)))
     file.write_bytes(whole[: min(cut, len(whole) - 1)])
-    with pytest.raises(DataError, match=MEND):
+    with pytest.raises(DataError, match=FIX):
         read_idx(file)
 
 
@@ -58,14 +58,14 @@ def test_truncated_idx_file_is_refused(cut, tmp_path_factory):
 def test_idx_file_with_wrong_magic_or_counts_is_refused(tmp_path, data, reason):
     file = tmp_path / "values.gz"
     file.write_bytes(gzip.compress(data))
-    with pytest.raises(DataError, match=rf"values\.gz: .*{reason}.*{MEND}"):
+    with pytest.raises(DataError, match=rf"values\.gz: .*{reason}.*{FIX}"):
         read_idx(file)
 
 
 def test_idx_file_that_is_not_gzipped_is_refused(tmp_path):
     file = tmp_path / "values.gz"
     file.write_bytes(idx(np.zeros(5, np.uint8)))
-    with pytest.raises(DataError, match=f"not a gzipped IDX file .*{MEND}"):
+    with pytest.raises(DataError, match=f"not a gzipped IDX file .*{FIX}"):
         read_idx(file)
 
 
@@ -160,7 +160,7 @@ def test_truncated_embedded_file_is_refused(tmp_path, name):
     good = (tmp_path / name).read_bytes()
     for length in (0, 1, 3, 4, 10, 30, len(good) // 2, len(good) - 22, len(good) - 1):
         (tmp_path / name).write_bytes(good[:length])
-        with pytest.raises(DataError, match=rf"{name}: damaged, .*{MEND}"):
+        with pytest.raises(DataError, match=rf"{name}: damaged, .*{FIX}"):
             mnist.prepare(tmp_path, "embedded", 0.1, 0)
 
 
@@ -168,7 +168,7 @@ def test_truncated_embedded_file_is_refused(tmp_path, name):
 def test_embedded_files_that_do_not_fit_are_refused(tmp_path, images, labels):
     (tmp_path / IMAGES).write_bytes(mnist.to_idx(np.zeros(images, np.uint8)))
     (tmp_path / LABELS).write_bytes(mnist.to_idx(np.zeros(labels, np.uint8)))
-    with pytest.raises(DataError, match=rf"{IMAGES}: holds images \(5, .* for labels .*{MEND}"):
+    with pytest.raises(DataError, match=rf"{IMAGES}: holds images \(5, .* for labels .*{FIX}"):
         mnist.prepare(tmp_path, "embedded", 0.1, 0)
 
 

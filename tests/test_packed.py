@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from labbook.data.packed import PackedDataset, Split, read_packed, stratified_split, write_packed
 from labbook.errors import DataError
 
-MEND = r"Run `dvc repro prepare@toy` to create it again\.$"
+FIX = r"Run `dvc repro prepare@toy` to create it again\.$"
 ABOUT = ("name", "source", "classes")
 
 
@@ -77,7 +77,7 @@ def test_every_flipped_byte_is_found(tmp_path):
     for place in range(len(good)):
         for flip in (0x01, 0x55, 0x80):
             file.write_bytes(good[:place] + bytes([good[place] ^ flip]) + good[place + 1 :])
-            with pytest.raises(DataError, match=rf"^{re.escape(str(file))}: corrupt, .*{MEND}"):
+            with pytest.raises(DataError, match=rf"^{re.escape(str(file))}: corrupt, .*{FIX}"):
                 read_packed(file)
 
 
@@ -87,7 +87,7 @@ def test_every_truncation_is_found(tmp_path):
     good = file.read_bytes()
     for length in range(len(good)):
         file.write_bytes(good[:length])
-        with pytest.raises(DataError, match=rf"^{re.escape(str(file))}: corrupt, .*{MEND}"):
+        with pytest.raises(DataError, match=rf"^{re.escape(str(file))}: corrupt, .*{FIX}"):
             read_packed(file)
 
 
@@ -102,7 +102,7 @@ def test_array_of_another_shape_or_type_with_the_same_bytes_is_found(tmp_path):
     good = load_file(file)
     for altered in (good["test_images"].reshape(2, 1, 3, 2), good["test_images"].view(np.int8)):
         save_file(good | {"test_images": altered}, file, metadata=metadata)
-        with pytest.raises(DataError, match=rf"its content has sha256 .*{MEND}"):
+        with pytest.raises(DataError, match=rf"its content has sha256 .*{FIX}"):
             read_packed(file)
 
 
@@ -110,7 +110,7 @@ def test_array_of_another_shape_or_type_with_the_same_bytes_is_found(tmp_path):
 def test_file_of_another_format_is_refused(tmp_path, data):
     file = tmp_path / "toy.safetensors"
     file.write_bytes(data)
-    with pytest.raises(DataError, match=rf"not a prepared dataset .*{MEND}"):
+    with pytest.raises(DataError, match=rf"not a prepared dataset .*{FIX}"):
         read_packed(file)
 
 
@@ -119,12 +119,12 @@ def test_safetensors_file_without_our_metadata_is_refused(tmp_path):
 
     file = tmp_path / "toy.safetensors"
     save_file({"train_images": np.zeros(3)}, file)
-    with pytest.raises(DataError, match=rf"not a prepared dataset .*{MEND}"):
+    with pytest.raises(DataError, match=rf"not a prepared dataset .*{FIX}"):
         read_packed(file)
 
 
 def test_missing_file_is_named_with_the_stage_that_creates_it(tmp_path):
-    with pytest.raises(DataError, match=rf"toy\.safetensors: not found\. {MEND}"):
+    with pytest.raises(DataError, match=rf"toy\.safetensors: not found\. {FIX}"):
         read_packed(tmp_path / "toy.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""The pipeline as its users run it: DVC, in a repository of its own, on embedded data with a few small experiments."""
+"""The pipeline as users run it: with DVC, in a separate repository, on embedded data with a few small experiments."""
 
 import json
 import os

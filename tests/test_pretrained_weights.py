@@ -99,9 +99,9 @@ def test_damaged_file_is_refused_with_what_makes_it_again(tmp_path, content):
         read_pretrained("net", tmp_path)
 
 
-@pytest.mark.parametrize(("name", "mend"), [("net", "dvc repro pretrain@net"), ("none", "dvc repro no_weights")])
-def test_missing_file_is_refused_with_what_brings_it_back(tmp_path, name, mend):
-    with pytest.raises(DataError, match=rf"{name}\.safetensors: not found\. .*{mend}"):
+@pytest.mark.parametrize(("name", "fix"), [("net", "dvc repro pretrain@net"), ("none", "dvc repro no_weights")])
+def test_a_missing_file_is_refused_with_how_to_create_it(tmp_path, name, fix):
+    with pytest.raises(DataError, match=rf"{name}\.safetensors: not found\. .*{fix}"):
         read_pretrained(name, tmp_path)
 
 

@@ -63,7 +63,7 @@ EXAMPLES = {
 
 
 def make_member(name: str, seeds: int = 2, **first: object) -> Record:
-    """Make a record in which every seed measures what shows the outcome, but for `first` in the first seed."""
+    """Make a record in which every seed shows the outcome, except for the values `first` of the first seed."""
     record = make_record(name, [0.3, 0.4], seeds=seeds)
     for seed in record.seeds:
         measured = EXAMPLES[name][0] | (first if seed["seed"] == 0 else {})

@@ -15,7 +15,7 @@ from labbook.data.download import DATA_ROOT
 from labbook.errors import DataError, DownloadError
 
 ARCHIVE = "tiny-imagenet-200.zip"
-MEND = r"Remove it and run `dvc repro`\.$"
+FIX = r"Remove it and run `dvc repro`\.$"
 PREPARED_SHA256 = "616881ad9142da744fedfe0a2506875b88c26abb6b8d710905d73dda4699696e"
 WNIDS = ("n2", "n0", "n1")
 
@@ -121,7 +121,7 @@ def test_truncated_archive_is_refused(share, tmp_path_factory):
     write_archive(folder / ARCHIVE, published_layout().items())
     whole = (folder / ARCHIVE).read_bytes()
     (folder / ARCHIVE).write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(DataError, match=rf"{ARCHIVE}: damaged, not a zip archive .*{MEND}"):
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: damaged, not a zip archive .*{FIX}"):
         tiny_imagenet.prepare(folder, "official", 0.25, 0)
 
 
@@ -139,7 +139,7 @@ def test_altered_byte_of_a_member_is_found_or_has_no_effect(share, tmp_path_fact
     except DataError as error:
         found, message = None, str(error)
     if found is None:
-        assert re.search(rf"{ARCHIVE}: .*{MEND}", message)
+        assert re.search(rf"{ARCHIVE}: .*{FIX}", message)
     else:
         assert np.array_equal(found.train.images, good.train.images)
         assert np.array_equal(found.test.labels, good.test.labels)
@@ -178,7 +178,7 @@ def changed(files: dict[str, bytes], change: dict[str, bytes | None]) -> dict[st
 
 @wrong_contents
 def test_archive_of_another_content_is_refused(files, prepare, change, reason):
-    with pytest.raises(DataError, match=rf"/{ARCHIVE}: {FOLDER}/{re.escape(reason)}\. {MEND}"):
+    with pytest.raises(DataError, match=rf"/{ARCHIVE}: {FOLDER}/{re.escape(reason)}\. {FIX}"):
         prepare(changed(files, change))
 
 
@@ -187,7 +187,7 @@ def test_archive_with_a_member_that_leads_out_is_refused(files, tmp_path, name):
     write_archive(tmp_path / ARCHIVE, files.items())
     with zipfile.ZipFile(tmp_path / ARCHIVE, "a") as archive:
         archive.writestr(zipfile.ZipInfo(name), b"")
-    with pytest.raises(DataError, match=rf"{ARCHIVE}: {re.escape(name)} points outside the archive\. {MEND}"):
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: {re.escape(name)} points outside the archive\. {FIX}"):
         tiny_imagenet.prepare(tmp_path, "official", 0.25, 0)
 
 
@@ -197,7 +197,7 @@ def test_archive_that_is_encrypted_is_refused(files, tmp_path):
     directory = whole.index(b"PK\x01\x02")
     whole[directory + 8] |= 1  # the flag of the first member, wnids.txt
     (tmp_path / ARCHIVE).write_bytes(whole)
-    with pytest.raises(DataError, match=rf"{ARCHIVE}: damaged, .*encrypted.*{MEND}"):
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: damaged, .*encrypted.*{FIX}"):
         tiny_imagenet.prepare(tmp_path, "official", 0.25, 0)
 
 
@@ -267,8 +267,8 @@ def test_same_files_are_packed_to_the_same_bytes(files, root, tmp_path, monkeypa
 @wrong_contents
 def test_unpacked_archive_of_another_content_is_refused(files, root, tmp_path, change, reason):
     unpack(changed(files, change), root)
-    mend = rf"Unpack {ARCHIVE} there again, or remove {root / FOLDER} to download it\."
-    with pytest.raises(DataError, match=rf"^{root}/{FOLDER}/{re.escape(reason)}\. {mend}$"):
+    fix = rf"Unpack {ARCHIVE} there again, or remove {root / FOLDER} to download it\."
+    with pytest.raises(DataError, match=rf"^{root}/{FOLDER}/{re.escape(reason)}\. {fix}$"):
         tiny_imagenet.fetch("official", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 

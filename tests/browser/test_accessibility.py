@@ -72,7 +72,7 @@ def test_the_first_tab_reaches_a_link_past_the_header(on_every_page):
 
 
 def serious_violations(page: Page) -> list[str]:
-    """Describe what axe finds: rule, element and what to mend."""
+    """Describe what axe finds: rule, element and how to fix it."""
     return [
         f"{violation['id']} ({violation['impact']}) at {' '.join(map(str, node['target']))}\n"
         f"    {node['html'][:200]}\n    {node['failureSummary']}"
