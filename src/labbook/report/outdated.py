@@ -3,13 +3,13 @@
 Nothing is run or imported: code is compared by fingerprints, packages by `requirements.lock`.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from labbook.config.chosen import chosen_modules
+from labbook.config.layers import flatten
 from labbook.config.project import parse_project
 from labbook.config.sweep import variants
 from labbook.config.train import resolve
@@ -63,9 +63,9 @@ class CurrentState:
 
     def _changes(self, entry: Entry, settings: Mapping[str, Any], stages: Mapping[str, str]) -> Iterator[str]:
         values = entry.values
-        yield from _differences("setting", _flat(values["settings"]), _flat(settings))
+        yield from _differences("setting", flatten(values["settings"]), flatten(settings))
         yield from _differences(
-            "setting", _flat(values["data"]["settings"]), _flat(data_settings(self._values, settings["inputs"]))
+            "setting", flatten(values["data"]["settings"]), flatten(data_settings(self._values, settings["inputs"]))
         )
         for kind in dict.fromkeys([*values["code"], *stages]):
             then, now = values["code"].get(kind, {}), self._code(stages.get(kind))
@@ -81,14 +81,6 @@ class CurrentState:
         if key is None:
             return {}
         return self._sources.closure(key.partition("/")[0], self._chosen[key]).code
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted key."""
-    if isinstance(value, Mapping) and value:
-        items = (_flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items())
-        return {path: leaf for found in items for path, leaf in found.items()}
-    return {key: json.loads(json.dumps(value))}
 
 
 def _differences(kind: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

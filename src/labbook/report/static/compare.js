@@ -20,23 +20,24 @@
     return COUNTS.includes(key) ? value.toLocaleString("en") : value.toFixed(4);
   };
 
-  // One row per key of either experiment, with the difference if both values are numbers.
+  // One row per key of either experiment. If any value is a number, there is a column of differences.
   const table = (title, one, other, [left, right]) => {
     const keys = [...new Set([...Object.keys(one), ...Object.keys(other)])];
+    const numeric = keys.some((key) => typeof one[key] === "number" && typeof other[key] === "number");
     const rows = keys
       .filter((key) => (one[key] ?? null) !== null || (other[key] ?? null) !== null)
       .map((key) => {
         const [a, b] = [one[key], other[key]];
         const both = typeof a === "number" && typeof b === "number";
-        const cells = [a, b].map((value) => element("td", { className: both ? "number" : "" }, printed(value, key)));
-        if (both) {
-          const gap = a === b ? "" : (b > a ? "+" : "−") + printed(Math.abs(b - a), key);
+        const cells = [a, b].map((value) => element("td", { className: numeric ? "number" : "" }, printed(value, key)));
+        if (numeric) {
+          const gap = !both || a === b ? "" : (b > a ? "+" : "−") + printed(Math.abs(b - a), key);
           cells.push(element("td", { className: "number" }, gap));
         }
         return element("tr", { className: a === b ? "" : "changed" }, element("th", { scope: "row" }, key), ...cells);
       });
     if (!rows.length) return "";
-    const heads = [left, right, ...(rows.some((row) => row.cells.length > 3) ? ["Second − first"] : [])];
+    const heads = [left, right, ...(numeric ? ["Second − first"] : [])];
     const head = element("tr", {}, element("td"), ...heads.map((text) => element("th", { scope: "col" }, text)));
     const made = element("table", { className: "settings" }, element("thead", {}, head), element("tbody", {}, ...rows));
     const region = element("div", { className: "scroll", role: "region", tabIndex: 0, ariaLabel: title }, made);
