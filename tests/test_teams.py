@@ -59,7 +59,12 @@ class Clone:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.become: list[str] = []  # another user
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        self.variables = {"PYTHONPATH": str(ROOT / "src")}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of the moment: the server's fixture, which changes HOME, may be set up after the clone."""
+        return os.environ | self.variables
 
     @property
     def ran(self) -> int:
@@ -632,7 +637,7 @@ def users(make_team) -> tuple[Clone, Clone, str]:
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={group.gr_gid}", f"--inh-caps={may}"]
         clone.become = [*become, f"--ambient-caps={may}", "sh", "-c", f'umask {umask}; exec "$@"', "sh"]
         home = str(clone.folder)
-        clone.environment |= {"HOME": home, "USER": f"user{user}", "DVC_SITE_CACHE_DIR": f"{home}/.site"}
+        clone.variables |= {"HOME": home, "USER": f"user{user}", "DVC_SITE_CACHE_DIR": f"{home}/.site"}
     return *clones, group.gr_name
 
 
