@@ -71,8 +71,8 @@ class Pipeline:
 
     def changed(self) -> set[str]:
         """Write new fingerprints and return the names of the stages that would run now, without those that follow them."""
-        self.repro("code")
-        return json.loads(self.run("dvc", "status", "--json").stdout).keys() - {"report"}
+        self.run("python", "stages/fingerprint.py")  # as the stage `code` does
+        return json.loads(self.run("dvc", "status", "--json").stdout).keys() - {"code", "report"}
 
     def params(self) -> dict:
         return read(self.folder / "params.yaml")
@@ -88,8 +88,12 @@ class Pipeline:
 
     def undo(self) -> None:
         self.run("git", "checkout", "-q", "src", "stages", "params.yaml")
-        self.repro("code")
-        assert self.changed() == set()
+        self.run("python", "stages/fingerprint.py")
+        assert self.fingerprints() == self.first_fingerprints
+
+    def fingerprints(self) -> dict[str, str]:
+        files = (self.folder / "code").rglob("*.txt")
+        return {str(file.relative_to(self.folder)): file.read_text() for file in files}
 
 
 def small_params() -> dict:
@@ -121,6 +125,7 @@ def pipeline(tmp_path_factory):
     with fast_python(made.imports) as folder:
         made.environment["PATH"] = f"{folder}{os.pathsep}{made.environment['PATH']}"
         made.first_run = made.repro(command=LABBOOK)  # as `make repro` does
+        made.first_fingerprints = made.fingerprints()
         made.commit()
         yield made
 
@@ -181,9 +186,9 @@ def test_a_comment_a_docstring_and_a_reformatting_run_code_alone(pipeline):
         ("stages/train.py", "def main", "\n\n\ndef main"),
     ):
         pipeline.edit(file, old, new)
-        assert pipeline.repro("--dry") >= {"code"}
-        assert pipeline.changed() == set(), file
-        pipeline.undo()
+    assert pipeline.repro("--dry") >= {"code"}
+    assert pipeline.changed() == set()
+    pipeline.undo()
 
 
 def test_a_changed_module_concerns_the_stages_that_run_it(pipeline):
