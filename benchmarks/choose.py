@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labbook.config.layers import Layer
-from labbook.config.reading import pick, read
+from labbook.config.merging import SettingsLayer
+from labbook.config.reading import look_up, read
 from labbook.config.train import read_runtime, resolve
 from labbook.data.packed import read_packed
 from labbook.io import write_tsv
@@ -98,12 +98,12 @@ def main() -> None:
     rows = _earlier()
     for experiment in chosen:
         key = f"experiments.{experiment}.train"
-        packed = read_packed(Path("data/processed") / f"{pick(values, f'{key}.inputs.dataset')}.safetensors")
+        packed = read_packed(Path("data/processed") / f"{look_up(values, f'{key}.inputs.dataset')}.safetensors")
         measured = {row["candidate"] for row in rows if (row["experiment"], row["data"]) == (experiment, packed.source)}
         for number, candidate in enumerate(everything[experiment]):
             if json.dumps(candidate) in measured:
                 continue
-            others = Layer("candidate", {name: value for name, value in candidate.items() if name != "seed"})
+            others = SettingsLayer("candidate", {name: value for name, value in candidate.items() if name != "seed"})
             settings = resolve(values, f"experiments.{experiment}", packed.source, [others]).settings
             runtime = read_runtime({**values, "seed": candidate.get("seed", values["seed"])})
             outcome = train_experiment(f"choices/{experiment}_{number}", settings, runtime, packed, key=key)

@@ -21,7 +21,7 @@ from turns import engine_epoch, median, ratio, take_turns, write_page
 from labbook.config.images import Preprocess
 from labbook.data.packed import Split
 from labbook.models import cnn, mlp
-from labbook.training.distributed import joined, started
+from labbook.training.distributed import is_launched, join_processes
 from labbook.training.inference import to_device
 from labbook.training.launch import launch
 from labbook.training.preprocessing import Preprocessing
@@ -39,11 +39,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
 def take_turn(contender: str, case: str) -> None:
     """Run one contender for one epoch and print its seconds; this process starts the two processes."""
     count, threads = CONTENDERS[contender]
-    if count > 1 and not started():
+    if count > 1 and not is_launched():
         launch(count)
         return
     build, batch = CASES[case]
-    with joined() as processes:
+    with join_processes() as processes:
         configure("cpu", threads, 0)
         generator = np.random.default_rng(0)
         images = generator.integers(0, 256, (SAMPLES, *SHAPE), dtype=np.uint8)

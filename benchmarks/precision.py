@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from turns import write_page
 
-from labbook.config.reading import pick, read
+from labbook.config.reading import look_up, read
 from labbook.config.train import read_training
 from labbook.data.packed import read_packed
 from labbook.evaluation.restore import restore
@@ -27,7 +27,7 @@ def main() -> None:
     rows = []
     for experiment in sys.argv[1:]:
         key = f"experiments.{experiment}.train"
-        packed = read_packed(Path("data/processed") / f"{pick(read(), f'{key}.inputs.dataset')}.safetensors")
+        packed = read_packed(Path("data/processed") / f"{look_up(read(), f'{key}.inputs.dataset')}.safetensors")
         settings, runtime = read_training(experiment, packed.source)
         figures = {}
         for precision in ("float32", "bf16"):

@@ -16,7 +16,7 @@ from labbook.io import write_text
 from labbook.training import torch_step
 from labbook.training.backend import Backend
 from labbook.training.components import build_schedule
-from labbook.training.distributed import ALONE, Processes
+from labbook.training.distributed import SINGLE_PROCESS, Processes
 from labbook.training.engine import TrainConfig, fit
 from labbook.training.inference import DeviceDataset
 
@@ -54,7 +54,11 @@ def usual_epoch(model: nn.Module, optimizer: optim.Optimizer, loader: "DataLoade
 
 
 def engine_epoch(
-    model: nn.Module, batch: int, train: DeviceDataset, backend: Backend = torch_step.build, processes: Processes = ALONE
+    model: nn.Module,
+    batch: int,
+    train: DeviceDataset,
+    backend: Backend = torch_step.build,
+    processes: Processes = SINGLE_PROCESS,
 ) -> None:
     """Train for one epoch with the engine and plain SGD."""
     plan = TrainConfig(
@@ -63,7 +67,7 @@ def engine_epoch(
         optimizer=lambda parameters: optim.SGD(parameters, lr=LR, fused=True),
         schedule=lambda optimizer, steps, epochs: build_schedule(None, optimizer, steps, epochs, "schedule"),
         augment=None,
-        stop=lambda losses: False,
+        should_stop=lambda losses: False,
         batch_size=batch,
         drop_last=False,
         epochs=1,

@@ -21,7 +21,7 @@ from labbook.training.runtime import configure
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("experiment")
-    parser.add_argument("--seed", type=int, default=0, help="of the quality metrics")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the quality metrics")
     parser.add_argument("--device", default="auto")
     keys = parser.add_argument_group("keys of a block under explain in params.yaml")
     for key in ("image", "layer", "region"):
@@ -30,25 +30,25 @@ def main() -> None:
         keys.add_argument(f"--{key}", type=_number)
     keys.add_argument("--channels", type=_number, nargs="+")
     keys.add_argument("--attributions", nargs="+")
-    known, unknown = parser.parse_known_args()
-    values = vars(known)
+    arguments, unknown = parser.parse_known_args()
+    values = vars(arguments)
     name, seed, device_name = (values.pop(key) for key in ("experiment", "seed", "device"))
     values |= {text.removeprefix("--"): None for text in unknown[:1]}  # the schema rejects it and suggests the nearest key
-    chosen = validate(values, Explain, f"explain.{name}")
+    explain_settings = validate(values, Explain, f"explain.{name}")
     summary, settings = read_summary(name)
     device = configure(device_name, settings.threads, seed)
     packed = read_packed(Path("data/processed") / f"{settings.inputs.dataset}.safetensors")
-    seed_explained = summary["seeds"][0]["seed"]
-    _check_card(name, packed.digest, weights_path(name, seed_explained))
-    restored = restore_seed(name, seed_explained, settings, packed, device)
-    pictures = write_folder(Path("plots/explained") / name)
-    with style(), write_folder(Path("models/explained") / name) as folder, pictures as shown:
-        explanation = explain(restored, packed, chosen, device, seed)
+    explained_seed = summary["seeds"][0]["seed"]
+    _check_card(name, packed.digest, weights_path(name, explained_seed))
+    restored = restore_seed(name, explained_seed, settings, packed, device)
+    plots_folder = write_folder(Path("plots/explained") / name)
+    with style(), write_folder(Path("models/explained") / name) as folder, plots_folder as plots:
+        explanation = explain(restored, packed, explain_settings, device, seed)
         write_json(folder / "explained.json", explanation.summary)
         for kind in ("filters", "activations", "attributions"):
             figure = getattr(explanation, kind)
             save(figure, folder / f"{kind}.pdf", name)
-            save(figure, shown / f"{kind}.png", name)
+            save(figure, plots / f"{kind}.png", name)
 
 
 def _number(text: str) -> int | str:

@@ -32,8 +32,8 @@ def main() -> None:
     else:
         packed = dataset.prepare(folder, "embedded", validation_fraction=arguments.validation_fraction, seed=runtime.seed)
         with errors_at_origin(key, arguments.source):
-            outcome = train_experiment(f"pretrained-{name}", settings, runtime, packed, key=f"{key}.train")
-        weights = network.without_head(outcome.weights)
+            result = train_experiment(f"pretrained-{name}", settings, runtime, packed, key=f"{key}.train")
+        weights = network.without_head(result.weights)
     write_weights(PRETRAINED / f"{name}.safetensors", weights, arguments.source)
     discard(CHECKPOINTS / f"pretrained-{name}")
 

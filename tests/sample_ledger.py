@@ -1,4 +1,4 @@
-"""A project with a ledger of experiments that were never run: predictions are drawn, metrics follow from them."""
+"""A project with a synthetic ledger: predictions are drawn at random, and metrics are computed from them."""
 
 import copy
 import shutil
@@ -15,8 +15,8 @@ from labbook.config.chosen import chosen_modules, settings_of_stages
 from labbook.config.reading import read
 from labbook.config.sweep import read_sweep
 from labbook.config.train import resolve
-from labbook.evaluation import predictions_of, stack_predictions
-from labbook.evaluation.predictions import metrics_of, shown_of
+from labbook.evaluation import encode_predictions, stack_predictions
+from labbook.evaluation.predictions import recompute_diagnostics, recompute_metrics
 from labbook.evaluation.provenance import record_experiment, record_sweep
 from labbook.fingerprint.write import write_fingerprints
 from labbook.io import write_json, write_tsv
@@ -24,26 +24,26 @@ from labbook.io import write_json, write_tsv
 ROOT = Path(__file__).parents[1]
 DIGITS = tuple("0123456789")
 SWEEP = "mnist_cnn_dropout"
-KEPT = ("mnist_mlp_100", "mnist_mlp_200", "mnist_cnn", "rings_relu_zero", "scenes_unet")
+EXPERIMENTS = ("mnist_mlp_100", "mnist_mlp_200", "mnist_cnn", "rings_relu_zero", "scenes_unet")
 
 
 def make_project(folder: Path) -> None:
-    """Copy what the ledger is checked against: code, packages, README, rows of earlier versions, and settings of `KEPT`."""
+    """Copy everything that the ledger is compared with: code, packages, README, earlier results, settings of `EXPERIMENTS`."""
     for name in ("src/labbook", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("requirements.lock", "README.md", "results/earlier.csv"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     values = read(ROOT / "params.yaml")
-    values["experiments"] = {name: values["experiments"][name] for name in KEPT}
-    values["explain"] = {name: block for name, block in values["explain"].items() if name in KEPT}
+    values["experiments"] = {name: values["experiments"][name] for name in EXPERIMENTS}
+    values["explain"] = {name: block for name, block in values["explain"].items() if name in EXPERIMENTS}
     for defaults in values["defaults"].values():
-        defaults.pop("embedded", None)  # of parts that no experiment here has
+        defaults.pop("embedded", None)  # for components that these experiments do not have
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def fill_ledger(experiments: Sequence[str], samples: int = 200, sweeps: Sequence[str] = (SWEEP,)) -> None:
-    """Write an entry for each experiment and sweep to the ledger of the current folder, as its stages do."""
+    """Write an entry for each experiment and sweep to the ledger of the current folder, as the stages do."""
     write_fingerprints(chosen_modules(), settings_of_stages())
     for number, name in enumerate(experiments):
         run_experiment(name, samples, np.random.default_rng(number))
@@ -61,15 +61,15 @@ def run_experiment(name: str, samples: int, generator: np.random.Generator) -> N
     for seed in range(settings.seeds):
         history = draw_history(seed, settings.validation, generator)
         best = {"best_val_loss": history["val_loss"].idxmin, "best_val_accuracy": history["val_accuracy"].idxmax}
-        kept = int(best.get(settings.select, history["epoch"].idxmax)())
-        row = history.loc[kept]
-        test = {"test_loss": 0.25 + 0.01 * seed, **metrics_of(predictions, seed, classes)}
+        selected = int(best.get(settings.select, history["epoch"].idxmax)())
+        row = history.loc[selected]
+        test = {"test_loss": 0.25 + 0.01 * seed, **recompute_metrics(predictions, seed, classes)}
         if settings.task == "toy2d":
             test |= {"boundary_pieces": 0, "boundary_turning": None, "boundary_corners": None}
         seeds.append(
             {
                 "seed": seed, "steps": 300, "epochs_trained": 3, "stopped_early": False,
-                "kept": {"row": kept, "epoch": int(row["epoch"]), "step": int(row["step"])},
+                "kept": {"row": selected, "epoch": int(row["epoch"]), "step": int(row["step"])},
                 "train_loss": 0.125, "train_accuracy": round(0.97 - 0.001 * seed, 6),
                 "val_loss": float(row["val_loss"]) if settings.validation else None,
                 "val_accuracy": float(row["val_accuracy"]) if settings.validation else None,
@@ -82,7 +82,7 @@ def run_experiment(name: str, samples: int, generator: np.random.Generator) -> N
         "classes": list(classes), "image_shape": [1, 28, 28], "samples": {"train": 300, "val": 0, "test": samples},
         "device": "cpu", "torch": "2.14.1", "parameters": 79510, "settings": settings.model_dump(exclude_none=True),
         "seeds": seeds, "weights": ["0" * 64] * settings.seeds, "metrics": seeds[0]["test"],
-        **shown_of(predictions, settings.task, classes), "layers": [],
+        **recompute_diagnostics(predictions, settings.task, classes), "layers": [],
     }  # fmt: skip
     table = pd.concat(rows).astype(object)
     records = table.where(table.notna(), None).to_dict("records")
@@ -112,10 +112,10 @@ def write_timing(name: str, trainings: int) -> None:
 
 
 def draw_predictions(classes: int, samples: int, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """Draw logits that are right most of the time, for labels that are the same for every seed."""
+    """Draw logits that are mostly correct, for labels that are the same for every seed."""
     labels = np.arange(samples, dtype=np.int64) % classes
     logits = 4 * np.eye(classes)[labels] + generator.normal(size=(samples, classes)) * 1.5
-    return predictions_of(logits.astype(np.float32), labels)
+    return encode_predictions(logits.astype(np.float32), labels)
 
 
 def draw_confusion(classes: int, samples: int, generator: np.random.Generator) -> dict[str, NDArray[Any]]:

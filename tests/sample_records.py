@@ -1,4 +1,4 @@
-"""Records of experiments that were never run, for tests of the report: every column holds different numbers."""
+"""Synthetic records of experiments for tests of the report, with different numbers in every column."""
 
 import copy
 import functools
@@ -23,7 +23,7 @@ CONFUSION = "actual,predicted,count\n4,4,970\n4,9,30\n9,4,3\n9,9,606\n"
 
 
 def params(source: str = "official") -> dict[str, Any]:
-    """Return the repository's own params.yaml for a data source."""
+    """Return the repository's params.yaml with another data source."""
     return copy.deepcopy(_params()) | {"data": {"source": source}}
 
 
@@ -43,11 +43,12 @@ def make_record(
     """Make a record.
 
     Args:
-        name: of an experiment of the repository.
-        accuracies: on the test set, by epoch, with the first seed; each further seed has 0.001 less.
-        source: of the data.
-        seeds: 0, 1, …
-        validation: losses, by row of the only epoch; then the row with the lowest one is kept. Without them, the last row is.
+        name: name of an experiment of the repository.
+        accuracies: test accuracy of the first seed by epoch; that of each further seed is lower by 0.001.
+        source: data source.
+        seeds: number of seeds; they are 0, 1, …
+        validation: validation losses by row. If given, all rows belong to one epoch, and the row with the lowest loss is
+            selected; otherwise, the last row is.
     """
     values = params()
     settings = resolve(values, f"experiments.{name}", source)
@@ -56,8 +57,10 @@ def make_record(
         "seeds": seeds,
         "select": "best_val_loss" if validation else "last",
     }
-    histories = {seed: make_history(seed, [one - 0.001 * seed for one in accuracies], validation) for seed in range(seeds)}
-    summaries = [_summarize(seed, rows, kept=_lowest(validation)) for seed, rows in histories.items()]
+    histories = {
+        seed: make_history(seed, [accuracy - 0.001 * seed for accuracy in accuracies], validation) for seed in range(seeds)
+    }
+    summaries = [_summarize(seed, rows, selected=_lowest_row(validation)) for seed, rows in histories.items()]
     card = {
         "source": source,
         "device": "cpu",
@@ -86,23 +89,23 @@ def make_history(seed: int, accuracies: Sequence[float], validation: Sequence[fl
             "epoch": [1] * count if validation else range(1, count + 1),
             "step": range(100, 100 * count + 1, 100),
             "lr": 0.05,
-            "train_loss": [round(0.95 - one, 6) for one in accuracies],
-            "train_accuracy": [round(one + 0.005, 6) for one in accuracies],
+            "train_loss": [round(0.95 - accuracy, 6) for accuracy in accuracies],
+            "train_accuracy": [round(accuracy + 0.005, 6) for accuracy in accuracies],
             "val_loss": [*validation] or float("nan"),
             "val_accuracy": [round(0.97 - loss, 6) for loss in validation] or float("nan"),
-            "test_loss": [round(1.1 - one, 6) for one in accuracies],
-            "test_accuracy": [round(one, 6) for one in accuracies],
+            "test_loss": [round(1.1 - accuracy, 6) for accuracy in accuracies],
+            "test_accuracy": [round(accuracy, 6) for accuracy in accuracies],
         }
     )
 
 
-def _lowest(validation: Sequence[float]) -> int:
+def _lowest_row(validation: Sequence[float]) -> int:
     return list(validation).index(min(validation)) if validation else -1
 
 
-def _summarize(seed: int, rows: pd.DataFrame, kept: int) -> dict[str, Any]:
-    kept %= len(rows)
-    row = rows.iloc[kept]
+def _summarize(seed: int, rows: pd.DataFrame, selected: int) -> dict[str, Any]:
+    selected %= len(rows)
+    row = rows.iloc[selected]
     accuracy = float(row["test_accuracy"])
     known = not rows["val_loss"].isna().any()
     return {
@@ -110,7 +113,7 @@ def _summarize(seed: int, rows: pd.DataFrame, kept: int) -> dict[str, Any]:
         "steps": int(rows["step"].iloc[-1]),
         "epochs_trained": int(rows["epoch"].iloc[-1]),
         "stopped_early": False,
-        "kept": {"row": kept, "epoch": int(row["epoch"]), "step": int(row["step"])},
+        "kept": {"row": selected, "epoch": int(row["epoch"]), "step": int(row["step"])},
         "train_loss": round(0.25 + 0.01 * seed, 6),
         "train_accuracy": round(0.95 - 0.002 * seed, 6),
         "val_loss": float(row["val_loss"]) if known else None,
@@ -126,7 +129,7 @@ def _summarize(seed: int, rows: pd.DataFrame, kept: int) -> dict[str, Any]:
 
 
 def write_record(record: Record, root: Path = Path()) -> None:
-    """Write what the stages would have written of a record."""
+    """Write a record to files like those of the stages."""
     write_json(root / f"models/cards/{record.name}/card.json", record.card)
     rows = pd.concat(record.histories.values()).astype(object)
     rows = rows.where(rows.notna(), None).to_dict("records")
@@ -135,7 +138,7 @@ def write_record(record: Record, root: Path = Path()) -> None:
 
 
 def write_pictures(record: Record, root: Path = Path(), kinds: Sequence[str] = ("samples",)) -> None:
-    """Write confusion counts, pictures and figures of a record."""
+    """Write the confusion counts and the pictures of a record."""
     folder = root / "plots/confusion"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{record.name}.csv").write_text(CONFUSION)
@@ -147,7 +150,7 @@ def write_pictures(record: Record, root: Path = Path(), kinds: Sequence[str] = (
         Image.new("RGB", (7, 5)).save(picture)
 
 
-def svg(draw: Callable[..., Figure], *shown: Any) -> str:
-    """Draw a figure, and return its file."""
+def svg(draw: Callable[..., Figure], *arguments: Any) -> str:
+    """Draw a figure and return it as SVG."""
     with style():
-        return render(draw(*shown), "svg").decode()
+        return render(draw(*arguments), "svg").decode()

@@ -1,4 +1,4 @@
-"""Checkpoints: a training that was killed at any moment resumes and ends with the bytes of an uninterrupted one."""
+"""Checkpoints: a training killed at any moment resumes and ends with the same bytes as an uninterrupted one."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from forks import Fork
-from toolbox import add_noise, bits, splits, toy_model, toy_plan, toy_settings
+from toolbox import add_noise, bits, splits, toy_config, toy_model, toy_settings
 
 from labbook.config.train import Runtime
 from labbook.data.packed import read_packed, write_packed
@@ -51,8 +51,8 @@ def interrupt_at(moment: int):
     return show
 
 
-class KilledAfter(Checkpoint):
-    """A checkpoint that is written once, after a step, and kills its training."""
+class InterruptingCheckpoint(Checkpoint):
+    """A checkpoint that is saved only after one step and then interrupts the training."""
 
     def __init__(self, path: Path, step: int) -> None:
         super().__init__(path)
@@ -71,97 +71,106 @@ WARM_UP = {
     "schedulers": [{"name": "LinearLR", "start_factor": 0.1}, {"name": "CosineAnnealingLR"}],
 }
 CASES = {
-    "momentum": ("mlp", toy_plan("momentum", select="best_val_loss"), {"dropout": 0.3}),
-    "adam and batch norm": ("cnn", toy_plan("adam", select="best_val_accuracy"), {"dropout": 0.3, "batch_norm": True}),
-    "augmentation": ("mlp", toy_plan(augment=add_noise), {"dropout": 0.3}),
-    "rows inside an epoch": ("mlp", toy_plan("adam", validate_every=2, drop_last=True, epochs=2), {"dropout": 0.3}),
-    "a short interval at the end": ("mlp", toy_plan("adam", validate_every=4, select="best_val_loss"), {"dropout": 0.3}),
-    "schedule by epoch": ("mlp", toy_plan("adam", schedule={"name": "MultiStepLR", "milestones": [1, 2]}), {}),
-    "warm-up by step": ("mlp", toy_plan("momentum", validate_every=2, schedule=WARM_UP), {"dropout": 0.3}),
-    "one cycle": ("mlp", toy_plan("adam", validate_every=4, schedule={"name": "OneCycleLR"}), {}),
-    "watched": ("cnn", toy_plan(watch=("gradient_norms", "dead_units")), {"batch_norm": True}),
+    "momentum": ("mlp", toy_config("momentum", select="best_val_loss"), {"dropout": 0.3}),
+    "adam and batch norm": ("cnn", toy_config("adam", select="best_val_accuracy"), {"dropout": 0.3, "batch_norm": True}),
+    "augmentation": ("mlp", toy_config(augment=add_noise), {"dropout": 0.3}),
+    "rows within an epoch": ("mlp", toy_config("adam", validate_every=2, drop_last=True, epochs=2), {"dropout": 0.3}),
+    "incomplete last interval": ("mlp", toy_config("adam", validate_every=4, select="best_val_loss"), {"dropout": 0.3}),
+    "epoch schedule": ("mlp", toy_config("adam", schedule={"name": "MultiStepLR", "milestones": [1, 2]}), {}),
+    "step warm-up": ("mlp", toy_config("momentum", validate_every=2, schedule=WARM_UP), {"dropout": 0.3}),
+    "one cycle": ("mlp", toy_config("adam", validate_every=4, schedule={"name": "OneCycleLR"}), {}),
+    "watched": ("cnn", toy_config(watch=("gradient_norms", "dead_units")), {"batch_norm": True}),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_training_killed_after_any_step_ends_with_the_same_bits(tiny_packed, tmp_path, capsys, case):
-    """Validation labels are mixed up, so that the best weights are early ones, which later checkpoints must carry."""
-    kind, plan, keys = CASES[case]
+    """Validation labels are shifted, so that the best weights are early ones, which later checkpoints must contain."""
+    kind, config, keys = CASES[case]
     train, validation, test = splits(tiny_packed)
     validation = dataclasses.replace(validation, labels=validation.labels.roll(1))
 
     def run(checkpoint: Checkpoint | None, seed: int = 0):
         model = toy_model(tiny_packed, kind, seed=seed, **keys)
-        return fit(model, train, validation, test, plan, checkpoint=checkpoint, checkpoint_seconds=0)
+        return fit(model, train, validation, test, config, checkpoint=checkpoint, checkpoint_seconds=0)
 
-    undisturbed = run(None)
-    assert (plan.select == "last") == (undisturbed.kept == len(undisturbed.rows) - 1)
-    assert undisturbed.steps > len(undisturbed.rows), "some of the steps are inside a row"
-    for step in range(1, undisturbed.steps):
+    uninterrupted = run(None)
+    assert (config.select == "last") == (uninterrupted.selected_row == len(uninterrupted.rows) - 1)
+    assert uninterrupted.steps > len(uninterrupted.rows), "some checkpoints are written between two rows"
+    for step in range(1, uninterrupted.steps):
         file = tmp_path / f"{step}.pt"
         with pytest.raises(Interrupted):
-            run(KilledAfter(file, step))
+            run(InterruptingCheckpoint(file, step))
         capsys.readouterr()
-        resumed = run(Checkpoint(file), seed=9)  # nothing is taken from the newly built model
+        resumed = run(Checkpoint(file), seed=9)  # the weights of the new model are not used
         assert f"{RESUMED}{step}\n" in capsys.readouterr().out
-        assert bits(resumed.weights) == bits(undisturbed.weights)
-        assert (resumed.rows, resumed.watched) == (undisturbed.rows, undisturbed.watched)
-        assert (resumed.kept, resumed.steps) == (undisturbed.kept, undisturbed.steps)
+        assert bits(resumed.weights) == bits(uninterrupted.weights)
+        assert (resumed.rows, resumed.watched) == (uninterrupted.rows, uninterrupted.watched)
+        assert (resumed.selected_row, resumed.steps) == (uninterrupted.selected_row, uninterrupted.steps)
 
 
 def test_training_resumes_in_the_middle_of_a_warm_up(tiny_packed, tmp_path):
     """The rates are those of the formula: from 0.1 × 0.05 to 0.05 in seven steps, then half a cosine over eight."""
     train, _, _ = splits(tiny_packed)
-    plan = toy_plan("momentum", validate_every=1, schedule=WARM_UP)
+    config = toy_config("momentum", validate_every=1, schedule=WARM_UP)
     expected = [0.05 * (0.1 + 0.9 * step / 7) for step in range(7)]
     expected += [0.025 * (1 + np.cos(np.pi * step / 8)) for step in range(8)]
     checkpoint = Checkpoint(tmp_path / "x.pt")
     with pytest.raises(Interrupted):
-        fit(toy_model(tiny_packed), train, None, None, plan, checkpoint=checkpoint, checkpoint_seconds=0, show=interrupt_at(3))
+        fit(
+            toy_model(tiny_packed),
+            train,
+            None,
+            None,
+            config,
+            checkpoint=checkpoint,
+            checkpoint_seconds=0,
+            progress=interrupt_at(3),
+        )
     assert checkpoint.load()["step"] == 3
-    rows = fit(toy_model(tiny_packed), train, None, None, plan, checkpoint=checkpoint).rows
+    rows = fit(toy_model(tiny_packed), train, None, None, config, checkpoint=checkpoint).rows
     assert [row.lr for row in rows] == pytest.approx(expected)
 
 
 def test_training_interrupted_at_every_row_in_turn_ends_with_the_same_bits(tiny_packed, tmp_path):
-    kind, plan, keys = CASES["adam and batch norm"]
+    kind, config, keys = CASES["adam and batch norm"]
     train, validation, _ = splits(tiny_packed)
-    undisturbed = fit(toy_model(tiny_packed, kind, **keys), train, validation, None, plan)
+    uninterrupted = fit(toy_model(tiny_packed, kind, **keys), train, validation, None, config)
     checkpoint = Checkpoint(tmp_path / "x.pt")
-    for _ in range(len(undisturbed.rows) - 1):
+    for _ in range(len(uninterrupted.rows) - 1):
         model = toy_model(tiny_packed, kind, **keys)
         with pytest.raises(Interrupted):
-            fit(model, train, validation, None, plan, checkpoint=checkpoint, checkpoint_seconds=0, show=interrupt_at(1))
-    last = fit(toy_model(tiny_packed, kind, **keys), train, validation, None, plan, checkpoint=checkpoint)
-    assert bits(last.weights) == bits(undisturbed.weights)
-    assert last.rows == undisturbed.rows
+            fit(model, train, validation, None, config, checkpoint=checkpoint, checkpoint_seconds=0, progress=interrupt_at(1))
+    last = fit(toy_model(tiny_packed, kind, **keys), train, validation, None, config, checkpoint=checkpoint)
+    assert bits(last.weights) == bits(uninterrupted.weights)
+    assert last.rows == uninterrupted.rows
 
 
 def test_training_that_stopped_early_does_not_continue(tiny_packed, tmp_path):
     train, validation, _ = splits(tiny_packed)
-    plan = dataclasses.replace(CASES["momentum"][1], stop=lambda losses: len(losses) == 2)
+    config = dataclasses.replace(CASES["momentum"][1], should_stop=lambda losses: len(losses) == 2)
     checkpoint = Checkpoint(tmp_path / "x.pt")
-    first = fit(toy_model(tiny_packed), train, validation, None, plan, checkpoint=checkpoint)
+    first = fit(toy_model(tiny_packed), train, validation, None, config, checkpoint=checkpoint)
     assert (len(first.rows), first.steps) == (2, 10)
-    again = fit(toy_model(tiny_packed, seed=1), train, validation, None, plan, checkpoint=checkpoint)
+    again = fit(toy_model(tiny_packed, seed=1), train, validation, None, config, checkpoint=checkpoint)
     assert bits(again.weights) == bits(first.weights)
     assert (again.rows, again.steps) == (first.rows, first.steps)
 
 
-def test_checkpoints_change_no_result_however_often_they_are_written(tiny_packed, tmp_path):
+def test_checkpoint_frequency_changes_no_result(tiny_packed, tmp_path):
     train, validation, _ = splits(tiny_packed)
     runs = []
     for checkpoint, seconds in ((None, 0), (Checkpoint(tmp_path / "often"), 0), (Checkpoint(tmp_path / "rarely"), 1000)):
         model = toy_model(tiny_packed, dropout=0.3)
-        plan = toy_plan("adam", augment=add_noise)
-        runs.append(fit(model, train, validation, None, plan, checkpoint=checkpoint, checkpoint_seconds=seconds))
+        config = toy_config("adam", augment=add_noise)
+        runs.append(fit(model, train, validation, None, config, checkpoint=checkpoint, checkpoint_seconds=seconds))
     assert bits(runs[0].weights) == bits(runs[1].weights) == bits(runs[2].weights)
     assert runs[0].rows == runs[1].rows == runs[2].rows
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(0, [*range(1, 16)]), (4, [4, 8, 12, 15]), (1000, [15])])
 def test_checkpoint_is_written_at_every_interval_and_at_the_end(tiny_packed, tmp_path, monkeypatch, seconds, steps):
-    """Whether a row of the history is due or not; a step takes a second here."""
+    """Checkpoints do not depend on rows of the history; each step takes one simulated second."""
     saved, steps_taken = [], []
 
     def augment(images, generator):
@@ -172,8 +181,8 @@ def test_checkpoint_is_written_at_every_interval_and_at_the_end(tiny_packed, tmp
     monkeypatch.setattr(Checkpoint, "save", lambda self, state: saved.append(state["step"]))
     train, _, _ = splits(tiny_packed)
     checkpoint = Checkpoint(tmp_path / "x")
-    plan = toy_plan(augment=augment)
-    trained = fit(toy_model(tiny_packed), train, None, None, plan, checkpoint=checkpoint, checkpoint_seconds=seconds)
+    config = toy_config(augment=augment)
+    trained = fit(toy_model(tiny_packed), train, None, None, config, checkpoint=checkpoint, checkpoint_seconds=seconds)
     assert saved == steps
     assert trained.seconds == 15
 
@@ -188,8 +197,10 @@ def test_seconds_before_every_interruption_are_counted(tiny_packed, tmp_path):
             if row.epoch == interrupted_at:
                 raise Interrupted
 
-        plan = toy_plan(epochs=3)
-        return fit(toy_model(tiny_packed), train, None, None, plan, checkpoint=checkpoint, checkpoint_seconds=0, show=show)
+        config = toy_config(epochs=3)
+        return fit(
+            toy_model(tiny_packed), train, None, None, config, checkpoint=checkpoint, checkpoint_seconds=0, progress=show
+        )
 
     for epoch in (2, 3):
         with pytest.raises(Interrupted):
@@ -204,9 +215,9 @@ def test_saved_state_is_loaded(tmp_path):
     checkpoint = Checkpoint(tmp_path / "folder" / "x.pt")
     assert checkpoint.load() is None
     checkpoint.save(STATE)
-    found = checkpoint.load()
-    assert bits(found.pop("weights")) == bits(STATE["weights"])
-    assert found == {key: value for key, value in STATE.items() if key != "weights"}
+    loaded = checkpoint.load()
+    assert bits(loaded.pop("weights")) == bits(STATE["weights"])
+    assert loaded == {key: value for key, value in STATE.items() if key != "weights"}
     checkpoint.remove()
     assert checkpoint.load() is None
     checkpoint.remove()
@@ -216,40 +227,40 @@ def test_failed_save_keeps_the_previous_state(tmp_path):
     checkpoint = Checkpoint(tmp_path / "x.pt")
     checkpoint.save(STATE)
     with pytest.raises((AttributeError, TypeError)):
-        checkpoint.save({"step": lambda: None})  # nothing that can be written
+        checkpoint.save({"step": lambda: None})  # cannot be serialised
     assert checkpoint.load()["step"] == 3
     assert [file.name for file in tmp_path.iterdir()] == ["x.pt"]
 
 
-def damaged_versions(good: bytes):
+def damaged_contents(good: bytes):
     yield "empty", b""
     yield "shorter than the checksum", good[:20]
-    yield "the checksum alone", good[:32]
+    yield "only the checksum", good[:32]
     yield "truncated", good[: len(good) // 2]
     yield "one byte short", good[:-1]
-    yield "longer", good + b"\x00"
-    for place in (0, 31, 32, len(good) // 2, len(good) - 1):
-        yield f"byte {place} flipped", good[:place] + bytes([good[place] ^ 0x10]) + good[place + 1 :]
-    junk = b"no state at all"
-    yield "another content with a checksum that fits", hashlib.sha256(junk).digest() + junk
+    yield "one additional byte", good + b"\x00"
+    for position in (0, 31, 32, len(good) // 2, len(good) - 1):
+        yield f"byte {position} changed", good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :]
+    junk = b"not a state"
+    yield "invalid content with a matching checksum", hashlib.sha256(junk).digest() + junk
 
 
 def test_damaged_checkpoint_is_reported_and_training_starts_again(tiny_packed, tmp_path, capsys):
     train, _, _ = splits(tiny_packed)
-    plan = toy_plan("momentum", epochs=2)
-    undisturbed = fit(toy_model(tiny_packed, dropout=0.3), train, None, None, plan)
+    config = toy_config("momentum", epochs=2)
+    uninterrupted = fit(toy_model(tiny_packed, dropout=0.3), train, None, None, config)
     checkpoint = Checkpoint(tmp_path / "x.pt")
-    fit(toy_model(tiny_packed, dropout=0.3), train, None, None, plan, checkpoint=checkpoint)
+    fit(toy_model(tiny_packed, dropout=0.3), train, None, None, config, checkpoint=checkpoint)
     good = checkpoint.path.read_bytes()
-    for how, data in damaged_versions(good):
+    for damage, data in damaged_contents(good):
         checkpoint.path.write_bytes(data)
         capsys.readouterr()
-        again = fit(toy_model(tiny_packed, dropout=0.3), train, None, None, plan, checkpoint=checkpoint)
-        said = capsys.readouterr().out
-        assert f"checkpoint {checkpoint.path} is damaged (" in said, how
-        assert said.endswith("training starts again from the beginning\n"), how
-        assert bits(again.weights) == bits(undisturbed.weights), how
-        assert again.rows == undisturbed.rows, how
+        again = fit(toy_model(tiny_packed, dropout=0.3), train, None, None, config, checkpoint=checkpoint)
+        output = capsys.readouterr().out
+        assert f"checkpoint {checkpoint.path} is damaged (" in output, damage
+        assert output.endswith("training starts again from the beginning\n"), damage
+        assert bits(again.weights) == bits(uninterrupted.weights), damage
+        assert again.rows == uninterrupted.rows, damage
 
 
 # The folder
@@ -296,18 +307,18 @@ def test_folder_that_cannot_be_created_is_reported(tmp_path):
 # The fingerprint
 
 
-def test_fingerprint_depends_on_every_part_its_type_and_their_order():
-    found = [fingerprint(*parts) for parts in ((1, "a"), (1, "b"), ("1", "a"), (1, "a", ""), ("a", 1), ())]
-    assert len(set(found)) == len(found)
-    assert fingerprint(1, "a") == found[0]
+def test_fingerprint_depends_on_value_type_and_order_of_its_parts():
+    digests = [fingerprint(*parts) for parts in ((1, "a"), (1, "b"), ("1", "a"), (1, "a", ""), ("a", 1), ())]
+    assert len(set(digests)) == len(digests)
+    assert fingerprint(1, "a") == digests[0]
 
 
 def test_code_digest_depends_on_the_meaning_of_loaded_modules_only(tmp_path, monkeypatch):
     source = Path(mlp.__file__).read_text(encoding="utf-8")
     versions = {
         "same": source,
-        "looks": "# A comment.\n" + source.replace('"""', '"""Another word. ', 1).replace("layers: list", "layers  :  list"),
-        "does": source.replace("nn.Flatten()", "nn.Flatten(2)"),
+        "comment": "# A comment.\n" + source.replace('"""', '"""Another word. ', 1).replace("layers: list", "layers  :  list"),
+        "behaviour": source.replace("nn.Flatten()", "nn.Flatten(2)"),
     }
     assert len(set(versions.values())) == 3
     digests = {}
@@ -316,9 +327,9 @@ def test_code_digest_depends_on_the_meaning_of_loaded_modules_only(tmp_path, mon
         file.write_text(text, encoding="utf-8")
         monkeypatch.setitem(sys.modules, "labbook.models.mlp", SimpleNamespace(__file__=str(file)))
         digests[name] = code_digest()
-    assert digests["same"] == digests["looks"] != digests["does"]
+    assert digests["same"] == digests["comment"] != digests["behaviour"]
     monkeypatch.setitem(sys.modules, "labbook.models.another", SimpleNamespace(__file__=str(tmp_path / "same.py")))
-    assert code_digest() != digests["does"], "another module counts once it is loaded"
+    assert code_digest() != digests["behaviour"], "a module counts once it is loaded"
 
 
 @pytest.mark.parametrize("name", ["labbook.training.progress", "labbook.fingerprint"])
@@ -346,7 +357,7 @@ def experiment(tmp_path, monkeypatch, tiny_packed):
 
 
 def test_finished_training_is_not_repeated_until_its_outputs_are_written(experiment, capsys):
-    """A kill between the last step and the last output costs nothing; what is discarded then is gone."""
+    """A training killed before its outputs are written is not repeated; discarded checkpoints are not used again."""
     first = experiment()
     again = experiment()
     assert f"{RESUMED}15" in capsys.readouterr().out
@@ -359,7 +370,7 @@ def test_finished_training_is_not_repeated_until_its_outputs_are_written(experim
     assert "resuming" not in capsys.readouterr().out
 
 
-def has_bf16() -> bool:
+def supports_bf16() -> bool:
     try:
         check_bf16(torch.device("cpu"), "precision")
     except DeviceError:
@@ -367,8 +378,8 @@ def has_bf16() -> bool:
     return True
 
 
-def interrupted(run, monkeypatch) -> Path:
-    """Interrupt an experiment as it reaches its last row, at step 15; return the checkpoint of the step before."""
+def interrupt(run, monkeypatch) -> Path:
+    """Interrupt an experiment at its last row, step 15; return the checkpoint of the previous step."""
     with monkeypatch.context() as patch:
         patch.setattr(experiment_module, "show_progress", lambda name, steps: contextlib.nullcontext(interrupt_at(2)))
         with pytest.raises(Interrupted):
@@ -390,19 +401,19 @@ def interrupted(run, monkeypatch) -> Path:
     ids=lambda changes: next(iter(changes), "plain"),
 )
 def test_experiment_resumes_from_its_own_checkpoint(experiment, monkeypatch, capsys, changes):
-    if "precision" in changes and not has_bf16():
+    if "precision" in changes and not supports_bf16():
         pytest.skip("no bf16 in this processor")
     run = functools.partial(experiment, **changes)
-    undisturbed = run()
+    uninterrupted = run()
     discard(CHECKPOINTS / "x")
-    interrupted(run, monkeypatch)
+    interrupt(run, monkeypatch)
     resumed = run()
     assert f"{RESUMED}14" in capsys.readouterr().out
-    assert bits(resumed.weights) == bits(undisturbed.weights)
-    assert (resumed.rows, resumed.summary) == (undisturbed.rows, undisturbed.summary)
+    assert bits(resumed.weights) == bits(uninterrupted.weights)
+    assert (resumed.rows, resumed.summary) == (uninterrupted.rows, uninterrupted.summary)
 
 
-CHANGED = {
+CHANGES = {
     "settings": {"batch_size": 18},
     "seed": {"seed": 1},
     "threads": {"threads": 2},
@@ -410,27 +421,27 @@ CHANGED = {
     "torch": lambda patch: patch.setattr(torch, "__version__", "2.99.0"),
     "numpy": lambda patch: patch.setattr(np, "__version__", "2.99.0"),
     "code": lambda patch: patch.setattr(experiment_module, "code_digest", lambda: "other"),
-    "device": lambda patch: patch.setattr(experiment_module, "configure", on_another_device),
+    "device": lambda patch: patch.setattr(experiment_module, "configure", use_other_device),
 }
 
 
-def on_another_device(*arguments):
+def use_other_device(*arguments):
     """Simulate a device of another type; the tensors stay on the CPU."""
 
-    class Another:
+    class OtherDevice:
         type = "other"
 
-    return Another()
+    return OtherDevice()
 
 
-@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.parametrize("change", CHANGES)
 def test_checkpoint_of_a_different_training_is_not_used(experiment, monkeypatch, tiny_packed, change):
-    """Fingerprints are compared; what they stand for is trained in the tests above."""
+    """Only the fingerprints are compared here; the tests above train."""
     found = []
     monkeypatch.setattr(experiment_module, "locked_checkpoint", lambda folder, digest: found.append(digest) or stop())
     monkeypatch.setattr(experiment_module, "to_device", lambda split, convert, device: split)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *arguments, **keys: self)
-    changed = CHANGED[change]
+    changed = CHANGES[change]
     for keys in ({}, {}, changed):
         if callable(keys):
             keys(monkeypatch)
@@ -446,14 +457,14 @@ def stop():
 def test_checkpoint_of_other_data_is_removed(experiment, monkeypatch, capsys, tiny_packed, tmp_path):
     write_packed(tmp_path / "other", dataclasses.replace(tiny_packed, test=tiny_packed.train))
     other = read_packed(tmp_path / "other")
-    undisturbed = experiment(other)
+    uninterrupted = experiment(other)
     discard(CHECKPOINTS / "x")
-    file = interrupted(experiment, monkeypatch)
+    file = interrupt(experiment, monkeypatch)
     capsys.readouterr()
     again = experiment(other)
     assert "resuming" not in capsys.readouterr().out
     assert not file.exists()
-    assert bits(again.weights) == bits(undisturbed.weights)
+    assert bits(again.weights) == bits(uninterrupted.weights)
 
 
 def test_fingerprint_excludes_the_number_of_seeds(experiment, capsys):
@@ -467,7 +478,7 @@ def test_fingerprint_excludes_the_number_of_seeds(experiment, capsys):
 
 @pytest.fixture
 def long_experiment(prepared, edit_params):
-    """A training of two seeds and a few seconds, with dropout, Adam, and a selection by validation."""
+    """A training of a few seconds from two seeds, with dropout, Adam and selection by validation."""
 
     def add(values):
         train = values["experiments"]["mnist_mlp_100"]["train"] | {"epochs": 30, "seeds": 2, "threads": 1}
@@ -480,8 +491,8 @@ def long_experiment(prepared, edit_params):
     return prepared
 
 
-def kill_when(reached) -> str:
-    """Train in a process, kill it without warning when `reached()`, and return what it printed."""
+def train_and_kill(reached) -> str:
+    """Train in a separate process, kill it by SIGKILL once `reached()` is true, and return its output."""
     process = Fork("stages/train.py", NAME, "--checkpoint-seconds", "0.03")
     deadline = time.monotonic() + 100
     while process.is_running() and not reached() and time.monotonic() < deadline:
@@ -492,8 +503,8 @@ def kill_when(reached) -> str:
     return ended.stdout
 
 
-def undisturbed_results(run_stage) -> dict[str, bytes]:
-    """Train without interruption, and remove the results again."""
+def uninterrupted_results(run_stage) -> dict[str, bytes]:
+    """Train without interruption, remove the results and return their bytes."""
     assert run_stage("train", NAME).returncode == 0
     found = {file: Path(file).read_bytes() for file in RESULTS}
     shutil.rmtree("models")
@@ -502,8 +513,8 @@ def undisturbed_results(run_stage) -> dict[str, bytes]:
 
 
 def test_stage_killed_at_several_moments_ends_with_the_same_bytes(long_experiment, run_stage):
-    """In the first seed, in the second, while a checkpoint is written, and between the outputs."""
-    undisturbed = undisturbed_results(run_stage)
+    """It is killed in the first seed, in the second seed while a checkpoint is written, and between two outputs."""
+    uninterrupted = uninterrupted_results(run_stage)
     first, second = (CHECKPOINTS / NAME / str(seed) for seed in SEEDS)
     written: set[int] = set()
 
@@ -512,37 +523,37 @@ def test_stage_killed_at_several_moments_ends_with_the_same_bytes(long_experimen
             written.update(file.stat().st_mtime_ns for file in folder.glob("*.pt"))
         return len(written) >= count
 
-    kill_when(lambda: checkpoints(first, 1))
+    train_and_kill(lambda: checkpoints(first, 1))
     written.clear()
-    said = kill_when(lambda: checkpoints(second, 3) and (any(second.glob("*.part")) or checkpoints(second, 8)))
-    assert RESUMED in said
+    output = train_and_kill(lambda: checkpoints(second, 3) and (any(second.glob("*.part")) or checkpoints(second, 8)))
+    assert RESUMED in output
     assert not Path(RESULTS[0]).exists()
     finished = next(first.glob("*.pt")).read_bytes()
-    said = kill_when(lambda: any(Path("models/trained").glob("*")))
-    assert said.count(RESUMED) == 2
+    output = train_and_kill(lambda: any(Path("models/trained").glob("*")))
+    assert output.count(RESUMED) == 2
     assert next(first.glob("*.pt")).read_bytes() == finished, "the first seed was not trained again"
 
     last = Fork("stages/train.py", NAME).wait()
     assert (last.returncode, last.stderr) == (0, "")
     assert last.stdout.count(RESUMED) == 2
-    assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
+    assert {file: Path(file).read_bytes() for file in RESULTS} == uninterrupted
     assert not (CHECKPOINTS / NAME).exists()
 
 
 def test_parallel_seeds_end_with_their_stage_and_resume(long_experiment, run_stage, monkeypatch):
-    undisturbed = undisturbed_results(run_stage)
+    uninterrupted = uninterrupted_results(run_stage)
     monkeypatch.setenv("LABBOOK_AT_ONCE", "2")
-    kill_when(lambda: all(any((CHECKPOINTS / NAME / str(seed)).glob("*.pt")) for seed in SEEDS))
-    last = Fork("stages/train.py", NAME).wait()  # no process of the first goes on, or it would hold the checkpoints
+    train_and_kill(lambda: all(any((CHECKPOINTS / NAME / str(seed)).glob("*.pt")) for seed in SEEDS))
+    last = Fork("stages/train.py", NAME).wait()  # a surviving process of the first run would still lock the checkpoints
     assert (last.returncode, last.stderr) == (0, "")
     assert last.stdout.count(RESUMED) == 2
-    assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
+    assert {file: Path(file).read_bytes() for file in RESULTS} == uninterrupted
 
 
-def test_second_process_on_the_same_experiment_ends_with_one_message(long_experiment):
+def test_second_process_of_an_experiment_ends_with_one_message(long_experiment):
     with locked_checkpoint(CHECKPOINTS / NAME / "0", "of this process"):
         second = Fork("stages/train.py", NAME).wait()
     assert second.returncode == 1
-    where = CHECKPOINTS / NAME / "0"
-    assert second.stderr == f"error: {where}: another process is training this experiment. Wait for it to end, or stop it.\n"
+    folder = CHECKPOINTS / NAME / "0"
+    assert second.stderr == f"error: {folder}: another process is training this experiment. Wait for it to end, or stop it.\n"
     assert not Path("models").exists()

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toolbox import as_published, count_different, digest_of, right_by_mean_colour
+from toolbox import count_distinct, dataset_sha256, mean_colour_accuracy, with_checksum_of
 
 from labbook.data.datasets import cifar10
-from labbook.data.datasets.cifar10 import BATCHES, CLASSES, DRAWN_BATCHES, DRAWN_CLASSES, FOLDER, read_batch
+from labbook.data.datasets.cifar10 import BATCHES, CLASSES, EMBEDDED_BATCHES, EMBEDDED_CLASSES, FOLDER, read_batch
 from labbook.errors import DataError, DownloadError, LabbookError
 
 FIX = r"Remove it and run `dvc repro`\.$"
 PREPARED_SHA256 = "b4e5bf0127e12de8759cb4bd09ee7f1a23fa79d329d49b3102743e3eb1183965"
 
 
-def draw(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def random_batch(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     return generator.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8), np.arange(count) % 10
 
 
 def python_2_batch(images: np.ndarray, labels: np.ndarray) -> bytes:
-    """A batch in the opcodes of the published ones: byte strings as Python 2 wrote them, and a name of NumPy 1."""
+    """Return a batch pickled like the published ones: with byte strings of Python 2 and a module name of NumPy 1."""
 
     def text(value: bytes) -> bytes:
         return pickle.BINSTRING + len(value).to_bytes(4, "little") + value
@@ -38,22 +38,22 @@ def python_2_batch(images: np.ndarray, labels: np.ndarray) -> bytes:
 
 
 def test_classes_are_in_the_order_of_the_published_labels():
-    """That of `batches.meta` in the archive."""
+    """The order is that of `batches.meta` in the archive."""
     assert cifar10.CLASSES == (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     )  # fmt: skip
 
 
 @given(count=st.integers(1, 20), seed=st.integers(0, 9))
-def test_batch_gives_its_images_and_labels(count, seed, tmp_path_factory):
+def test_read_batch_returns_images_and_labels(count, seed, tmp_path_factory):
     file = tmp_path_factory.mktemp("batch") / "data_batch_1"
-    images, labels = draw(count, seed)
+    images, labels = random_batch(count, seed)
     batch = python_2_batch(images, labels)
     file.write_bytes(batch)
-    found = read_batch(file, hashlib.md5(batch).hexdigest())
-    assert (found.images.dtype, found.labels.dtype) == (np.uint8, np.int64)
-    assert np.array_equal(found.images, images)
-    assert np.array_equal(found.labels, labels)
+    split = read_batch(file, hashlib.md5(batch).hexdigest())
+    assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
+    assert np.array_equal(split.images, images)
+    assert np.array_equal(split.labels, labels)
 
 
 class Harmful:
@@ -61,7 +61,7 @@ class Harmful:
         return eval, ("open('harmed', 'w')",)
 
 
-def test_pickle_that_is_not_the_published_one_is_not_loaded(tmp_path, monkeypatch):
+def test_pickle_with_another_checksum_is_not_loaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     harmful = pickle.dumps(Harmful())
     (tmp_path / "data_batch_1").write_bytes(harmful)
@@ -72,32 +72,32 @@ def test_pickle_that_is_not_the_published_one_is_not_loaded(tmp_path, monkeypatc
     assert (tmp_path / "harmed").exists()
 
 
-@pytest.mark.parametrize("keep", [0, 7, 100, 10_000])
-def test_truncated_drawn_batch_is_refused(drawn, tmp_path, keep):
-    for file in drawn.iterdir():
+@pytest.mark.parametrize("length", [0, 7, 100, 10_000])
+def test_truncated_embedded_batch_raises_data_error(embedded_folder, tmp_path, length):
+    for file in embedded_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     damaged = tmp_path / "drawn_batch_3.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:keep])
+    damaged.write_bytes(damaged.read_bytes()[:length])
     with pytest.raises(DataError, match=rf"drawn_batch_3\.safetensors: damaged, .*{FIX}"):
         cifar10.prepare(tmp_path, "embedded", 0.1, 0)
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """The folder with the drawn batches."""
-    folder = tmp_path_factory.mktemp("drawn")
+def embedded_folder(tmp_path_factory):
+    """Return the folder with the synthetic batches."""
+    folder = tmp_path_factory.mktemp("embedded")
     cifar10.fetch("embedded", folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def embedded(drawn):
-    return cifar10.prepare(drawn, "embedded", validation_fraction=0.1, seed=0)
+def embedded(embedded_folder):
+    return cifar10.prepare(embedded_folder, "embedded", validation_fraction=0.1, seed=0)
 
 
-def test_drawn_images_have_the_form_of_cifar10(embedded):
+def test_embedded_images_have_the_format_of_cifar10(embedded):
     assert (embedded.name, embedded.source, embedded.image_shape) == ("cifar10", "embedded", (3, 32, 32))
-    assert embedded.classes == DRAWN_CLASSES
+    assert embedded.classes == EMBEDDED_CLASSES
     assert (len(embedded.train), len(embedded.test)) == (2000, 500)
     for split in (embedded.train, embedded.test):
         assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
@@ -105,30 +105,30 @@ def test_drawn_images_have_the_form_of_cifar10(embedded):
     assert np.array_equal(np.bincount(embedded.train.labels[embedded.validation]), [20] * 10)
 
 
-def test_drawn_images_are_all_different(embedded):
-    assert count_different(embedded) == 2500
+def test_embedded_images_are_distinct(embedded):
+    assert count_distinct(embedded) == 2500
 
 
-def test_drawn_images_are_the_same_every_time(drawn, embedded, tmp_path):
+def test_embedded_images_are_reproducible(embedded_folder, embedded, tmp_path):
     cifar10.fetch("embedded", tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(DRAWN_BATCHES)
-    for name in DRAWN_BATCHES:
-        assert (tmp_path / name).read_bytes() == (drawn / name).read_bytes()
-    assert digest_of(embedded) == PREPARED_SHA256
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(EMBEDDED_BATCHES)
+    for name in EMBEDDED_BATCHES:
+        assert (tmp_path / name).read_bytes() == (embedded_folder / name).read_bytes()
+    assert dataset_sha256(embedded) == PREPARED_SHA256
 
 
-def test_mean_colour_tells_nothing_of_the_class(embedded):
-    assert right_by_mean_colour(embedded) < 0.2
+def test_mean_colour_does_not_reveal_the_class(embedded):
+    assert mean_colour_accuracy(embedded) < 0.2
 
 
-def test_seed_moves_the_validation_split_and_nothing_else(drawn, embedded):
-    other = cifar10.prepare(drawn, "embedded", validation_fraction=0.1, seed=1)
+def test_seed_changes_only_the_validation_split(embedded_folder, embedded):
+    other = cifar10.prepare(embedded_folder, "embedded", validation_fraction=0.1, seed=1)
     assert not np.array_equal(other.validation, embedded.validation)
     assert np.array_equal(other.train.images, embedded.train.images)
     assert np.array_equal(other.test.images, embedded.test.images)
 
 
-def test_missing_batch_is_named_with_what_fetches_it(tmp_path):
+def test_error_for_a_missing_batch_says_how_to_fetch_it(tmp_path):
     cifar10.fetch("embedded", tmp_path)
     (tmp_path / "drawn_batch_3.safetensors").unlink()
     with pytest.raises(DataError, match=r"drawn_batch_3\.safetensors: not found\. Run `dvc repro`, which fetches the data"):
@@ -137,28 +137,28 @@ def test_missing_batch_is_named_with_what_fetches_it(tmp_path):
 
 @pytest.fixture
 def batches(tmp_path, monkeypatch):
-    """Six small batches, whose checksums stand for the published ones."""
+    """Return six small batches and replace the published checksums by theirs."""
     monkeypatch.chdir(tmp_path)
-    made = {name: python_2_batch(*draw(20, seed)) for seed, name in enumerate(BATCHES)}
-    monkeypatch.setattr(cifar10, "BATCHES", {name: hashlib.md5(batch).hexdigest() for name, batch in made.items()})
+    contents = {name: python_2_batch(*random_batch(20, seed)) for seed, name in enumerate(BATCHES)}
+    monkeypatch.setattr(cifar10, "BATCHES", {name: hashlib.md5(batch).hexdigest() for name, batch in contents.items()})
     monkeypatch.setattr(cifar10, "MIRRORS", ())
-    return made
+    return contents
 
 
-def to_archive(batches: dict[str, bytes], *more: tarfile.TarInfo, folder: str = FOLDER) -> bytes:
-    """An archive in the published layout, then members without content."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        about = tarfile.TarInfo(folder)
-        about.type = tarfile.DIRTYPE
-        archive.addfile(about)
+def build_archive(batches: dict[str, bytes], *extra_members: tarfile.TarInfo, folder: str = FOLDER) -> bytes:
+    """Return an archive in the published layout, followed by members without content."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        info = tarfile.TarInfo(folder)
+        info.type = tarfile.DIRTYPE
+        archive.addfile(info)
         for name, batch in {"readme.html": b"<html>", **batches}.items():
-            about = tarfile.TarInfo(f"{folder}/{name}")
-            about.size = len(batch)
-            archive.addfile(about, io.BytesIO(batch))
-        for member in more:
+            info = tarfile.TarInfo(f"{folder}/{name}")
+            info.size = len(batch)
+            archive.addfile(info, io.BytesIO(batch))
+        for member in extra_members:
             archive.addfile(member)
-    return packed.getvalue()
+    return stream.getvalue()
 
 
 def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
@@ -168,14 +168,14 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
 
 
 @pytest.fixture
-def place(root, monkeypatch):
-    """Put an archive into the data root, its checksum as the published one."""
+def install_archive(root, monkeypatch):
+    """Return a function that writes an archive to the data root and replaces the published checksum by its own."""
 
-    def put(archive: bytes) -> None:
+    def write(archive: bytes) -> None:
         (root / cifar10.ARCHIVE.name).write_bytes(archive)
-        monkeypatch.setattr(cifar10, "ARCHIVE", as_published(cifar10.ARCHIVE, archive))
+        monkeypatch.setattr(cifar10, "ARCHIVE", with_checksum_of(cifar10.ARCHIVE, archive))
 
-    return put
+    return write
 
 
 def assert_fetched(batches, folder) -> None:
@@ -185,14 +185,14 @@ def assert_fetched(batches, folder) -> None:
 def assert_prepared(folder) -> None:
     packed = cifar10.prepare(folder, "official", validation_fraction=0.1, seed=0)
     assert (packed.source, packed.classes, packed.image_shape) == ("official", CLASSES, (3, 32, 32))
-    images = np.concatenate([draw(20, seed)[0] for seed in range(5)])
+    images = np.concatenate([random_batch(20, seed)[0] for seed in range(5)])
     assert np.array_equal(packed.train.images, images)
     assert np.array_equal(packed.train.labels, np.arange(100) % 10)
-    assert np.array_equal(packed.test.images, draw(20, 5)[0])
+    assert np.array_equal(packed.test.images, random_batch(20, 5)[0])
     assert np.array_equal(np.bincount(packed.train.labels[packed.validation]), [1] * 10)
 
 
-def test_batches_come_from_the_data_root(batches, root, tmp_path):
+def test_batches_are_copied_from_the_data_root(batches, root, tmp_path):
     (root / FOLDER).mkdir()
     for name, batch in batches.items():
         (root / FOLDER / name).write_bytes(batch)
@@ -201,7 +201,7 @@ def test_batches_come_from_the_data_root(batches, root, tmp_path):
     assert_prepared(tmp_path / "raw")
 
 
-def test_altered_batch_in_the_data_root_is_refused(batches, root, tmp_path):
+def test_altered_batch_in_the_data_root_raises_data_error(batches, root, tmp_path):
     (root / FOLDER).mkdir()
     for name, batch in batches.items():
         (root / FOLDER / name).write_bytes(batch[:-1] if name == "test_batch" else batch)
@@ -209,81 +209,81 @@ def test_altered_batch_in_the_data_root_is_refused(batches, root, tmp_path):
         cifar10.fetch("official", tmp_path / "raw")
 
 
-def test_batches_come_out_of_an_archive_in_the_data_root(batches, place, tmp_path):
-    place(to_archive(batches))
+def test_batches_are_extracted_from_an_archive_in_the_data_root(batches, install_archive, tmp_path):
+    install_archive(build_archive(batches))
     cifar10.fetch("official", tmp_path / "raw")
     assert_fetched(batches, tmp_path / "raw")
     assert_prepared(tmp_path / "raw")
     assert not list((tmp_path / ".downloads").iterdir())
 
 
-def test_batch_that_is_not_the_published_one_is_not_prepared_as_official(batches, place, tmp_path):
-    """Such as a drawn one that somebody put there, or one with another pixel, which no pickle tells."""
-    place(to_archive(batches))
+def test_altered_batch_is_not_prepared_as_official(batches, install_archive, tmp_path):
+    """A batch with other pixels is a valid pickle, so only the checksum differs."""
+    install_archive(build_archive(batches))
     cifar10.fetch("official", tmp_path / "raw")
-    (tmp_path / "raw/data_batch_2").write_bytes(python_2_batch(*draw(20, seed=9)))
+    (tmp_path / "raw/data_batch_2").write_bytes(python_2_batch(*random_batch(20, seed=9)))
     with pytest.raises(DataError, match=rf"data_batch_2: has md5 \w+, expected {cifar10.BATCHES['data_batch_2']}: .*{FIX}"):
         cifar10.prepare(tmp_path / "raw", "official", 0.1, 0)
 
 
-def test_files_of_one_source_are_not_prepared_as_the_other(batches, place, drawn, tmp_path):
-    place(to_archive(batches))
+def test_files_of_one_source_are_not_prepared_as_the_other_source(batches, install_archive, embedded_folder, tmp_path):
+    install_archive(build_archive(batches))
     cifar10.fetch("official", tmp_path / "raw")
     with pytest.raises(DataError, match=r"drawn_batch_1\.safetensors: not found\. Run `dvc repro`, which fetches the data"):
         cifar10.prepare(tmp_path / "raw", "embedded", 0.1, 0)
     with pytest.raises(DataError, match=r"data_batch_1: not found\. Run `dvc repro`, which fetches the data"):
-        cifar10.prepare(drawn, "official", 0.1, 0)
+        cifar10.prepare(embedded_folder, "official", 0.1, 0)
 
 
-def test_archive_is_taken_where_the_data_root_lacks_a_batch(batches, place, root, tmp_path):
+def test_archive_is_used_if_the_data_root_lacks_a_batch(batches, install_archive, root, tmp_path):
     (root / FOLDER).mkdir()
     (root / FOLDER / "test_batch").write_bytes(batches["test_batch"])
-    place(to_archive(batches))
+    install_archive(build_archive(batches))
     cifar10.fetch("official", tmp_path / "raw")
     assert_fetched(batches, tmp_path / "raw")
 
 
-def test_archive_comes_from_the_first_mirror_that_has_it(batches, serve, tmp_path, monkeypatch):
-    archive = to_archive(batches)
+def test_archive_is_downloaded_from_the_first_working_mirror(batches, serve, tmp_path, monkeypatch):
+    archive = build_archive(batches)
     name = cifar10.ARCHIVE.name
     mirrors = serve(name, status=404), serve(name, b"altered"), serve(name, archive)
-    monkeypatch.setattr(cifar10, "ARCHIVE", as_published(cifar10.ARCHIVE, archive))
+    monkeypatch.setattr(cifar10, "ARCHIVE", with_checksum_of(cifar10.ARCHIVE, archive))
     monkeypatch.setattr(cifar10, "MIRRORS", [mirror.address for mirror in mirrors])
     cifar10.fetch("official", tmp_path / "raw")
     assert_fetched(batches, tmp_path / "raw")
     assert not list((tmp_path / ".downloads").iterdir())
 
 
-def test_downloaded_archive_is_kept_until_its_batches_are_written(batches, serve, tmp_path, monkeypatch):
-    archive = to_archive(batches)
+def test_downloaded_archive_is_kept_until_the_batches_are_written(batches, serve, tmp_path, monkeypatch):
+    archive = build_archive(batches)
     mirror = serve(cifar10.ARCHIVE.name, archive)
-    monkeypatch.setattr(cifar10, "ARCHIVE", as_published(cifar10.ARCHIVE, archive))
+    monkeypatch.setattr(cifar10, "ARCHIVE", with_checksum_of(cifar10.ARCHIVE, archive))
     monkeypatch.setattr(cifar10, "MIRRORS", [mirror.address])
-    (tmp_path / "raw").write_bytes(b"in the way")
+    (tmp_path / "raw").write_bytes(b"a file instead of a folder")
     with pytest.raises(LabbookError):
         cifar10.fetch("official", tmp_path / "raw")
     (tmp_path / "raw").unlink()
     cifar10.fetch("official", tmp_path / "raw")
     assert_fetched(batches, tmp_path / "raw")
-    assert mirror.asked == [None]
+    assert mirror.range_headers == [None]
     assert not list((tmp_path / ".downloads").iterdir())
 
 
-def test_archive_that_no_mirror_has_is_named(batches, serve, tmp_path, monkeypatch):
+def test_error_names_an_archive_that_no_mirror_serves(batches, serve, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "MIRRORS", [serve(cifar10.ARCHIVE.name, status=404).address])
     with pytest.raises(DownloadError, match=r"cifar-10-python\.tar\.gz: no mirror served the file"):
         cifar10.fetch("official", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
 
-def test_archive_with_another_checksum_is_refused(batches, root, tmp_path):
-    (root / cifar10.ARCHIVE.name).write_bytes(to_archive(batches))
+def test_archive_with_another_checksum_raises_data_error(batches, root, tmp_path):
+    (root / cifar10.ARCHIVE.name).write_bytes(build_archive(batches))
     with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz: has md5 .*Replace the file"):
         cifar10.fetch("official", tmp_path / "raw")
 
 
-def test_truncated_archive_is_refused(batches, place, root, tmp_path):
-    place(to_archive(batches))
+def test_truncated_archive_raises_data_error(batches, install_archive, root, tmp_path):
+    install_archive(build_archive(batches))
     archive = root / cifar10.ARCHIVE.name
     archive.write_bytes(archive.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz: has md5 .*Replace the file"):
@@ -301,8 +301,8 @@ def test_truncated_archive_is_refused(batches, place, root, tmp_path):
     ],
     ids=lambda member: f"{member.name}{member.linkname}",
 )
-def test_nothing_but_the_batches_comes_out_of_an_archive(batches, place, tmp_path, member):
-    place(to_archive(batches, member))
+def test_only_the_batches_are_extracted_from_an_archive(batches, install_archive, tmp_path, member):
+    install_archive(build_archive(batches, member))
     cifar10.fetch("official", tmp_path / "raw")
     assert_fetched(batches, tmp_path / "raw")
     assert not (tmp_path / "data_batch_1").exists()

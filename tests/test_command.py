@@ -1,4 +1,4 @@
-"""The command `labbook`."""
+"""The command `labbook`: help, arguments, and exit codes."""
 
 import subprocess
 import sys
@@ -14,11 +14,11 @@ NAMES = ("check", "show", "why", "verify", "results", "repro", "exp", "team", "d
 
 
 def run(*arguments):
-    line = [sys.executable, "-m", "labbook", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    command_line = [sys.executable, "-m", "labbook", *arguments]
+    return subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_help_lists_every_command_with_its_purpose_on_one_line(monkeypatch, capsys):
+def test_help_describes_every_command_on_one_line(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         command.main(["--help"])
@@ -40,7 +40,7 @@ def test_every_command_has_help(name, capsys):
 @pytest.mark.parametrize(
     ("arguments", "slow"), [(["--help"], "torch dvc numpy pydantic"), (["why", "--help"], "torch dvc pydantic")]
 )
-def test_help_imports_no_other_command(arguments, slow):
+def test_help_imports_no_slow_package(arguments, slow):
     script = (
         "import sys, contextlib, labbook.__main__ as command\n"
         f"with contextlib.suppress(SystemExit): command.main({arguments})\n"
@@ -51,7 +51,7 @@ def test_help_imports_no_other_command(arguments, slow):
     assert ended.stderr == "\n"
 
 
-def test_known_arguments_are_parsed_and_others_go_to_dvc(monkeypatch):
+def test_unknown_arguments_are_passed_to_dvc(monkeypatch):
     called = []
     monkeypatch.setattr("labbook.repro.__main__.install", lambda jobs, *_: called.append(jobs))
     monkeypatch.setattr("dvc.cli.main", called.append)
@@ -78,7 +78,7 @@ def test_known_arguments_are_parsed_and_others_go_to_dvc(monkeypatch):
         ([], "labbook: error: the following arguments are required: COMMAND"),
     ],
 )
-def test_wrong_arguments_are_refused_by_the_parser_of_their_command(arguments, message, capsys):
+def test_invalid_arguments_are_refused_with_the_name_of_the_command(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(arguments)
     assert ended.value.code == 2
@@ -88,7 +88,7 @@ def test_wrong_arguments_are_refused_by_the_parser_of_their_command(arguments, m
 @pytest.mark.parametrize(
     ("raised", "code"), [(LabbookError("x: wrong. Correct it."), "error: x: wrong. Correct it."), (KeyboardInterrupt(), 130)]
 )
-def test_an_error_of_a_command_ends_it_without_a_traceback(monkeypatch, raised, code):
+def test_error_ends_a_command_without_a_traceback(monkeypatch, raised, code):
     def show(*_):
         raise raised
 
@@ -98,13 +98,13 @@ def test_an_error_of_a_command_ends_it_without_a_traceback(monkeypatch, raised, 
     assert ended.value.code == code
 
 
-def test_unknown_command_is_refused_with_those_that_there_are():
+def test_unknown_command_is_refused_with_the_known_ones():
     ended = run("repr")
     assert ended.returncode == 2
     assert "invalid choice: 'repr' (choose from " in ended.stderr
     assert all(name in ended.stderr for name in command.COMMANDS)
 
 
-def test_the_project_installs_the_command(repository):
+def test_project_installs_the_command(repository):
     scripts = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["scripts"]
     assert EntryPoint("labbook", scripts["labbook"], "console_scripts").load() is command.main

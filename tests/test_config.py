@@ -1,4 +1,4 @@
-"""`params.yaml` as a whole: how it is read, what is refused and with which message, and what DVC's writer makes of it."""
+"""`params.yaml`: reading, validation, error messages, and round trips through DVC's YAML writer."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from labbook.config import check
 from labbook.config.check import check_project
 from labbook.config.messages import closest
 from labbook.config.project import find_problems, parse_project
-from labbook.config.reading import pick, read
+from labbook.config.reading import look_up, read
 from labbook.config.sweep import read_sweep
 from labbook.config.train import read_runtime, read_training
 from labbook.errors import ParamsError
@@ -30,7 +30,7 @@ SWEEP = "sweeps.mnist_cnn_dropout"
 
 
 def put(key: str, value: object) -> Callable[[dict[str, Any]], None]:
-    """Set a dotted key."""
+    """Return a function that sets a dotted key."""
     *parents, last = key.split(".")
 
     def change(values: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ def put(key: str, value: object) -> Callable[[dict[str, Any]], None]:
 
 
 def drop(key: str) -> Callable[[dict[str, Any]], None]:
-    """Remove a dotted key."""
+    """Return a function that removes a dotted key."""
     *parents, last = key.split(".")
 
     def change(values: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def test_params_of_the_work_folder_are_valid(workdir):
 
 
 @pytest.mark.parametrize(
-    ("key", "near"),
+    ("key", "nearest"),
     [
         (f"{TRAIN}.schdule", "schedule"),
         (f"{TRAIN}.embeded", "embedded"),
@@ -105,41 +105,41 @@ def test_params_of_the_work_folder_are_valid(workdir):
         ("explain.mnist_cnn.chanels", "channels"),
     ],
 )
-def test_a_misspelt_key_is_refused_with_the_nearest_valid_one(edit_params, key, near):
+def test_a_misspelt_key_is_refused_with_the_nearest_valid_one(edit_params, key, nearest):
     if key == "defaults.A.model.hiden":
         edit_params(put("defaults.A.model", {}))
     edit_params(put(key, 1))
     lines = [line for line in refusal().splitlines() if line.startswith(f"{key}: ")]
     assert len(lines) == (2 if "defaults.A.model" in key else 1)  # experiments of A have an mlp or a cnn, with other keys
     for line in lines:
-        assert line.startswith(f"{key}: unknown key; did you mean {near!r}? Known keys here: ")
-        assert near in line.partition("Known keys here: ")[2]
+        assert line.startswith(f"{key}: unknown key; did you mean {nearest!r}? Known keys here: ")
+        assert nearest in line.partition("Known keys here: ")[2]
 
 
 @pytest.mark.parametrize("block", [TRAIN, "defaults.A"])
 @pytest.mark.parametrize(
-    ("key", "value", "near"),
+    ("key", "value", "nearest"),
     [
         ("optimizer.weight_decy", 0.1, "weight_decay"),
         ("schedule.gama", 0.5, "gamma"),
         ("loss.label_smothing", 0.1, "label_smoothing"),
     ],
 )
-def test_a_misspelt_argument_is_refused_with_the_nearest_valid_one(edit_params, block, key, value, near):
-    part, _, argument = key.partition(".")
-    edit_params(lambda values: pick(values, block).setdefault(part, {}).update({argument: value}))
+def test_a_misspelt_argument_is_refused_with_the_nearest_valid_one(edit_params, block, key, value, nearest):
+    component, _, argument = key.partition(".")
+    edit_params(lambda values: look_up(values, block).setdefault(component, {}).update({argument: value}))
     lines = [line for line in refusal().splitlines() if line.startswith(f"{block}.{key}: ")]
     assert len(set(lines)) == len(lines) >= 1
-    assert all(line.startswith(f"{block}.{key}: unknown argument; did you mean {near!r}? ") for line in lines)
+    assert all(line.startswith(f"{block}.{key}: unknown argument; did you mean {nearest!r}? ") for line in lines)
 
 
-def test_a_key_near_no_other_is_refused_with_all_known_keys(edit_params):
+def test_a_key_without_a_similar_one_is_refused_with_all_known_keys(edit_params):
     edit_params(put("data.zzz", 1))
     assert refusal() == "data.zzz: unknown key. Known keys here: source."
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "wanted"),
+    ("key", "value", "expected"),
     [
         (f"{TRAIN}.batch_size", "32", "input should be a valid integer"),
         (f"{TRAIN}.batch_size", 32.5, "input should be a valid integer"),
@@ -161,17 +161,17 @@ def test_a_key_near_no_other_is_refused_with_all_known_keys(edit_params):
         ("seed", 0.5, "input should be a valid integer"),
     ],
 )
-def test_a_wrong_type_is_refused_without_conversion(edit_params, key, value, wanted):
+def test_a_wrong_type_is_refused_without_conversion(edit_params, key, value, expected):
     edit_params(put(key, value))
     if isinstance(value, dict):
-        ((inner, found),) = value.items()
-        key, value = f"{key}.{inner}", found
+        ((inner, value),) = value.items()
+        key = f"{key}.{inner}"
     (line,) = [line for line in refusal().splitlines() if line.startswith(f"{key}: ")]
-    assert line.startswith(f"{key}: invalid value {value!r}: {wanted}")
+    assert line.startswith(f"{key}: invalid value {value!r}: {expected}")
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "wanted"),
+    ("key", "value", "expected"),
     [
         (f"{TRAIN}.batch_size", 0, "greater than 0"),
         (f"{TRAIN}.epochs", -1, "greater than 0"),
@@ -189,11 +189,11 @@ def test_a_wrong_type_is_refused_without_conversion(edit_params, key, value, wan
         (f"{SWEEP}.vary.count", 1, "greater than or equal to 2"),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_the_range(edit_params, key, value, wanted):
+def test_a_value_out_of_range_is_refused_with_the_range(edit_params, key, value, expected):
     edit_params(put(key, value))
     message = refusal()
     assert message.startswith(f"{key}: invalid value {value!r}: ")
-    assert wanted in message
+    assert expected in message
     assert "\n" not in message
 
 
@@ -204,7 +204,7 @@ def test_a_number_that_is_not_finite_is_refused(edit_params, key, value):
     assert refusal().startswith(f"{key}: invalid value {value!r}: ")
 
 
-def test_an_item_of_a_list_is_named_by_its_place(edit_params):
+def test_an_item_of_a_list_is_named_by_its_index(edit_params):
     edit_params(put(f"{TRAIN}.model.hidden", [50, 0]))
     assert refusal().startswith(f"{TRAIN}.model.hidden.1: invalid value 0: ")
 
@@ -228,7 +228,7 @@ def test_an_item_of_a_list_is_named_by_its_place(edit_params):
         f"{SWEEP}.vary.key",
     ],
 )
-def test_a_missing_key_is_named_and_nothing_else(edit_params, key):
+def test_only_the_missing_key_is_reported(edit_params, key):
     edit_params(drop(key))
     message = refusal()
     assert message.startswith(f"{key}: missing.")
@@ -249,7 +249,7 @@ def test_a_misspelt_group_is_refused_with_the_right_name(edit_params):
 
 
 @pytest.mark.parametrize("group", ["experiments", "sweeps", "explain", "derived", "pretrained"])
-def test_a_group_without_any_block_is_refused(edit_params, group):
+def test_an_empty_group_is_refused(edit_params, group):
     edit_params(put(group, {}))
     assert f"{group}: dictionary should have at least 1 item, not 0." in refusal().splitlines()
 
@@ -280,7 +280,7 @@ def test_an_error_in_defaults_is_reported_once(edit_params):
 
 def test_a_group_of_defaults_may_be_unused(edit_params):
     edit_params(put("defaults.E", {"epochs": 3}))
-    assert not any(one.assignment == "E" for one in check_project().experiments.values())
+    assert not any(experiment.assignment == "E" for experiment in check_project().experiments.values())
 
 
 # Names
@@ -298,7 +298,7 @@ def test_a_name_that_dvc_cannot_handle_is_refused(small_params, group, name):
     assert message.endswith("begins with a letter (DVC drops numbers silently and fails on dots).")
 
 
-def test_a_wrong_name_does_not_hide_what_is_wrong_in_its_block(edit_params):
+def test_an_invalid_name_does_not_hide_errors_in_its_block(edit_params):
     edit_params(put("datasets.Mnist", {"validation_fration": 0.1}))
     assert sorted(keys(refusal())) == [
         "datasets.Mnist",
@@ -317,7 +317,7 @@ def test_every_name_in_the_documented_form_is_valid(name, small_params):
 
 
 @pytest.mark.parametrize(
-    ("key", "wrong", "near"),
+    ("key", "misspelt", "nearest"),
     [
         ("model", "mpl", "mlp"),
         ("optimizer", "adm", "Adam"),
@@ -327,30 +327,32 @@ def test_every_name_in_the_documented_form_is_valid(name, small_params):
     ],
 )
 @pytest.mark.parametrize("block", [TRAIN, "defaults.A"])
-def test_an_unknown_component_is_refused_with_the_choices(edit_params, block, key, wrong, near):
+def test_an_unknown_component_is_refused_with_the_choices(edit_params, block, key, misspelt, nearest):
     if block.startswith("defaults"):
         edit_params(lambda values: values["experiments"]["mnist_mlp_100"]["train"].pop(key, None))
-    edit_params(lambda values: pick(values, block).setdefault(key, {}).update(name=wrong))
+    edit_params(lambda values: look_up(values, block).setdefault(key, {}).update(name=misspelt))
     (line,) = [line for line in refusal().splitlines() if line.startswith(f"{block}.{key}.name: ")]
-    assert f"{wrong!r}; did you mean {near!r}? " in line
-    assert near in line.partition("? ")[2]
-
-
-@pytest.mark.parametrize(("key", "wrong", "near"), [("task", "clasification", "classification"), ("backend", "nunpy", "numpy")])
-def test_an_unknown_task_or_backend_is_refused_with_the_choices(edit_params, key, wrong, near):
-    edit_params(put(f"{TRAIN}.{key}", wrong))
-    assert refusal().startswith(f"{TRAIN}.{key}: ")
-    assert f"did you mean {near!r}?" in refusal()
+    assert f"{misspelt!r}; did you mean {nearest!r}? " in line
+    assert nearest in line.partition("? ")[2]
 
 
 @pytest.mark.parametrize(
-    ("group", "name", "near"),
+    ("key", "misspelt", "nearest"), [("task", "clasification", "classification"), ("backend", "nunpy", "numpy")]
+)
+def test_an_unknown_task_or_backend_is_refused_with_the_choices(edit_params, key, misspelt, nearest):
+    edit_params(put(f"{TRAIN}.{key}", misspelt))
+    assert refusal().startswith(f"{TRAIN}.{key}: ")
+    assert f"did you mean {nearest!r}?" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "nearest"),
     [("datasets", "mmist", "mnist"), ("derived", "scene", "scenes"), ("pretrained", "resnet1", "resnet18")],
 )
-def test_a_block_without_a_file_is_refused_with_the_choices(edit_params, group, name, near):
+def test_a_block_without_a_file_is_refused_with_the_choices(edit_params, group, name, nearest):
     edit_params(lambda values: values[group].update({name: next(iter(values[group].values()))}))
     family = group.removesuffix("s")
-    assert refusal().startswith(f"{group}.{name}: unknown {family} {name!r}; did you mean {near!r}? Known: ")
+    assert refusal().startswith(f"{group}.{name}: unknown {family} {name!r}; did you mean {nearest!r}? Known: ")
 
 
 @pytest.mark.parametrize(
@@ -446,11 +448,11 @@ def test_unknown_devices_are_refused(edit_params, device):
     assert refusal().startswith(f"device: invalid value {device!r}: ")
 
 
-# What does not fit together
+# Settings that contradict each other
 
 
 @pytest.mark.parametrize("changes", [{"select": "best_val_loss"}, {"select": "last", "early_stopping": {"patience": 3}}])
-def test_choices_by_validation_need_validation(edit_params, changes):
+def test_selection_and_early_stopping_need_validation(edit_params, changes):
     edit_params(lambda values: values["experiments"]["mnist_mlp_100"]["train"].update(changes))
     check_project()
     edit_params(put(f"{TRAIN}.validation", False))
@@ -460,26 +462,26 @@ def test_choices_by_validation_need_validation(edit_params, changes):
 
 
 @pytest.mark.parametrize("model", [{"init": "normal"}, {"init_std": 0.1}])
-def test_normal_weights_of_an_mlp_and_their_deviation_go_together(edit_params, model):
+def test_normal_weights_of_an_mlp_and_their_deviation_require_each_other(edit_params, model):
     edit_params(lambda values: values["experiments"]["mnist_mlp_100"]["train"]["model"].update(model))
-    assert refusal() == f"{TRAIN}.model: init: normal and init_std go together."
+    assert refusal() == f"{TRAIN}.model: init: normal and init_std require each other."
 
 
 @pytest.mark.parametrize(
-    ("reported", "wanted"),
+    ("reported", "expected"),
     [
         ({"kind": "words"}, "kind: words needs a quote"),
         ({"kind": "over"}, "kind: over needs test, the reported test accuracy"),
         ({"kind": "almost", "train": 1.0}, "kind: almost needs test, the reported test accuracy"),
     ],
 )
-def test_a_reported_result_without_the_value_of_its_kind_is_refused(edit_params, reported, wanted):
+def test_a_reported_result_without_the_value_of_its_kind_is_refused(edit_params, reported, expected):
     edit_params(put(f"{KEY}.reported", reported))
-    assert refusal() == f"{KEY}.reported: {wanted}."
+    assert refusal() == f"{KEY}.reported: {expected}."
 
 
 @pytest.mark.parametrize(
-    ("changes", "key", "found", "wanted"),
+    ("changes", "key", "actual", "expected"),
     [
         ({"model": {"name": "cnn", "channels": [4], "pools": 1}}, "model.name", "cnn", "mlp"),
         ({"inputs": {"dataset": "rings"}}, "inputs.dataset", "rings", "mnist"),
@@ -489,9 +491,9 @@ def test_a_reported_result_without_the_value_of_its_kind_is_refused(edit_params,
         ({"schedule": None}, "schedule.name", None, "MultiStepLR"),
     ],
 )
-def test_embedded_data_has_the_same_components(edit_params, changes, key, found, wanted):
+def test_embedded_data_has_the_same_components(edit_params, changes, key, actual, expected):
     edit_params(put(f"{TRAIN}.embedded", changes))
-    assert refusal() == f"{TRAIN}.embedded.{key}: invalid value {found!r}: must be the same as on official data, {wanted!r}."
+    assert refusal() == f"{TRAIN}.embedded.{key}: invalid value {actual!r}: must be the same as on official data, {expected!r}."
 
 
 @pytest.mark.parametrize(("key", "value"), [("inputs", {"dataset": "rings"}), ("schedule", None), ("task", "segmentation")])
@@ -510,7 +512,7 @@ def test_an_embedded_default_component_that_no_experiment_has_is_refused(edit_pa
     check_project()
 
 
-def test_what_dvc_reads_in_a_block_must_be_in_the_block(edit_params):
+def test_inputs_must_be_in_the_block_where_dvc_reads_them(edit_params):
     edit_params(
         lambda values: values["defaults"]["A"].update(inputs=values["experiments"]["mnist_mlp_100"]["train"].pop("inputs"))
     )
@@ -523,7 +525,7 @@ def test_what_dvc_reads_in_a_block_must_be_in_the_block(edit_params):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("region", "3", "explain.mnist_cnn.region: goes with task: segmentation, and the task of mnist_cnn is classification."),
+        ("region", "3", "explain.mnist_cnn.region: set it if and only if the task is segmentation; the task of mnist_cnn is "),
         ("image", -1, "explain.mnist_cnn.image: invalid value -1: "),
         ("layer", 1.5, "explain.mnist_cnn.layer: invalid value 1.5: "),
         ("channels", [], "explain.mnist_cnn.channels: invalid value []: "),
@@ -531,7 +533,7 @@ def test_what_dvc_reads_in_a_block_must_be_in_the_block(edit_params):
         ("attributions", ["grad"], "explain.mnist_cnn.attributions.0: invalid value 'grad': input should be 'saliency', "),
     ],
 )
-def test_what_is_explained_fits_its_experiment(edit_params, key, value, message):
+def test_settings_of_an_explanation_must_fit_its_experiment(edit_params, key, value, message):
     edit_params(put(f"explain.mnist_cnn.{key}", value))
     assert refusal().startswith(message)
 
@@ -558,14 +560,14 @@ def test_points_are_not_explained(edit_params):
     ],
 )
 def test_a_sweep_that_its_experiment_cannot_train_is_refused(edit_params, changes, message):
-    if changes == {"key": "optimizer.momentm"}:  # Adam, the experiment's own, takes none
+    if changes == {"key": "optimizer.momentm"}:  # the experiment's own optimizer, Adam, has no momentum
         edit_params(put("experiments.mnist_cnn.train.optimizer", {"name": "SGD", "lr": 0.1}))
         edit_params(put("experiments.mnist_cnn.train.constraint", {}))
     edit_params(lambda values: values["sweeps"]["mnist_cnn_dropout"]["vary"].update(changes))
     assert refusal().startswith(message)
 
 
-def test_only_experiments_train_with_several_processes(edit_params):
+def test_only_experiments_may_train_with_several_processes(edit_params):
     edit_params(put("experiments.mnist_cnn.train.world_size", 2))
     assert refusal() == (
         "sweeps.mnist_cnn_dropout.train.world_size: experiments.mnist_cnn.train.world_size is 2, "
@@ -577,7 +579,7 @@ def test_only_experiments_train_with_several_processes(edit_params):
     assert keys(refusal()) == ["pretrained.resnet18.train.world_size"]
 
 
-def test_a_sweep_may_vary_what_its_experiment_leaves_out(edit_params):
+def test_a_sweep_may_vary_a_setting_that_its_experiment_omits(edit_params):
     edit_params(put(f"{SWEEP}.vary", {"key": "augment.rotation", "first": 0.0, "last": 90.0, "count": 3}))
     check_project()
     assert [settings.augment.rotation for _, settings in read_sweep("mnist_cnn_dropout", "embedded")[0]] == [0.0, 45.0, 90.0]
@@ -596,12 +598,12 @@ def test_a_sweep_may_vary_what_its_experiment_leaves_out(edit_params):
     ],
 )
 def test_scalars_are_read_as_dvc_reads_them(tmp_path, written):
-    """Otherwise a stage would train with another value than the one that DVC compares."""
+    """Otherwise a stage could train with a different value than the one that DVC compares."""
     file = tmp_path / "params.yaml"
     file.write_text(f"key: {written}\nlist: [{written}]\n", encoding="utf-8")
-    ours, theirs = read(file), load_yaml(str(file))
-    assert repr(ours) == repr(theirs)
-    assert type(ours["key"]) is type(theirs["key"])
+    values, expected = read(file), load_yaml(str(file))
+    assert repr(values) == repr(expected)
+    assert type(values["key"]) is type(expected["key"])
 
 
 @pytest.mark.parametrize(
@@ -619,8 +621,8 @@ def test_scalars_are_read_as_dvc_reads_them(tmp_path, written):
 )
 def test_scalars_have_the_types_of_yaml_1_2(tmp_path, written, value):
     (tmp_path / "params.yaml").write_text(f"key: {written}\n", encoding="utf-8")
-    found = read(tmp_path / "params.yaml")["key"]
-    assert (found, type(found)) == (value, type(value))
+    actual = read(tmp_path / "params.yaml")["key"]
+    assert (actual, type(actual)) == (value, type(value))
 
 
 def test_scientific_notation_is_valid_as_a_learning_rate(workdir):
@@ -699,14 +701,14 @@ def test_the_nearest_name_ignores_case_and_underscores(name, names, end):
     assert closest(name, names) == end
 
 
-# What DVC writes
+# DVC's YAML writer
 
 
-def test_params_are_what_dvc_writes(repository):
-    """Otherwise `dvc exp run -S` and `dvc exp apply` would change lines that nobody edited."""
-    written = (repository / "params.yaml").read_bytes()
-    again = dumps_yaml(parse_yaml_for_update(written.decode(), "params.yaml")).encode()
-    assert again == written, "DVC's YAML writer would change params.yaml; write it as `dumps_yaml` does"
+def test_dvc_would_not_reformat_params(repository):
+    """Otherwise `dvc exp run -S` and `dvc exp apply` would change unrelated lines."""
+    content = (repository / "params.yaml").read_bytes()
+    rewritten = dumps_yaml(parse_yaml_for_update(content.decode(), "params.yaml")).encode()
+    assert rewritten == content, "DVC's YAML writer would change params.yaml; format it with `dumps_yaml`"
 
 
 @pytest.mark.parametrize(
@@ -725,7 +727,7 @@ def test_params_are_what_dvc_writes(repository):
         ("+experiments.mnist_cnn.train.epochs=5", "      epochs: 5"),
     ],
 )
-def test_a_setting_of_dvc_exp_run_changes_one_line(repository, tmp_path, override, line):
+def test_an_override_of_dvc_exp_run_changes_one_line(repository, tmp_path, override, line):
     before = (repository / "params.yaml").read_text(encoding="utf-8")
     file = tmp_path / "params.yaml"
     file.write_text(before, encoding="utf-8")
@@ -740,14 +742,14 @@ def test_a_setting_of_dvc_exp_run_changes_one_line(repository, tmp_path, overrid
     assert read(file) != yaml.safe_load(before)
 
 
-def test_params_are_short(repository):
+def test_params_have_at_most_550_lines(repository):
     assert len((repository / "params.yaml").read_text(encoding="utf-8").splitlines()) <= 550
 
 
 # labbook check
 
 
-def checked(capsys: pytest.CaptureFixture[str]) -> tuple[str, object]:
+def run_check(capsys: pytest.CaptureFixture[str]) -> tuple[str, object]:
     """Run `labbook check`; return what it prints, and its exit status or message."""
     try:
         main(["check"])
@@ -760,25 +762,25 @@ def record(path: str, packages: dict[str, str]) -> None:
     write_text(Path("code") / path, Fingerprint({"stages/train.py": "0"}, packages).to_text())
 
 
-def test_check_prints_what_is_valid(workdir, capsys):
-    assert checked(capsys) == ("params.yaml is valid: 5 experiments, 1 sweep, 3 datasets\n", 0)
+def test_check_counts_the_blocks_of_valid_params(workdir, capsys):
+    assert run_check(capsys) == ("params.yaml is valid: 5 experiments, 1 sweep, 3 datasets\n", 0)
 
 
-def test_check_prints_every_problem_on_a_line_and_fails(edit_params, capsys):
+def test_check_fails_with_one_line_per_problem(edit_params, capsys):
     edit_params(put(f"{TRAIN}.schdule", {"name": "StepLR"}))
     edit_params(put("defaults.A.model", {"hiden": [3]}))
-    printed, message = checked(capsys)
+    printed, message = run_check(capsys)
     assert printed == ""
     assert keys(str(message)) == [f"{TRAIN}.schdule", "defaults.A.model.hiden"]
 
 
-def test_check_reports_packages_of_another_version_and_what_would_run_again(workdir, capsys):
+def test_check_reports_changed_package_versions_and_the_stages_to_run_again(workdir, capsys):
     version = __import__("importlib.metadata").metadata.version("pydantic")
     record("train/mnist_cnn.txt", {"torch": "1.0.0", "pydantic": version})
     record("train/mnist_mlp_100.txt", {"torch": "1.0.0"})
     record("report.txt", {"torch": "1.0.0"})
     record("fetch/mnist.txt", {"pydantic": version})
-    printed, message = checked(capsys)
+    printed, message = run_check(capsys)
     installed = __import__("importlib.metadata").metadata.version("torch").partition("+")[0]
     assert printed == "params.yaml is valid: 5 experiments, 1 sweep, 3 datasets\n"
     assert message == (
@@ -787,21 +789,21 @@ def test_check_reports_packages_of_another_version_and_what_would_run_again(work
     )
 
 
-def test_check_accepts_packages_of_the_recorded_versions(workdir, capsys):
+def test_check_accepts_recorded_package_versions(workdir, capsys):
     version = __import__("importlib.metadata").metadata.version("pydantic")
     record("train/mnist_cnn.txt", {"pydantic": version})
-    assert checked(capsys)[1] == 0
+    assert run_check(capsys)[1] == 0
 
 
-def test_check_reports_wrong_settings_and_other_packages_at_once(edit_params, capsys):
+def test_check_reports_invalid_settings_and_changed_packages_together(edit_params, capsys):
     edit_params(put("seed", -1))
     record("report.txt", {"torch": "1.0.0"})
-    assert keys(str(checked(capsys)[1])) == ["seed", "torch"]
+    assert keys(str(run_check(capsys)[1])) == ["seed", "torch"]
 
 
 def test_check_names_a_damaged_fingerprint(workdir, capsys):
     write_text(Path("code/report.txt"), "nothing")
-    assert str(checked(capsys)[1]).startswith("code/report.txt: not a fingerprint ")
+    assert str(run_check(capsys)[1]).startswith("code/report.txt: not a fingerprint ")
 
 
 def test_check_names_a_component_that_cannot_be_imported_or_is_incomplete(workdir, monkeypatch):

@@ -1,4 +1,4 @@
-"""Constraints of the assignments on the built models."""
+"""Constraints of the assignments on models."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from labbook.config.train import Constraint, Runtime
 from labbook.errors import ConstraintError, ParamsError
-from labbook.training.constraints import check, count_parameters
+from labbook.training.constraints import check_constraint, count_parameters
 from labbook.training.experiment import train_experiment
 
 
@@ -23,8 +23,8 @@ def convolutional() -> nn.Sequential:
     return nn.Sequential(first, nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
 
 
-def crowded() -> nn.Sequential:
-    """Two convolutions with both dropouts after the second, and one more dropout behind a Linear."""
+def dropout_after_one_conv() -> nn.Sequential:
+    """Two convolutions with two dropouts after the second, and one more dropout after a Linear."""
     return nn.Sequential(
         nn.Conv2d(1, 2, 3),
         nn.ReLU(),
@@ -37,12 +37,12 @@ def crowded() -> nn.Sequential:
     )
 
 
-def late() -> nn.Sequential:
-    """A convolution and a Linear, and dropout behind the Linear alone."""
+def dropout_after_linear() -> nn.Sequential:
+    """A convolution, a Linear, and dropout after the Linear only."""
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2), nn.Dropout())
 
 
-KEPT = [
+SATISFIED = [
     (small, {}, 0.0),
     (small, {"parameters": 29}, 0.0),
     (small, {"parameters_below": 30}, 0.0),
@@ -55,8 +55,8 @@ KEPT = [
     (lambda: nn.Linear(2, 2), {"hidden_units_at_most": 0, "hidden_layers_at_least": 0}, 0.0),
 ]
 
-# A model, a constraint that it breaks, its weight decay, and what the message says.
-BROKEN = [
+# A model, a constraint that it violates, its weight decay, and the message.
+VIOLATED = [
     (small, {"parameters": 28}, 0.0, "requires 28, but the model has 29"),
     (small, {"parameters": 30}, 0.0, "requires 30, but the model has 29"),
     (small, {"parameters_below": 29}, 0.0, "requires fewer than 29, but the model has 29"),
@@ -71,12 +71,17 @@ BROKEN = [
         "requires Dropout after each Conv2d, but the model has it after 1 of 2",
     ),
     (
-        crowded,
+        dropout_after_one_conv,
         {"layers_at_every_conv": ["Dropout"]},
         0.0,
         "requires Dropout after each Conv2d, but the model has it after 1 of 2",
     ),
-    (late, {"layers_at_every_conv": ["Dropout"]}, 0.0, "requires Dropout after each Conv2d, but the model has it after 0 of 1"),
+    (
+        dropout_after_linear,
+        {"layers_at_every_conv": ["Dropout"]},
+        0.0,
+        "requires Dropout after each Conv2d, but the model has it after 0 of 1",
+    ),
     (
         small,
         {"layers_at_every_conv": ["Dropout"]},
@@ -86,31 +91,31 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("model", "constraint", "weight_decay"), KEPT)
-def test_constraint_that_is_satisfied_passes(model, constraint, weight_decay):
-    check(model(), Constraint(**constraint), weight_decay, "experiments.x.train.constraint")
+@pytest.mark.parametrize(("model", "constraint", "weight_decay"), SATISFIED)
+def test_satisfied_constraint_passes(model, constraint, weight_decay):
+    check_constraint(model(), Constraint(**constraint), weight_decay, "experiments.x.train.constraint")
 
 
-@pytest.mark.parametrize(("model", "constraint", "weight_decay", "figures"), BROKEN)
-def test_constraint_that_is_broken_is_named_with_the_actual_value(model, constraint, weight_decay, figures):
+@pytest.mark.parametrize(("model", "constraint", "weight_decay", "message"), VIOLATED)
+def test_violated_constraint_is_named_with_the_actual_value(model, constraint, weight_decay, message):
     (key,) = constraint
-    with pytest.raises(ConstraintError, match=rf"^experiments\.x\.train\.constraint\.{key}: {figures}\. Change the model"):
-        check(model(), Constraint(**constraint), weight_decay, "experiments.x.train.constraint")
+    with pytest.raises(ConstraintError, match=rf"^experiments\.x\.train\.constraint\.{key}: {message}\. Change the model"):
+        check_constraint(model(), Constraint(**constraint), weight_decay, "experiments.x.train.constraint")
 
 
-def test_every_key_of_a_constraint_is_satisfied_once_and_broken_once_above():
+def test_every_key_of_a_constraint_is_tested_satisfied_and_violated():
     keys = set(Constraint.model_fields)
-    assert {key for _, constraint, _ in KEPT for key in constraint} == keys
-    assert {key for _, constraint, _, _ in BROKEN for key in constraint} == keys
+    assert {key for _, constraint, _ in SATISFIED for key in constraint} == keys
+    assert {key for _, constraint, _, _ in VIOLATED for key in constraint} == keys
 
 
-def test_parameters_that_are_frozen_are_not_counted():
+def test_frozen_parameters_are_not_counted():
     model = small()
     model[1].requires_grad_(False)
     assert count_parameters(model) == 29 - 15
 
 
-def test_experiment_that_breaks_its_constraint_is_not_trained(tiny_packed, tmp_path):
+def test_experiment_that_violates_its_constraint_is_not_trained(tiny_packed, tmp_path):
     model = {"name": "mlp", "hidden": [100, 1]}
     settings = toy_settings(model=model, constraint={"hidden_units_at_most": 100})
     runtime = Runtime(seed=0, device="cpu")

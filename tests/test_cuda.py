@@ -10,17 +10,17 @@ from labbook.data.packed import PackedDataset, Split
 from labbook.training.experiment import train_experiment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-SIDES = {"tiny_imagenet": 64}
+SIDES = {"tiny_imagenet": 64}  # pixels; 32 for other datasets
 
 
 @pytest.fixture
 def train(repository, monkeypatch, tmp_path):
-    """Train an experiment of the repository for a step or two on random images; return its outcome."""
+    """Return a function that trains an experiment of the repository for a few steps on random images."""
     monkeypatch.chdir(repository)
 
     def run(name, device, *, steps, **changes):
         settings, _ = read_training(name, "official")
-        plain = {
+        overrides = {
             "epochs": 1,
             "validation": False,
             "select": "last",
@@ -28,7 +28,7 @@ def train(repository, monkeypatch, tmp_path):
             "validate_every": None,
             "threads": 2,
         }
-        settings = settings.model_copy(update=plain | changes)
+        settings = settings.model_copy(update=overrides | changes)
         packed = random_packed(settings.inputs.dataset, steps * settings.batch_size)
         return train_experiment(name, settings, Runtime(seed=0, device=device), packed, key=name, checkpoints=tmp_path / device)
 
@@ -54,7 +54,7 @@ def test_first_loss_of_the_wide_network_is_that_of_the_cpu(train):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", ["cifar10_wide", "cifar10_deep_residual", "cifar10_cnn_best", "tiny_wide", "scenes_unet"])
-def test_run_is_repeated_to_the_bit(train, name, precision):
+def test_repeated_training_gives_the_same_bits(train, name, precision):
     first, second = (train(name, "cuda", steps=3, precision=precision) for _ in range(2))
     assert bits(first.weights) == bits(second.weights)
     assert first.rows == second.rows

@@ -1,4 +1,4 @@
-"""Several processes that train one model: gloo on the CPU, real processes, and one process as what they must equal."""
+"""Data-parallel training in real processes, with Gloo on the CPU, compared with training in one process."""
 
 import contextlib
 import dataclasses
@@ -15,44 +15,44 @@ import pytest
 import torch
 from forks import Fork, forks
 from pydantic import ValidationError
-from toolbox import add_noise, bits, splits, toy_model, toy_plan, toy_settings
+from toolbox import add_noise, bits, splits, toy_config, toy_model, toy_settings
 from torch import distributed, nn
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from labbook.config.train import Runtime
 from labbook.errors import DeviceError, TrainingError
 from labbook.models import resnet18, unet
-from labbook.training import distributed as ours
+from labbook.training import distributed as distributed_module
 from labbook.training.checkpoint import CHECKPOINTS, Checkpoint
-from labbook.training.distributed import ALONE, ERROR_FILE, Processes, joined
+from labbook.training.distributed import ERROR_FILE, SINGLE_PROCESS, Processes, join_processes
 from labbook.training.engine import fit
 from labbook.training.experiment import train_experiment, train_seeds
-from labbook.training.launch import _cause
+from labbook.training.launch import _describe_cause
 from labbook.training.streams import derived_seed
 
 WATCH = ("gradient_norms", "dead_units")
-# 72 samples to train on: parts of 18 differ by one, and of the last 3 of 23 the last of four processes has none.
+# 72 training samples: shards of a batch of 18 differ by one sample, and the last of four shards of 3 samples is empty.
 CASES = {
-    "one step": ("mlp", toy_plan(epochs=1, batch_size=72)),
-    "parts of two sizes": ("mlp", toy_plan("momentum", batch_size=18, select="best_val_loss", watch=WATCH)),
-    "an empty part": ("cnn", toy_plan("adam", batch_size=23, validate_every=4)),
-    "augmentation": ("mlp", toy_plan("adam", batch_size=20, drop_last=True, augment=add_noise)),
-    "sorted, stopped early": ("cnn", toy_plan(batch_size=18, order="by_class", stop=lambda losses: len(losses) == 2)),
-    "a label a pixel": ("convolutions", toy_plan("momentum", batch_size=23)),
+    "one step": ("mlp", toy_config(epochs=1, batch_size=72)),
+    "shards of two sizes": ("mlp", toy_config("momentum", batch_size=18, select="best_val_loss", watch=WATCH)),
+    "an empty shard": ("cnn", toy_config("adam", batch_size=23, validate_every=4)),
+    "augmentation": ("mlp", toy_config("adam", batch_size=20, drop_last=True, augment=add_noise)),
+    "sorted, stopped early": ("cnn", toy_config(batch_size=18, order="by_class", should_stop=lambda losses: len(losses) == 2)),
+    "pixel labels": ("convolutions", toy_config("momentum", batch_size=23)),
 }
-# With batch norm, whose statistics are of each process's rows.
+# Cases that differ from training in one process.
 RANDOM = {
-    "dropout": ("random cnn", toy_plan("adam", batch_size=23, augment=add_noise, select="best_val_accuracy")),
-    "bf16": ("unet", toy_plan("adam", batch_size=23, precision="bf16")),
+    "dropout": ("random cnn", toy_config("adam", batch_size=23, augment=add_noise, select="best_val_accuracy")),
+    "bf16": ("unet", toy_config("adam", batch_size=23, precision="bf16")),
 }
 
 
 class Interrupted(Exception):
-    """Stands for a kill, here of all processes."""
+    """Simulates a kill of all processes."""
 
 
 def build(packed, kind):
-    """Build a model and place what it learns from: a label an image, or a label a pixel."""
+    """Return a model and its splits, with one label per image or one label per pixel."""
     if kind in ("mlp", "cnn"):
         return toy_model(packed, kind), splits(packed)
     if kind == "random cnn":
@@ -67,49 +67,49 @@ def build(packed, kind):
     return model.to(memory_format=torch.channels_last), bright
 
 
-def train(packed, kind, plan, processes):
-    """Train in float64, where sums in another order are almost the same; give all that comes of it."""
+def train(packed, kind, config, processes):
+    """Train in float64, in which the order of sums hardly matters, and return all results."""
     torch.set_num_threads(1)
     model, inputs = build(packed, kind)
     model, inputs = model.double(), [dataclasses.replace(split, pixels=split.pixels.double()) for split in inputs]
-    trained = fit(model, *inputs, plan, processes=processes)
+    trained = fit(model, *inputs, config, processes=processes)
     return {
         "weights": trained.weights,
         "gradients": {name: parameter.grad for name, parameter in model.named_parameters()},
         "rows": [dataclasses.asdict(row) for row in trained.rows],
         "watched": trained.watched,
-        "kept": trained.kept,
+        "selected_row": trained.selected_row,
     }
 
 
-def train_random(packed, kind, plan, processes, folder):
-    """Train what is not as by one process: undisturbed, and interrupted at the second row and gone on with from before it.
+def train_random(packed, kind, config, processes, folder):
+    """Train without interruption, and with an interruption at the second row; return both results.
 
-    A checkpoint is written every third step, and the second row is due at the eighth: it resumes inside that row, where the
-    processes have other running statistics and metrics.
+    A checkpoint is written every third step, and the second row is due at the eighth step: training resumes between two rows,
+    where running statistics and metrics differ between the processes.
     """
-    file = Checkpoint(folder / f"{kind}-{processes.count}.pt")
-    ours.STEPS_BETWEEN_DECISIONS = 3
+    file = Checkpoint(folder / f"{kind}-{processes.world_size}.pt")
+    distributed_module.STEPS_BETWEEN_DECISIONS = 3
 
     def run(**keys):
         model, inputs = build(packed, kind)
-        trained = fit(model, *inputs, plan, processes=processes, **keys)
+        trained = fit(model, *inputs, config, processes=processes, **keys)
         return {"weights": trained.weights, "rows": [dataclasses.asdict(row) for row in trained.rows]}
 
     def interrupt(done, row):
         if row.epoch == 2:
             raise Interrupted
 
-    undisturbed, checkpoint = run(), None if processes.rank else file
+    uninterrupted, checkpoint = run(), None if processes.rank else file
     with contextlib.suppress(Interrupted):
-        run(checkpoint=checkpoint, checkpoint_seconds=0, show=interrupt)
+        run(checkpoint=checkpoint, checkpoint_seconds=0, progress=interrupt)
     assert processes.rank or file.load()["step"] == 6
-    return undisturbed, run(checkpoint=checkpoint)
+    return uninterrupted, run(checkpoint=checkpoint)
 
 
 def train_settings(packed, processes, folder, seed=0, lr=0.1):
     """Train an experiment from one seed, as its stage does."""
-    settings = toy_settings(world_size=processes.count, optimizer={"name": "SGD", "lr": lr})
+    settings = toy_settings(world_size=processes.world_size, optimizer={"name": "SGD", "lr": lr})
     keys = {"key": "x", "checkpoints": folder / f"x{seed}", "processes": processes}
     return train_experiment("x", settings, Runtime(seed=seed, device="cpu"), packed, **keys)
 
@@ -119,12 +119,12 @@ def train_two_seeds(packed, processes, folder):
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     for seeds in (1, 2):
-        settings = toy_settings(world_size=processes.count, seeds=seeds)
-        outcomes = train_seeds("y", settings, Runtime(seed=0, device="cpu"), packed, key="y", processes=processes)
-    return outcomes
+        settings = toy_settings(world_size=processes.world_size, seeds=seeds)
+        seed_results = train_seeds("y", settings, Runtime(seed=0, device="cpu"), packed, key="y", processes=processes)
+    return seed_results
 
 
-def averaged_statistics(processes):
+def average_statistics(processes):
     """Average running statistics that are 0, 2, 4, … in the processes; one of the two layers is frozen."""
     model = nn.Sequential(nn.BatchNorm1d(1), nn.BatchNorm1d(1))
     model[1].eval()
@@ -135,35 +135,35 @@ def averaged_statistics(processes):
     return [(layer.running_mean.item(), layer.num_batches_tracked.item()) for layer in model]
 
 
-def process(packed, folder):
-    """Be one of several processes that train the same; leave all results in a file."""
+def run_process(packed, folder):
+    """Run one of several processes that train together; save all results to a file."""
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     os.environ[ERROR_FILE] = f"{folder}/{count}-{rank}.json"
-    with joined() as processes:
+    with join_processes() as processes:
         results = {case: train(packed, *CASES[case], processes) for case in CASES}
         for case in RANDOM:
             results[case], results[f"{case}, resumed"] = train_random(packed, *RANDOM[case], processes, folder)
-        results["statistics"] = averaged_statistics(processes)
+        results["statistics"] = average_statistics(processes)
         results["experiment"] = [train_settings(packed, processes, folder, seed) for seed in (0, 1)]
         results["seeds"] = train_two_seeds(packed, processes, folder / f"{count}")
         with contextlib.suppress(TrainingError):
-            results["disagreement"] = processes.agree("other" if rank else "same")
+            results["disagreement"] = processes.check_fingerprint("other" if rank else "same")
         with contextlib.suppress(TrainingError):
             results["other settings"] = train_settings(packed, processes, folder, lr=0.1 if rank else 0.2)
         torch.save(results, folder / f"{count}-{rank}.pt")
         if rank == 1:
-            raise TrainingError("told once")
+            raise TrainingError("reported once")
 
 
 @contextlib.contextmanager
-def together(count, target, *arguments):
-    """Start so many processes that have imported torch, with the environment that torchrun sets; give them, by rank."""
+def run_ranks(count, target, *arguments):
+    """Start `count` forked processes with the environment that torchrun sets; yield them by rank."""
     store = distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     running = []
     for rank in range(count):
         environment = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}"}
         environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": f"{store.port}", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-        one = forks().Process(target=as_rank, args=(environment, target, *arguments))
+        one = forks().Process(target=run_rank, args=(environment, target, *arguments))
         one.start()
         running.append(one)
     yield running
@@ -171,16 +171,16 @@ def together(count, target, *arguments):
         one.join(100)
 
 
-def as_rank(environment, target, *arguments):
+def run_rank(environment, target, *arguments):
     os.environ |= environment
     target(*arguments)
 
 
 @pytest.fixture(scope="module")
-def worlds(tiny_packed, tmp_path_factory):
-    """What each of two and each of four processes ended with, by their number; and their folder."""
-    folder = tmp_path_factory.mktemp("worlds")
-    with together(2, process, tiny_packed, folder) as two, together(4, process, tiny_packed, folder) as four:
+def results(tiny_packed, tmp_path_factory):
+    """The results of each process of two and of four, by number of processes, and their folder."""
+    folder = tmp_path_factory.mktemp("results")
+    with run_ranks(2, run_process, tiny_packed, folder) as two, run_ranks(4, run_process, tiny_packed, folder) as four:
         pass
     assert [one.exitcode for one in two + four] == [0, 1, 0, 1, 0, 0]
     return {
@@ -189,17 +189,17 @@ def worlds(tiny_packed, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_packed):
-    """The same by one process."""
-    return {case: train(tiny_packed, *CASES[case], ALONE) for case in CASES}
+def single_process(tiny_packed):
+    """The results of training in one process, by case."""
+    return {case: train(tiny_packed, *CASES[case], SINGLE_PROCESS) for case in CASES}
 
 
-def close(found, expected):
-    """Return whether two trees of numbers are the same except for the order of sums."""
+def is_close(found, expected):
+    """Return whether two nested structures of numbers are equal except for rounding."""
     if isinstance(expected, dict):
-        return found.keys() == expected.keys() and all(close(found[key], expected[key]) for key in expected)
+        return found.keys() == expected.keys() and all(is_close(found[key], expected[key]) for key in expected)
     if isinstance(expected, list):
-        return len(found) == len(expected) and all(map(close, found, expected))
+        return len(found) == len(expected) and all(map(is_close, found, expected))
     if isinstance(expected, torch.Tensor):
         return torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
     return found == (expected if expected is None else pytest.approx(expected, rel=1e-5, abs=1e-9))
@@ -207,18 +207,18 @@ def close(found, expected):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("count", [2, 4])
-def test_gradients_weights_and_history_are_those_of_one_process(worlds, alone, count, case):
-    expected = alone[case]
+def test_gradients_weights_and_history_are_those_of_one_process(results, single_process, count, case):
+    expected = single_process[case]
     assert all(gradient.abs().sum() > 0 for gradient in expected["gradients"].values())
-    for one in worlds[0][count]:
-        for what, value in expected.items():
-            assert close(one[case][what], value), what
+    for one in results[0][count]:
+        for name, value in expected.items():
+            assert is_close(one[case][name], value), name
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_all_processes_end_with_the_same_bits(worlds, count):
-    """Those of dropout and batch norm too, running statistics among them."""
-    first, *others = worlds[0][count]
+def test_all_processes_end_with_the_same_bits(results, count):
+    """This includes dropout, batch norm and running statistics."""
+    first, *others = results[0][count]
     assert all(tensor.isfinite().all() for case in RANDOM for tensor in first[case]["weights"].values())
     for other in others:
         for case in (*CASES, *RANDOM):
@@ -228,23 +228,23 @@ def test_all_processes_end_with_the_same_bits(worlds, count):
 
 @pytest.mark.parametrize("case", RANDOM)
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_that_were_interrupted_end_with_the_same_bits(worlds, count, case):
-    """Of a model with dropout too, which each process draws for itself."""
-    for one in worlds[0][count]:
+def test_interrupted_processes_end_with_the_same_bits(results, count, case):
+    """This includes dropout, which each process draws separately."""
+    for one in results[0][count]:
         assert bits(one[f"{case}, resumed"]["weights"]) == bits(one[case]["weights"])
         assert one[f"{case}, resumed"]["rows"] == one[case]["rows"]
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_running_statistics_are_the_mean_of_all_processes_except_for_frozen_layers(worlds, count):
-    for rank, one in enumerate(worlds[0][count]):
+def test_running_statistics_are_averaged_over_processes_except_for_frozen_layers(results, count):
+    for rank, one in enumerate(results[0][count]):
         assert one["statistics"] == [(count - 1, 7), (2 * rank, 7)]
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_experiment_gives_the_metrics_of_one_process(worlds, tiny_packed, tmp_path, count):
-    expected = train_settings(tiny_packed, ALONE, tmp_path)
-    for one in worlds[0][count]:
+def test_experiment_gives_the_metrics_of_one_process(results, tiny_packed, tmp_path, count):
+    expected = train_settings(tiny_packed, SINGLE_PROCESS, tmp_path)
+    for one in results[0][count]:
         found = one["experiment"][0]
         assert found.summary.keys() == expected.summary.keys()
         for key, value in expected.summary.items():
@@ -255,29 +255,29 @@ def test_experiment_gives_the_metrics_of_one_process(worlds, tiny_packed, tmp_pa
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_seeds_are_trained_one_after_the_other_by_the_same_processes(worlds, count):
-    """The first had been trained before a kill; each has the bits of a training from it alone."""
-    first, *others = worlds[0][count]
-    assert [outcome.summary["seed"] for outcome in first["seeds"]] == [0, 1]
-    for outcome, single in zip(first["seeds"], first["experiment"], strict=True):
-        assert bits(outcome.weights) == bits(single.weights)
-        assert (outcome.rows, outcome.summary) == (single.rows, single.summary)
+def test_seeds_are_trained_one_after_the_other_by_the_same_processes(results, count):
+    """The first seed was trained before the kill; each seed has the bits of a separate training."""
+    first, *others = results[0][count]
+    assert [result.summary["seed"] for result in first["seeds"]] == [0, 1]
+    for result, single in zip(first["seeds"], first["experiment"], strict=True):
+        assert bits(result.weights) == bits(single.weights)
+        assert (result.rows, result.summary) == (single.rows, single.summary)
     assert bits(first["seeds"][0].weights) != bits(first["seeds"][1].weights)
     for other in others:
-        assert [outcome.summary for outcome in other["seeds"]] == [outcome.summary for outcome in first["seeds"]]
+        assert [result.summary for result in other["seeds"]] == [result.summary for result in first["seeds"]]
 
 
 @pytest.mark.parametrize("what", ["disagreement", "other settings"])
-def test_processes_with_other_settings_data_or_code_are_refused(worlds, what):
-    assert not any(what in one for count in (2, 4) for one in worlds[0][count])
+def test_processes_with_different_settings_data_or_code_are_rejected(results, what):
+    assert not any(what in one for count in (2, 4) for one in results[0][count])
 
 
-def test_error_of_one_process_is_left_for_its_launcher_to_tell(worlds):
-    told = {file.name: json.loads(file.read_text())["message"] for file in worlds[1].glob("*.json")}
-    assert told == {"2-1.json": "told once", "4-1.json": "told once"}
+def test_error_of_one_process_is_written_for_its_launcher(results):
+    reported = {file.name: json.loads(file.read_text())["message"] for file in results[1].glob("*.json")}
+    assert reported == {"2-1.json": "reported once", "4-1.json": "reported once"}
 
 
-def failure(folder, exitcode, message=None):
+def make_failure(folder, exitcode, message=None):
     file = folder / f"{exitcode}-{message is None}.json"
     if message:
         file.write_text(json.dumps({"message": message, "timestamp": 0}))
@@ -295,71 +295,75 @@ def failure(folder, exitcode, message=None):
             "process 0 of 2 failed, and the others were stopped.\nTraceback: a",
         ),
         ((3, None), (-signal.SIGTERM, None), "process 0 of 2 ended by exit code 3, and the others were stopped. Run the same"),
-        ((-signal.SIGKILL, None), (1, "a process has not answered for long"), "a process has not answered for long"),
+        ((-signal.SIGKILL, None), (1, "a process has not responded for long"), "a process has not responded for long"),
     ],
-    ids=["killed", "an error of the user", "a mistake of ours", "an exit", "stuck, and killed for it"],
+    ids=["killed", "user error", "bug", "exit", "timeout, then killed"],
 )
-def test_cause_is_told_and_not_what_follows_from_it(tmp_path, first, second, expected):
-    failures = {rank: failure(tmp_path, *how) for rank, how in enumerate((first, second))}
-    assert _cause(failures, 2).startswith(expected)
+def test_cause_is_reported_and_not_its_consequences(tmp_path, first, second, expected):
+    failures = {rank: make_failure(tmp_path, *failure) for rank, failure in enumerate((first, second))}
+    assert _describe_cause(failures, 2).startswith(expected)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     ["[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 2000ms for recv", "wait timeout after 2000ms, keys: /x"],
 )
-def test_wait_that_was_too_long_is_told_as_that(said):
-    assert ours._message(RuntimeError(said)).startswith("a process has not answered for 0:10:00: it is stuck")
+def test_timeout_is_reported(message):
+    assert distributed_module._error_message(RuntimeError(message)).startswith(
+        "a process has not responded for 0:10:00: it hangs"
+    )
 
 
 @pytest.fixture
-def three_here(monkeypatch):
+def rank_1_of_3(monkeypatch):
     for name, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
-    return Processes(rank=1, count=3)
+    return Processes(rank=1, world_size=3)
 
 
-@pytest.mark.parametrize("wanted", ["auto", "cuda"])
-def test_fewer_gpus_than_processes_are_refused(monkeypatch, three_here, wanted):
+@pytest.mark.parametrize("requested", ["auto", "cuda"])
+def test_fewer_gpus_than_processes_are_rejected(monkeypatch, rank_1_of_3, requested):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    message = rf"^device: {wanted} needs one GPU per process, .* has 2 for 3 processes\. Set the .* world_size to at most 2"
+    message = rf"^device: {requested} needs one GPU per process, .* has 2 for 3 processes\. Set the .* world_size to at most 2"
     with pytest.raises(DeviceError, match=message):
-        three_here.device(wanted)
+        rank_1_of_3.device(requested)
 
 
-def test_each_process_has_a_gpu_of_its_own(monkeypatch, three_here):
+def test_each_process_has_a_separate_gpu(monkeypatch, rank_1_of_3):
     chosen = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert three_here.device("cuda") == "cuda:1"
+    assert rank_1_of_3.device("cuda") == "cuda:1"
     assert chosen == [1]
-    assert three_here.device("cpu") == "cpu"
+    assert rank_1_of_3.device("cpu") == "cpu"
     with pytest.raises(DeviceError, match=r"^device: cuda:2 names one device for several processes"):
-        three_here.device("cuda:2")
-    assert ALONE.device("cuda:2") == "cuda:2"
+        rank_1_of_3.device("cuda:2")
+    assert SINGLE_PROCESS.device("cuda:2") == "cuda:2"
 
 
-def test_split_of_fewer_samples_than_processes_is_refused(tiny_packed):
+def test_split_of_fewer_samples_than_processes_is_rejected(tiny_packed):
     with pytest.raises(TrainingError, match=r"^world_size: 50 processes cannot share a split of 45 samples"):
-        Processes(rank=0, count=50).part(splits(tiny_packed)[2])
+        Processes(rank=0, world_size=50).shard_dataset(splits(tiny_packed)[2])
 
 
-def test_each_process_draws_dropout_of_its_own():
-    def drawn(rank, seed):
+def test_each_process_draws_dropout_independently():
+    def draw(rank, seed):
         Processes(rank, 2).seed(seed)
         return torch.rand(4).tolist()
 
-    def of_stream(stream):
+    def draw_from_stream(stream):
         torch.manual_seed(derived_seed(0, stream))
         return torch.rand(4).tolist()
 
-    draws = [drawn(rank, seed) for rank in (0, 1) for seed in (0, 5)]
-    assert all(draws.count(draw) == 1 for draw in draws)
-    assert drawn(1, 5) == draws[3]
-    assert not any(of_stream(stream) in draws for stream in range(3)), "nor are these the orders' or the augmentation's numbers"
+    draws = [draw(rank, seed) for rank in (0, 1) for seed in (0, 5)]
+    assert all(draws.count(numbers) == 1 for numbers in draws)
+    assert draw(1, 5) == draws[3]
+    assert not any(draw_from_stream(stream) in draws for stream in range(3)), (
+        "the numbers differ from those of orders and augmentation"
+    )
 
 
-def test_batch_norm_over_gpus_leaves_what_is_frozen_frozen():
+def test_synchronised_batch_norm_keeps_frozen_layers_frozen():
     settings = resnet18.Settings(name="resnet18", trainable=["layer4"])
     model = resnet18.build(settings, (3, 32, 32), 10)
     names = list(model.state_dict())
@@ -371,33 +375,33 @@ def test_batch_norm_over_gpus_leaves_what_is_frozen_frozen():
     assert all(name.startswith("layer4") for name in training)
 
 
-def test_other_number_of_processes_than_asked_for_is_refused(tiny_packed, tmp_path, monkeypatch):
+def test_wrong_number_of_processes_is_rejected(tiny_packed, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     message = r"^x\.world_size: needs 4 processes, found 1\. `python stages/train.py` starts them on one machine; torchrun "
-    with joined() as processes, pytest.raises(TrainingError, match=message):
+    with join_processes() as processes, pytest.raises(TrainingError, match=message):
         train_experiment(
             "x", toy_settings(world_size=4), Runtime(seed=0, device="cpu"), tiny_packed,
             key="x", checkpoints=tmp_path, processes=processes,
         )  # fmt: skip
 
 
-def test_settings_that_do_not_go_with_several_processes_are_refused():
+def test_settings_incompatible_with_several_processes_are_rejected():
     with pytest.raises(ValidationError, match="backend: numpy supports only world_size: 1"):
         toy_settings(backend="numpy", world_size=2)
     with pytest.raises(ValidationError, match="world_size: 17 processes cannot share a batch of 16 samples"):
         toy_settings(world_size=17)
 
 
-IMPATIENT = """
+SHORT_TIMEOUT = """
 from datetime import timedelta
 from pathlib import Path
 from labbook.training import distributed
 
-distributed.PATIENCE = timedelta(seconds=5)
+distributed.TIMEOUT = timedelta(seconds=5)
 exec(Path("stages/train.py").read_text())
 """
-NAME = "together"
+NAME = "two_processes"
 RESULTS = (
     *(f"models/trained/{NAME}/{file}" for file in ("seed-0.safetensors", "seed-1.safetensors", "summary.json")),
     f"plots/history/{NAME}.tsv",
@@ -406,8 +410,8 @@ RESUMED = "resuming from the checkpoint at step "
 
 
 @pytest.fixture
-def started(prepared, edit_params):
-    """Start the stage of an experiment in two processes, with dropout and the last batch uneven; end them with the test."""
+def start_stage(prepared, edit_params):
+    """Return a function that starts a stage in two processes, with dropout and an uneven last batch; kill it after the test."""
     running = []
 
     def add(values):
@@ -428,19 +432,19 @@ def started(prepared, edit_params):
     edit_params(add)
     yield start
     for launcher in running:
-        launcher.kill()  # and the system its processes
+        launcher.kill()  # its processes end with it
 
 
 def train_stage(folder):
-    """Be one of the processes that the stage starts."""
+    """Run one of the processes that the stage starts."""
     os.chdir(folder)
     sys.argv = ["stages/train.py", NAME]
     sys.path.insert(0, str(Path("stages").resolve()))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def workers() -> dict[str, int]:
-    """Return the processes that were started in the current folder by their rank, without launchers."""
+def list_workers() -> dict[str, int]:
+    """Return the process ids of the workers in the current folder by rank, without launchers."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -451,57 +455,57 @@ def workers() -> dict[str, int]:
 
 
 def wait_for_a_checkpoint(launcher) -> None:
-    """Wait until the training is under way."""
-    started, deadline = time.time_ns(), time.monotonic() + 100
+    """Wait until the training has written a checkpoint."""
+    start_time, deadline = time.time_ns(), time.monotonic() + 100
     while launcher.is_running() and time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
-            if any(file.stat().st_mtime_ns > started for file in (CHECKPOINTS / NAME).glob("*/*.pt")):
+            if any(file.stat().st_mtime_ns > start_time for file in (CHECKPOINTS / NAME).glob("*/*.pt")):
                 return
         time.sleep(0.001)
 
 
-def wait_for_the_end_of_all_but(rank) -> None:
+def wait_until_others_end(rank) -> None:
     deadline = time.monotonic() + 60
-    while workers().keys() != {rank}:
-        assert time.monotonic() < deadline, "the others go on"
+    while list_workers().keys() != {rank}:
+        assert time.monotonic() < deadline, "the other processes are still running"
         time.sleep(0.05)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes under /proc")
-def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_same_bytes(started):
-    with together(2, train_stage, Path.cwd()):
+def test_training_with_interruptions_ends_with_the_same_bytes(start_stage):
+    with run_ranks(2, train_stage, Path.cwd()):
         pass
-    undisturbed = {file: Path(file).read_bytes() for file in RESULTS}
+    uninterrupted = {file: Path(file).read_bytes() for file in RESULTS}
     shutil.rmtree("models")
     shutil.rmtree("plots")
 
-    launcher = started()
+    launcher = start_stage()
     wait_for_a_checkpoint(launcher)
-    assert sorted(workers()) == ["0", "1"]
+    assert sorted(list_workers()) == ["0", "1"]
     launcher.send_signal(signal.SIGTERM)
     ended = launcher.wait()
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
-    assert not workers()
+    assert not list_workers()
 
-    Path("stages/impatient.py").write_text(IMPATIENT)
-    launcher = started("stages/impatient.py")
+    Path("stages/impatient.py").write_text(SHORT_TIMEOUT)
+    launcher = start_stage("stages/impatient.py")
     wait_for_a_checkpoint(launcher)
-    stuck = workers()["1"]
-    os.kill(stuck, signal.SIGSTOP)
-    wait_for_the_end_of_all_but("1")
-    os.kill(stuck, signal.SIGCONT)  # else torchrun, which has asked it to end, waits for 30 seconds and kills it
+    stopped = list_workers()["1"]
+    os.kill(stopped, signal.SIGSTOP)
+    wait_until_others_end("1")
+    os.kill(stopped, signal.SIGCONT)  # otherwise torchrun, which sent SIGTERM, waits for 30 seconds and kills it
     ended = launcher.wait()
     assert ended.returncode == 1
     assert ended.stdout.startswith(RESUMED)
     assert ended.stderr == (
-        "error: a process has not answered for 0:00:05: it is stuck, or its machine is gone. "
+        "error: a process has not responded for 0:00:05: it hangs, or its machine is unreachable. "
         "Run the same command again to resume from the last checkpoint.\n"
     )
-    assert not workers()
+    assert not list_workers()
 
-    launcher = started()
+    launcher = start_stage()
     wait_for_a_checkpoint(launcher)
-    os.kill(workers()["1"], signal.SIGKILL)
+    os.kill(list_workers()["1"], signal.SIGKILL)
     ended = launcher.wait()
     assert ended.returncode == 1
     assert ended.stdout.startswith(RESUMED)
@@ -509,12 +513,12 @@ def test_training_that_is_stopped_gets_stuck_and_loses_a_process_ends_with_the_s
         "error: process 1 of 2 ended by SIGKILL, and the others were stopped. "
         "Run the same command again to resume from the last checkpoint.\n"
     )
-    assert not workers()
+    assert not list_workers()
     assert not any(Path(file).exists() for file in RESULTS)
 
-    launcher = started()
+    launcher = start_stage()
     ended = launcher.wait()
     assert ended.returncode == 0
     assert RESUMED in ended.stdout
-    assert {file: Path(file).read_bytes() for file in RESULTS} == undisturbed
+    assert {file: Path(file).read_bytes() for file in RESULTS} == uninterrupted
     assert not (CHECKPOINTS / NAME).exists()

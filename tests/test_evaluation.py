@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn import metrics as oracle
-from toolbox import never_asked
+from sklearn import metrics as reference
+from toolbox import unused_compute_logits
 
 from labbook.data.packed import PackedDataset, read_packed
 from labbook.errors import DataError
@@ -22,26 +22,26 @@ from labbook.evaluation import (
     BINS,
     calibration_error,
     confusion_counts,
-    predictions_of,
-    reliability,
+    encode_predictions,
+    reliability_bins,
     seed_predictions,
     stack_predictions,
     write_confusion,
 )
 from labbook.evaluation.evaluate import METRICS, evaluate_experiment, flat_metrics
-from labbook.evaluation.predictions import confusion_of, metrics_of, shown_of
+from labbook.evaluation.predictions import recompute_confusion, recompute_diagnostics, recompute_metrics
 from labbook.evaluation.restore import read_summary, restore_seed
 from labbook.evaluation.tasks import classification
 from labbook.evaluation.tasks.classification import MISTAKES
 from labbook.training.runtime import configure
 
 NAMES = ("zero", "one", "two", "three")
-evaluate = functools.partial(classification.evaluate, ask=never_asked)
+evaluate = functools.partial(classification.evaluate, compute_logits=unused_compute_logits)
 
 
 @st.composite
 def predictions(draw):
-    """Logits without ties, and labels; classes may be missing."""
+    """Draw logits without ties, and labels; classes may be missing."""
     count = draw(st.integers(1, 40))
     logits = draw(arrays.arrays(np.float32, (count, 4), elements=st.floats(-8, 8, width=32), unique=True))
     return logits, draw(arrays.arrays(np.int64, count, elements=st.integers(0, 3)))
@@ -51,23 +51,23 @@ def one_hot(predicted, confidence=20.0):
     return (np.eye(4)[np.asarray(predicted)] * confidence).astype(np.float32)
 
 
-@given(drawn=predictions())
-def test_accuracies_and_confusion_are_those_of_scikit_learn(drawn):
-    logits, labels = drawn
-    found = evaluate(logits, labels, 0.5, NAMES)
+@given(sample=predictions())
+def test_accuracies_and_confusion_match_scikit_learn(sample):
+    logits, labels = sample
+    evaluation = evaluate(logits, labels, 0.5, NAMES)
     predicted = logits.argmax(axis=1)
-    assert np.array_equal(found.confusion, oracle.confusion_matrix(labels, predicted, labels=range(4)))
-    assert found.metrics["test_accuracy"] == pytest.approx(oracle.accuracy_score(labels, predicted), abs=1e-6)
-    recall = oracle.recall_score(labels, predicted, labels=range(4), average=None, zero_division=np.nan)
+    assert np.array_equal(evaluation.confusion, reference.confusion_matrix(labels, predicted, labels=range(4)))
+    assert evaluation.metrics["test_accuracy"] == pytest.approx(reference.accuracy_score(labels, predicted), abs=1e-6)
+    recall = reference.recall_score(labels, predicted, labels=range(4), average=None, zero_division=np.nan)
     expected = [None if np.isnan(value) else pytest.approx(value, abs=1e-6) for value in recall]
-    assert list(found.metrics["test_accuracy_per_class"].values()) == expected
-    assert list(found.metrics["test_accuracy_per_class"]) == list(NAMES)
-    assert found.metrics["chance_accuracy"] == pytest.approx(np.bincount(labels).max() / len(labels), abs=1e-6)
+    assert list(evaluation.metrics["test_accuracy_per_class"].values()) == expected
+    assert list(evaluation.metrics["test_accuracy_per_class"]) == list(NAMES)
+    assert evaluation.metrics["chance_accuracy"] == pytest.approx(np.bincount(labels).max() / len(labels), abs=1e-6)
 
 
-@given(drawn=predictions())
-def test_confusion_rows_add_up_to_the_classes_and_columns_to_the_predictions(drawn):
-    logits, labels = drawn
+@given(sample=predictions())
+def test_confusion_rows_add_up_to_the_classes_and_columns_to_the_predictions(sample):
+    logits, labels = sample
     predicted = logits.argmax(axis=1)
     counts = confusion_counts(labels, predicted, 4)
     assert np.array_equal(counts.sum(axis=1), np.bincount(labels, minlength=4))
@@ -88,10 +88,10 @@ def test_calibration_error_is_the_weighted_gap_of_every_bin(answers):
     confidences, correct = (np.array(values) for values in zip(*answers, strict=True))
     assert calibration_error(confidences, correct) == pytest.approx(expected, abs=1e-12)
     assert 0 <= calibration_error(confidences, correct) <= 1
-    shown = reliability(confidences, correct)
+    shown = reliability_bins(confidences, correct)
     assert [line["samples"] for line in shown] == [len(bins[index]) for index in sorted(bins)]
     weighted = sum(line["samples"] * abs(line["accuracy"] - line["confidence"]) for line in shown) / len(answers)
-    assert weighted == pytest.approx(expected, abs=1e-4), "the bins are those that the error averages"
+    assert weighted == pytest.approx(expected, abs=1e-4), "the calibration error averages these bins"
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_calibration_error_is_the_weighted_gap_of_every_bin(answers):
         ([0.75] * 4, [True, True, True, False], 0.0),
         ([0.75] * 4, [True, False, False, False], 0.5),
         ([0.25, 0.95], [True, True], 0.4),
-        ([0.61, 0.66], [True, False], 0.135),  # in one bin of 15
-        ([0.66, 0.67], [True, False], 0.505),  # in two
+        ([0.61, 0.66], [True, False], 0.135),  # the same bin of 15
+        ([0.66, 0.67], [True, False], 0.505),  # two bins
     ],
 )
 def test_calibration_error_of_small_examples(confidence, correct, error):
@@ -112,43 +112,43 @@ def test_calibration_error_of_small_examples(confidence, correct, error):
 
 def test_perfect_classifier():
     labels = np.array([0, 1, 2, 3, 3, 1])
-    found = evaluate(one_hot(labels), labels, 1.23456789, NAMES)
-    assert found.metrics == {
+    evaluation = evaluate(one_hot(labels), labels, 1.23456789, NAMES)
+    assert evaluation.metrics == {
         "test_loss": 1.234568,
         "test_accuracy": 1.0,
         "test_ece": 0.0,
         "chance_accuracy": 0.333333,
         "test_accuracy_per_class": dict.fromkeys(NAMES, 1.0),
     }
-    assert found.mistakes == []
-    assert np.array_equal(found.confusion, np.diag([1, 2, 1, 2]))
+    assert evaluation.mistakes == []
+    assert np.array_equal(evaluation.confusion, np.diag([1, 2, 1, 2]))
 
 
-def test_classifier_that_always_says_the_same():
+def test_constant_classifier():
     labels = np.array([0, 1, 1, 2])
-    found = evaluate(one_hot([1] * 4), labels, 5.0, NAMES)
-    assert found.metrics["test_accuracy"] == found.metrics["chance_accuracy"] == 0.5
-    assert found.metrics["test_accuracy_per_class"] == {"zero": 0.0, "one": 1.0, "two": 0.0, "three": None}
-    assert found.metrics["test_ece"] == 0.5
-    assert found.confusion.tolist() == [[0, 1, 0, 0], [0, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    evaluation = evaluate(one_hot([1] * 4), labels, 5.0, NAMES)
+    assert evaluation.metrics["test_accuracy"] == evaluation.metrics["chance_accuracy"] == 0.5
+    assert evaluation.metrics["test_accuracy_per_class"] == {"zero": 0.0, "one": 1.0, "two": 0.0, "three": None}
+    assert evaluation.metrics["test_ece"] == 0.5
+    assert evaluation.confusion.tolist() == [[0, 1, 0, 0], [0, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
 
 
-def test_class_that_the_test_set_lacks_has_no_accuracy():
-    found = evaluate(one_hot([0, 3]), np.array([0, 0]), 1.0, NAMES)
-    assert found.metrics["test_accuracy_per_class"] == {"zero": 0.5, "one": None, "two": None, "three": None}
-    json.dumps(found.metrics, allow_nan=False)
+def test_class_without_test_samples_has_no_accuracy():
+    evaluation = evaluate(one_hot([0, 3]), np.array([0, 0]), 1.0, NAMES)
+    assert evaluation.metrics["test_accuracy_per_class"] == {"zero": 0.5, "one": None, "two": None, "three": None}
+    json.dumps(evaluation.metrics, allow_nan=False)
 
 
 @pytest.mark.parametrize("scale", [1e4, 3e38])
 def test_huge_logits_do_not_overflow(scale):
-    found = evaluate(one_hot([0, 1, 2], scale), np.array([0, 1, 0]), 1.0, NAMES)
-    assert found.metrics["test_ece"] == pytest.approx(1 / 3, abs=1e-6)
-    assert found.mistakes == [{"index": 2, "actual": "zero", "predicted": "two", "confidence": 1.0}]
+    evaluation = evaluate(one_hot([0, 1, 2], scale), np.array([0, 1, 0]), 1.0, NAMES)
+    assert evaluation.metrics["test_ece"] == pytest.approx(1 / 3, abs=1e-6)
+    assert evaluation.mistakes == [{"index": 2, "actual": "zero", "predicted": "two", "confidence": 1.0}]
 
 
-@given(drawn=predictions())
-def test_mistakes_are_the_most_confident_ones_first(drawn):
-    logits, labels = drawn
+@given(sample=predictions())
+def test_mistakes_are_the_most_confident_ones_first(sample):
+    logits, labels = sample
     odds = np.exp(logits.astype(np.float64))
     confidence = (odds / odds.sum(axis=1, keepdims=True)).max(axis=1)
     wrong = [index for index in range(len(labels)) if logits[index].argmax() != labels[index]]
@@ -165,10 +165,10 @@ def test_mistakes_are_the_most_confident_ones_first(drawn):
 
 
 def test_equally_confident_mistakes_are_listed_in_the_order_of_the_test_set():
-    """Twelve of thirteen are wrong, all as confidently: index 2 is right, and the last two are not shown."""
+    """Twelve of thirteen predictions are wrong with equal confidence: index 2 is right, and the last two are not listed."""
     labels = np.array([0, 0, 1, *[0] * 10])
-    found = evaluate(one_hot([1] * 13), labels, 1.0, NAMES)
-    assert [mistake["index"] for mistake in found.mistakes] == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
+    evaluation = evaluate(one_hot([1] * 13), labels, 1.0, NAMES)
+    assert [mistake["index"] for mistake in evaluation.mistakes] == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
 def read_counts(file: Path) -> dict[tuple[str, str], int]:
@@ -176,7 +176,7 @@ def read_counts(file: Path) -> dict[tuple[str, str], int]:
         return {(row["actual"], row["predicted"]): int(row["count"]) for row in csv.DictReader(opened)}
 
 
-def test_confusion_file_holds_every_pair_once_with_the_actual_class_first(tmp_path):
+def test_confusion_file_contains_every_pair_once_with_the_actual_class_first(tmp_path):
     counts = np.arange(16).reshape(4, 4)
     write_confusion(tmp_path / "x.csv", counts, NAMES)
     assert read_counts(tmp_path / "x.csv") == {
@@ -184,18 +184,18 @@ def test_confusion_file_holds_every_pair_once_with_the_actual_class_first(tmp_pa
     }
 
 
-def test_predictions_are_kept_with_their_confidence():
+def test_predictions_are_stored_with_their_confidence():
     logits = np.log([[0.6, 0.2, 0.2], [0.125, 0.125, 0.75], [1e-9, 1.0, 1e-9]]).astype(np.float32)
-    kept = predictions_of(logits, np.array([1, 2, 1]))
-    assert kept["labels"].tolist() == [1, 2, 1]
-    assert kept["predicted"].tolist() == [0, 2, 1]
-    assert kept["confidence"].tolist() == [39321, 49151, 65535], "in steps of 1/65535, to the nearest"
-    assert [kept[key].dtype for key in ("labels", "predicted", "confidence")] == [np.uint8, np.uint8, np.uint16]
-    many = predictions_of(np.eye(300, dtype=np.float32), np.arange(300)[::-1])
-    assert (many["predicted"].tolist(), many["labels"].tolist()) == (list(range(300)), list(range(300))[::-1])
+    stored = encode_predictions(logits, np.array([1, 2, 1]))
+    assert stored["labels"].tolist() == [1, 2, 1]
+    assert stored["predicted"].tolist() == [0, 2, 1]
+    assert stored["confidence"].tolist() == [39321, 49151, 65535], "rounded to multiples of 1/65535"
+    assert [stored[key].dtype for key in ("labels", "predicted", "confidence")] == [np.uint8, np.uint8, np.uint16]
+    large = encode_predictions(np.eye(300, dtype=np.float32), np.arange(300)[::-1])
+    assert (large["predicted"].tolist(), large["labels"].tolist()) == (list(range(300)), list(range(300))[::-1])
 
 
-def test_predictions_of_several_seeds_are_stacked_and_labels_kept_once():
+def test_predictions_of_several_seeds_are_stacked_and_labels_stored_once():
     labels = np.array([0, 1], dtype=np.uint8)
     seeds = [{"labels": labels, "predicted": np.array([seed, 1], dtype=np.uint8)} for seed in range(3)]
     stacked = stack_predictions(seeds)
@@ -205,34 +205,34 @@ def test_predictions_of_several_seeds_are_stacked_and_labels_kept_once():
     assert seed_predictions(stacked, 2)["labels"].tolist() == [0, 1]
 
 
-@given(drawn=predictions())
-def test_every_metric_but_the_loss_follows_from_the_predictions(drawn):
-    logits, labels = drawn
-    found = evaluate(logits, labels, 0.5, NAMES)
-    stored = stack_predictions([predictions_of(-logits, labels), found.predictions])
-    assert {"test_loss": 0.5, **metrics_of(stored, 1, NAMES)} == found.metrics
-    assert np.array_equal(confusion_of(stored, 1, NAMES), found.confusion)
-    shown = shown_of(stack_predictions([found.predictions]), "classification", NAMES)
-    assert (shown["mistakes"], shown["reliability"]) == (found.mistakes, found.reliability)
+@given(sample=predictions())
+def test_all_metrics_except_the_loss_are_recomputed_from_the_predictions(sample):
+    logits, labels = sample
+    evaluation = evaluate(logits, labels, 0.5, NAMES)
+    stored = stack_predictions([encode_predictions(-logits, labels), evaluation.predictions])
+    assert {"test_loss": 0.5, **recompute_metrics(stored, 1, NAMES)} == evaluation.metrics
+    assert np.array_equal(recompute_confusion(stored, 1, NAMES), evaluation.confusion)
+    shown = recompute_diagnostics(stack_predictions([evaluation.predictions]), "classification", NAMES)
+    assert (shown["mistakes"], shown["reliability"]) == (evaluation.mistakes, evaluation.reliability)
 
 
 def test_a_card_shows_mistakes_and_calibration_of_the_first_seed():
-    """The first seed errs in the first sample, the second one in the last."""
+    """The first seed misclassifies the first sample, the second seed the last one."""
     labels = np.array([0, 1, 2])
-    stored = stack_predictions([predictions_of(one_hot(predicted), labels) for predicted in ([3, 1, 2], [0, 1, 3])])
-    shown = shown_of(stored, "classification", NAMES)
+    stored = stack_predictions([encode_predictions(one_hot(predicted), labels) for predicted in ([3, 1, 2], [0, 1, 3])])
+    shown = recompute_diagnostics(stored, "classification", NAMES)
     assert shown["mistakes"] == [{"index": 0, "actual": "zero", "predicted": "three", "confidence": 1.0}]
     stored["confidence"][0] = 0
-    assert [line["confidence"] for line in shown_of(stored, "classification", NAMES)["reliability"]] == [0.0]
+    assert [line["confidence"] for line in recompute_diagnostics(stored, "classification", NAMES)["reliability"]] == [0.0]
 
 
-def seed_of(test_accuracy: float, **changes) -> dict:
+def make_seed(test_accuracy: float, **changes) -> dict:
     test = {"test_accuracy": test_accuracy, "test_loss": 0.5 * test_accuracy, "test_ece": 0.1 * test_accuracy}
     return {"train_accuracy": 0.95, "val_accuracy": 0.85, "test": test} | changes
 
 
 def test_metrics_of_an_experiment_are_means_over_its_seeds():
-    seeds = [seed_of(0.8), seed_of(0.6, train_accuracy=0.75, val_accuracy=0.65)]
+    seeds = [make_seed(0.8), make_seed(0.6, train_accuracy=0.75, val_accuracy=0.65)]
     assert flat_metrics(seeds) == {
         "test_accuracy": 0.7,
         "test_sd": 0.141421,  # √0.02
@@ -245,7 +245,7 @@ def test_metrics_of_an_experiment_are_means_over_its_seeds():
 
 
 def test_metrics_of_every_experiment_have_the_same_keys():
-    one = flat_metrics([seed_of(0.8, val_accuracy=None)])
+    one = flat_metrics([make_seed(0.8, val_accuracy=None)])
     segmenter = flat_metrics([{"train_accuracy": 0.9, "val_accuracy": None, "test": {
         "test_accuracy": 0.8, "test_loss": 0.5, "test_miou": 0.25}}])  # fmt: skip
     assert tuple(one) == tuple(segmenter) == METRICS
@@ -254,19 +254,19 @@ def test_metrics_of_every_experiment_have_the_same_keys():
 
 
 def test_a_metric_that_a_seed_lacks_has_no_mean():
-    found = flat_metrics([seed_of(0.8), seed_of(0.6, val_accuracy=None)])
-    assert (found["val_accuracy"], found["train_accuracy"]) == (None, 0.95)
+    evaluation = flat_metrics([make_seed(0.8), make_seed(0.6, val_accuracy=None)])
+    assert (evaluation["val_accuracy"], evaluation["train_accuracy"]) == (None, 0.95)
 
 
 EXPERIMENT = "mnist_mlp_100"
 EVALUATE = ("evaluate", EXPERIMENT, "--device", "cpu")
 
 
-def test_evaluate_stage_writes_metrics_that_its_files_agree_with(prepared, run_stage, edit_params):
+def test_evaluate_stage_writes_consistent_files(prepared, run_stage, edit_params):
     edit_params(lambda values: values["experiments"][EXPERIMENT]["train"].update(seeds=2))
     for stage in (("train", EXPERIMENT), EVALUATE):
-        done = run_stage(*stage)
-        assert (done.returncode, done.stderr) == (0, "")
+        completed = run_stage(*stage)
+        assert (completed.returncode, completed.stderr) == (0, "")
 
     metrics = json.loads(Path(f"metrics/{EXPERIMENT}.json").read_text(encoding="utf-8"))
     folder = Path(f"models/cards/{EXPERIMENT}")
@@ -300,14 +300,14 @@ def test_evaluate_stage_writes_metrics_that_its_files_agree_with(prepared, run_s
     assert right == pytest.approx(accuracies, abs=1e-6)
     for mistake in card["mistakes"]:
         assert str(packed.test.labels[mistake["index"]]) == mistake["actual"] != mistake["predicted"]
-    assert not Path("results").exists(), "the ledger holds results on official data only"
+    assert not Path("results").exists(), "the ledger contains only results on official data"
     assert Path(f"plots/samples/{EXPERIMENT}.png").read_bytes().startswith(b"\x89PNG")
     assert all((folder / f"{kind}.pdf").read_bytes().startswith(b"%PDF") for kind in ("confusion", "samples"))
 
-    check_that_damage_is_named(packed, summary)
+    check_messages_about_damaged_files(packed, summary)
 
 
-def check_that_damage_is_named(packed: PackedDataset, summary: dict) -> None:
+def check_messages_about_damaged_files(packed: PackedDataset, summary: dict) -> None:
     device, fix = configure("cpu", 2, seed=0), rf"Run `dvc repro train@{EXPERIMENT}`\.$"
     _, settings = read_summary(EXPERIMENT)
     restored = restore_seed(EXPERIMENT, 1, settings, packed, device)
@@ -319,7 +319,7 @@ def check_that_damage_is_named(packed: PackedDataset, summary: dict) -> None:
     good = weights.read_bytes()
     for data in (b"", good[:1000], good[:-4], b"\xff" * 50):
         weights.write_bytes(data)
-        with pytest.raises(DataError, match=rf"seed-1\.safetensors: damaged, or of another model .*{fix}"):
+        with pytest.raises(DataError, match=rf"seed-1\.safetensors: damaged, or weights of another model .*{fix}"):
             restore_seed(EXPERIMENT, 1, settings, packed, device)
     weights.unlink()
     with pytest.raises(DataError, match=rf"seed-1\.safetensors: not found\. {fix}"):
@@ -331,8 +331,8 @@ def check_that_damage_is_named(packed: PackedDataset, summary: dict) -> None:
 
 
 def test_evaluate_stage_without_weights_ends_with_one_message(prepared, run_stage):
-    done = run_stage(*EVALUATE)
-    assert done.returncode == 1
+    completed = run_stage(*EVALUATE)
+    assert completed.returncode == 1
     message = f"models/trained/{EXPERIMENT}/summary.json: not found. Run `dvc repro train@{EXPERIMENT}`."
-    assert done.stderr == f"error: {message}\n"
+    assert completed.stderr == f"error: {message}\n"
     assert not Path("metrics").exists()

@@ -27,7 +27,7 @@ from labbook.exercises.layers import Conv, Linear, Pool, conv_parameters, linear
 from labbook.exercises.page import metrics, write_page
 from labbook.exercises.sheet import exercises
 from labbook.exercises.steps import Formula, Table, format_number, format_sum_of_products, format_weighted_sum
-from labbook.exercises.windows import cross_correlate, kernel_for, output_size, pool, same_padding, windows
+from labbook.exercises.windows import cross_correlate, kernel_size_for, output_size, pool, same_padding, windows
 
 WORKED = {exercise.name: exercise for exercise in exercises()}
 REPORTED_WRONG = {("tiny_wide", "features, as printed")}  # its report prints a size that its own pools do not give
@@ -72,7 +72,7 @@ def test_same_padding_keeps_every_size(size, kernel):
 @given(size=st.integers(1, 600), data=st.data())
 def test_the_kernel_for_a_size_gives_that_size(size, data):
     wanted = data.draw(st.integers(1, size))
-    assert output_size(size, kernel_for(size, wanted)) == wanted
+    assert output_size(size, kernel_size_for(size, wanted)) == wanted
 
 
 @given(image=images, size=st.integers(1, 4), stride=st.integers(1, 4))
@@ -161,8 +161,8 @@ ROW, CUBE = np.ones(3), np.ones((2, 2, 2))
         (lambda: output_size(5, 3, padding=-1), "padding -1"),
         (lambda: same_padding(4), "kernel 4"),
         (lambda: same_padding(-1), "kernel -1"),
-        (lambda: kernel_for(504, 512), "size 504 to 512"),
-        (lambda: kernel_for(504, 0), "size 504 to 0"),
+        (lambda: kernel_size_for(504, 512), "size 504 to 512"),
+        (lambda: kernel_size_for(504, 0), "size 504 to 0"),
         (lambda: cross_correlate(ROW, np.ones((3, 3))), r"\(3,\)"),
         (lambda: cross_correlate(np.ones((3, 3)), CUBE), r"\(2, 2, 2\)"),
         (lambda: cross_correlate(np.ones((3, 3)), np.ones((3, 2))), "kernel 2"),

@@ -19,10 +19,10 @@ from labbook.data.packed import PackedDataset, Split
 from labbook.errors import DeviceError, TrainingError
 from labbook.training import experiment as experiment_module
 from labbook.training import runtime
-from labbook.training.experiment import SeedResult, seeds_of, summarize, train_experiment, train_seeds, write_weights
+from labbook.training.experiment import SeedResult, list_seeds, summarize, train_experiment, train_seeds, write_weights
 from labbook.training.inference import evaluate, to_device
 from labbook.training.sweep import run_sweep
-from labbook.training.timing import timing_of, write_timing
+from labbook.training.timing import make_timing, write_timing
 
 RUNTIME = Runtime(seed=0, device="cpu")
 RESULTS = ("models/trained/mnist_mlp_100", "plots/history/mnist_mlp_100.tsv")
@@ -33,11 +33,11 @@ def train_toy(packed: PackedDataset, folder: Path, seed: int = 0, **changes) -> 
     return train_experiment("x", toy_settings(**changes), seeded, packed, key="experiments.x.train", checkpoints=folder)
 
 
-# What an experiment learns from
+# Data and settings
 
 
 def with_other_images(packed: PackedDataset, part: str) -> PackedDataset:
-    """Replace the images of the test set, of the validation split, or of what is left to train on."""
+    """Replace the images of the test set, the validation split or the training split."""
     if part == "test":
         return dataclasses.replace(packed, test=Split(255 - packed.test.images, packed.test.labels))
     rows = np.zeros(len(packed.train), dtype=bool)
@@ -70,15 +70,15 @@ SETTINGS = {
     "drop last": {"drop_last": True},
     "order": {"order": "by_class"},
     "seed": {"seed": 1},
-    "start of the model": {"model": {"name": "mlp", "hidden": [16], "init": "normal", "init_std": 0.1}},
+    "initialisation": {"model": {"name": "mlp", "hidden": [16], "init": "normal", "init_std": 0.1}},
 }
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_that_affects_weights_reaches_the_training(tiny_packed, tmp_path, name):
-    usual = train_toy(tiny_packed, tmp_path / "x")
+    default = train_toy(tiny_packed, tmp_path / "x")
     other = train_toy(tiny_packed, tmp_path / "y", **SETTINGS[name])
-    assert bits(other.weights) != bits(usual.weights)
+    assert bits(other.weights) != bits(default.weights)
 
 
 def test_precision_reaches_the_training_if_the_device_supports_it(tiny_packed, tmp_path, monkeypatch):
@@ -88,21 +88,21 @@ def test_precision_reaches_the_training_if_the_device_supports_it(tiny_packed, t
         with pytest.raises(DeviceError, match=message):
             train_toy(tiny_packed, tmp_path, precision="bf16")
     monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512_bf16": True})
-    usual = train_toy(tiny_packed, tmp_path / "x")
-    assert bits(train_toy(tiny_packed, tmp_path / "y", precision="bf16").weights) != bits(usual.weights)
+    default = train_toy(tiny_packed, tmp_path / "x")
+    assert bits(train_toy(tiny_packed, tmp_path / "y", precision="bf16").weights) != bits(default.weights)
 
 
 def test_torch_uses_the_experiments_number_of_threads(tiny_packed, tmp_path, monkeypatch):
-    found = []
-    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    set_threads = []
+    monkeypatch.setattr(torch, "set_num_threads", set_threads.append)
     for threads in (1, 3):
         train_toy(tiny_packed, tmp_path / f"{threads}", threads=threads)
-    assert found == [1, 3]
+    assert set_threads == [1, 3]
 
 
-def test_training_by_hand_from_the_same_seed_ends_with_the_same_bits(tiny_packed, tmp_path):
+def test_plain_training_loop_with_the_same_seed_gives_the_same_bits(tiny_packed, tmp_path):
     """Weights are drawn right after the seed is set, and nothing else is drawn from that generator before dropout."""
-    train, _ = tiny_packed.held_out()
+    train, _ = tiny_packed.train_val_split()
     images, labels = UNIT(torch.from_numpy(train.images)), torch.from_numpy(train.labels)
     model = toy_model(tiny_packed, seed=7, dropout=0.25)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
@@ -112,11 +112,11 @@ def test_training_by_hand_from_the_same_seed_ends_with_the_same_bits(tiny_packed
             optimizer.zero_grad()
             functional.cross_entropy(model(images[rows]), labels[rows]).backward()
             optimizer.step()
-    outcome = train_toy(tiny_packed, tmp_path, seed=7, model={"name": "mlp", "hidden": [16], "dropout": 0.25})
-    assert bits(outcome.weights) == bits(model.state_dict())
+    result = train_toy(tiny_packed, tmp_path, seed=7, model={"name": "mlp", "hidden": [16], "dropout": 0.25})
+    assert bits(result.weights) == bits(model.state_dict())
 
 
-# What its summary says
+# The summary
 
 
 @pytest.mark.parametrize("select", ["best_val_loss", "last"])
@@ -124,27 +124,27 @@ def test_training_accuracy_is_that_of_the_selected_weights_in_evaluation_mode_on
     """With dropout and batch norm, it is not the running mean of training."""
     model = {"name": "cnn", "channels": [4, 4], "pools": 1, "dropout": 0.4, "batch_norm": True}
     changes = {"model": model, "optimizer": {"name": "SGD", "lr": 0.02}, "epochs": 4, "select": select}
-    outcome = train_toy(tiny_packed, tmp_path, **changes)
-    kept = outcome.rows[outcome.summary["kept"]["row"]]
+    result = train_toy(tiny_packed, tmp_path, **changes)
+    selected = result.rows[result.summary["kept"]["row"]]
 
-    again = toy_model(tiny_packed, "cnn", seed=9, dropout=0.4, batch_norm=True)
-    again.load_state_dict(outcome.weights)
-    train, _ = tiny_packed.held_out()
+    model = toy_model(tiny_packed, "cnn", seed=9, dropout=0.4, batch_norm=True)
+    model.load_state_dict(result.weights)
+    train, _ = tiny_packed.train_val_split()
     with torch.no_grad():
-        logits = again.eval()(UNIT(torch.from_numpy(train.images)))
+        logits = model.eval()(UNIT(torch.from_numpy(train.images)))
     labels = torch.from_numpy(train.labels)
     accuracy = int((logits.argmax(1) == labels).sum()) / 72
-    assert outcome.summary["train_accuracy"] == round(accuracy, 6)
-    assert outcome.summary["train_loss"] == pytest.approx(functional.cross_entropy(logits, labels).item(), abs=2e-6)
-    assert abs(kept.train_loss - outcome.summary["train_loss"]) > 0.01
-    assert kept.train_accuracy != accuracy
+    assert result.summary["train_accuracy"] == round(accuracy, 6)
+    assert result.summary["train_loss"] == pytest.approx(functional.cross_entropy(logits, labels).item(), abs=2e-6)
+    assert abs(selected.train_loss - result.summary["train_loss"]) > 0.01
+    assert selected.train_accuracy != accuracy
 
 
 def test_summary_of_a_training_that_stops_early(tiny_packed, tmp_path):
-    """The rate is so high that the first row is the best."""
+    """The learning rate is so high that an early row is the best."""
     changes = {"epochs": 30, "early_stopping": {"patience": 2}, "select": "best_val_loss", "test_curve": True}
-    outcome = train_toy(tiny_packed, tmp_path, seed=3, optimizer={"name": "SGD", "lr": 3.0}, **changes)
-    summary, rows = outcome.summary, outcome.rows
+    result = train_toy(tiny_packed, tmp_path, seed=3, optimizer={"name": "SGD", "lr": 3.0}, **changes)
+    summary, rows = result.summary, result.rows
     losses = [row.val_loss for row in rows]
     best = losses.index(min(losses))
     assert best == len(rows) - 3
@@ -156,9 +156,9 @@ def test_summary_of_a_training_that_stops_early(tiny_packed, tmp_path):
     assert summary["stopped_early"] is True
     assert summary["kept"] == {"row": best, "epoch": best + 1, "step": 5 * (best + 1)}
     assert (summary["val_loss"], summary["val_accuracy"]) == (round(min(losses), 6), round(rows[best].val_accuracy, 6))
-    assert outcome.timing["seed"] == 3
-    assert outcome.timing["seconds"] > 0
-    assert outcome.test is None
+    assert result.timing["seed"] == 3
+    assert result.timing["seconds"] > 0
+    assert result.test is None
 
 
 def test_summary_counts_the_steps_after_the_last_row(tiny_packed, tmp_path):
@@ -168,11 +168,13 @@ def test_summary_counts_the_steps_after_the_last_row(tiny_packed, tmp_path):
     assert (summary["steps"], summary["epochs_trained"], summary["stopped_early"]) == (25, 5, False)
     assert summary["kept"] == {"row": 2, "epoch": 5, "step": 21}
     longer = {"epochs": 5, "validate_every": 14, "select": "best_val_loss"}
-    assert train_toy(tiny_packed, tmp_path, **longer).summary["epochs_trained"] == 5, "though the last row is of the third"
+    assert train_toy(tiny_packed, tmp_path, **longer).summary["epochs_trained"] == 5, (
+        "although the last row is in the third epoch"
+    )
 
 
-def test_an_epoch_that_was_only_begun_counts(tiny_packed, tmp_path):
-    """Two rows of three steps, then stopped: one of the five steps of the second epoch."""
+def test_incomplete_epoch_is_counted(tiny_packed, tmp_path):
+    """Training stops after two rows of three steps, which include one of the five steps of the second epoch."""
     changes = {"validate_every": 3, "early_stopping": {"patience": 1}, "optimizer": {"name": "SGD", "lr": 9.0}}
     summary = train_toy(tiny_packed, tmp_path, **changes).summary
     assert (summary["steps"], summary["epochs_trained"], summary["stopped_early"]) == (6, 2, True)
@@ -183,35 +185,35 @@ def test_summary_without_validation_has_no_validation_metrics(tiny_packed, tmp_p
     assert (summary["val_loss"], summary["val_accuracy"]) == (None, None)
 
 
-def test_summary_holds_what_was_watched_at_every_row(tiny_packed, tmp_path):
+def test_summary_contains_the_watched_quantities_of_every_row(tiny_packed, tmp_path):
     summary = train_toy(tiny_packed, tmp_path, watch=["gradient_norms", "dead_units"]).summary
     assert [list(row) for row in summary["watched"]] == [["gradient_norms", "dead_units"]] * 3
 
 
 def test_requested_test_metrics_are_those_of_the_selected_weights(tiny_packed, tmp_path):
     settings = toy_settings(select="best_val_accuracy")
-    outcome = train_experiment("x", settings, RUNTIME, tiny_packed, key="x", checkpoints=tmp_path, measure_test=True)
+    result = train_experiment("x", settings, RUNTIME, tiny_packed, key="x", checkpoints=tmp_path, evaluate_test=True)
     model = toy_model(tiny_packed, seed=5)
-    model.load_state_dict(outcome.weights)
+    model.load_state_dict(result.weights)
     loss, accuracy = evaluate(model, functional.cross_entropy, to_device(tiny_packed.test, UNIT, CPU))
-    assert outcome.test == {"test_loss": round(loss, 6), "test_accuracy": round(accuracy, 6)}
-    assert {row.test_loss for row in outcome.rows} == {None}, "and the history has no test curve"
+    assert result.test == {"test_loss": round(loss, 6), "test_accuracy": round(accuracy, 6)}
+    assert {row.test_loss for row in result.rows} == {None}, "the history has no test curve"
 
 
-def test_summary_of_an_experiment_holds_what_evaluation_needs(tiny_packed, tmp_path):
+def test_summary_of_an_experiment_contains_what_evaluation_needs(tiny_packed, tmp_path):
     settings = toy_settings(seeds=2, model={"name": "mlp", "hidden": [16]})
-    outcomes = [train_toy(tiny_packed, tmp_path, seed) for seed in (0, 1)]
-    summary = summarize("x", settings, tiny_packed, outcomes)
+    results = [train_toy(tiny_packed, tmp_path, seed) for seed in (0, 1)]
+    summary = summarize("x", settings, tiny_packed, results)
     assert (summary["experiment"], summary["dataset"], summary["source"], summary["digest"]) == ("x", "toy", "embedded", "toy")
     assert (summary["classes"], summary["image_shape"]) == (("top", "middle", "bottom"), (1, 6, 6))
     assert summary["samples"] == {"train": 72, "val": 18, "test": 45}
     assert summary["parameters"] == 36 * 16 + 16 + 16 * 3 + 3
     assert (summary["device"], summary["torch"]) == ("cpu", torch.__version__.partition("+")[0])
     assert TrainSettings.model_validate(summary["settings"]) == settings
-    assert summary["seeds"] == [outcome.summary for outcome in outcomes]
-    whole = summarize("x", toy_settings(), tiny_packed, outcomes) | {"settings": toy_settings(validation=False).model_dump()}
+    assert summary["seeds"] == [result.summary for result in results]
+    whole = summarize("x", toy_settings(), tiny_packed, results) | {"settings": toy_settings(validation=False).model_dump()}
     assert whole["samples"]["val"] == 18
-    assert summarize("x", toy_settings(validation=False), tiny_packed, outcomes)["samples"] == {
+    assert summarize("x", toy_settings(validation=False), tiny_packed, results)["samples"] == {
         "train": 90,
         "val": 0,
         "test": 45,
@@ -221,10 +223,10 @@ def test_summary_of_an_experiment_holds_what_evaluation_needs(tiny_packed, tmp_p
 # Seeds
 
 
-def test_seeds_count_up_from_the_projects_seed():
-    assert seeds_of(toy_settings(seeds=3), Runtime(seed=5, device="cpu")) == [5, 6, 7]
-    assert seeds_of(toy_settings(), Runtime(seed=5, device="cpu")) == [5]
-    assert seeds_of(toy_settings(seeds=2), Runtime(seed=2**32 - 1, device="cpu")) == [2**32 - 1, 0]
+def test_seeds_are_consecutive_from_the_projects_seed():
+    assert list_seeds(toy_settings(seeds=3), Runtime(seed=5, device="cpu")) == [5, 6, 7]
+    assert list_seeds(toy_settings(), Runtime(seed=5, device="cpu")) == [5]
+    assert list_seeds(toy_settings(seeds=2), Runtime(seed=2**32 - 1, device="cpu")) == [2**32 - 1, 0]
 
 
 def test_each_seed_has_the_bytes_of_a_separate_training(tiny_packed, tmp_path, monkeypatch):
@@ -232,12 +234,12 @@ def test_each_seed_has_the_bytes_of_a_separate_training(tiny_packed, tmp_path, m
     model = {"name": "mlp", "hidden": [16], "dropout": 0.3}
     changes = {"model": model, "select": "best_val_loss", "augment": {"flip": 0.5}}
     several = train_seeds("x", toy_settings(seeds=3, **changes), Runtime(seed=4, device="cpu"), tiny_packed, key="x")
-    assert [outcome.summary["seed"] for outcome in several] == [4, 5, 6]
-    for seed, outcome in zip((4, 5, 6), several, strict=True):
+    assert [result.summary["seed"] for result in several] == [4, 5, 6]
+    for seed, result in zip((4, 5, 6), several, strict=True):
         single = train_toy(tiny_packed, tmp_path / "single", seed, **changes)
-        assert bits(outcome.weights) == bits(single.weights)
-        assert (outcome.rows, outcome.summary) == (single.rows, single.summary)
-    assert len({tuple(bits(outcome.weights).values()) for outcome in several}) == 3
+        assert bits(result.weights) == bits(single.weights)
+        assert (result.rows, result.summary) == (single.rows, single.summary)
+    assert len({tuple(bits(result.weights).values()) for result in several}) == 3
 
 
 class Interrupted(Exception):
@@ -260,28 +262,28 @@ def test_interrupted_seeds_resume_without_training_a_finished_one_again(tiny_pac
     """By default a checkpoint is written every ten seconds, and always at the end of a training."""
     monkeypatch.chdir(tmp_path)
     settings = toy_settings(seeds=2, select="best_val_loss")
-    undisturbed = train_seeds("x", settings, RUNTIME, tiny_packed, key="x")
+    uninterrupted = train_seeds("x", settings, RUNTIME, tiny_packed, key="x")
     with monkeypatch.context() as patch:
         patch.setattr(experiment_module, "fit", interrupt_after(1, experiment_module.fit))
         with pytest.raises(Interrupted):
             train_seeds("y", settings, RUNTIME, tiny_packed, key="x")
     capsys.readouterr()
-    again = train_seeds("y", settings, RUNTIME, tiny_packed, key="x")
-    said = capsys.readouterr().out
-    assert said.count("resuming from the checkpoint") == 1
-    assert "resuming from the checkpoint at step 15" in said, "where the first had ended"
-    for outcome, expected in zip(again, undisturbed, strict=True):
-        assert bits(outcome.weights) == bits(expected.weights)
-        assert (outcome.rows, outcome.summary) == (expected.rows, expected.summary)
+    resumed = train_seeds("y", settings, RUNTIME, tiny_packed, key="x")
+    output = capsys.readouterr().out
+    assert output.count("resuming from the checkpoint") == 1
+    assert "resuming from the checkpoint at step 15" in output, "the end of the first seed"
+    for result, expected in zip(resumed, uninterrupted, strict=True):
+        assert bits(result.weights) == bits(expected.weights)
+        assert (result.rows, result.summary) == (expected.rows, expected.summary)
 
 
 def test_finished_seeds_are_reused_when_their_number_increases(tiny_packed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train_seeds("x", toy_settings(seeds=2), RUNTIME, tiny_packed, key="x")
     capsys.readouterr()
-    outcomes = train_seeds("x", toy_settings(seeds=3), RUNTIME, tiny_packed, key="x")
+    results = train_seeds("x", toy_settings(seeds=3), RUNTIME, tiny_packed, key="x")
     assert capsys.readouterr().out.count("resuming from the checkpoint at step 15") == 2
-    assert bits(outcomes[2].weights) == bits(train_toy(tiny_packed, tmp_path / "single", 2).weights)
+    assert bits(results[2].weights) == bits(train_toy(tiny_packed, tmp_path / "single", 2).weights)
 
 
 # The stage
@@ -297,11 +299,11 @@ def start_train(at_once: int = 1) -> None:
     """Run the stage in a separate process, as DVC does."""
     command = [sys.executable, "stages/train.py", "mnist_mlp_100"]
     environment = os.environ | {"LABBOOK_AT_ONCE": str(at_once)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (completed.returncode, completed.stderr) == (0, "")
 
 
-def written(folder: Path) -> dict[str, bytes]:
+def read_outputs(folder: Path) -> dict[str, bytes]:
     """Read every file below a folder, except for settings, data and scripts."""
     inputs = {"params.yaml", "data", "stages"}
     files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in inputs]
@@ -309,12 +311,12 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def test_stage_writes_the_same_files_in_parallel_or_not_except_for_timing(three_seeds):
-    """With two threads each, which a forked process must be able to start."""
+    """Each training uses two threads, which a forked process must be able to start."""
     assert "threads: 2" in (three_seeds / "params.yaml").read_text()
     runs = []
     for at_once in (1, 1, 2):
         start_train(at_once)
-        runs.append(written(three_seeds))
+        runs.append(read_outputs(three_seeds))
     assert set(runs[0]) == {
         *(f"models/trained/mnist_mlp_100/seed-{seed}.safetensors" for seed in range(3)),
         "models/trained/mnist_mlp_100/summary.json",
@@ -331,7 +333,7 @@ def test_stage_writes_the_same_files_in_parallel_or_not_except_for_timing(three_
     assert [line.split("\t")[0] for line in history] == ["seed", "0", "0", "1", "1", "2", "2"]
 
 
-def test_timing_file_contains_all_that_differs_between_runs(prepared, run_stage):
+def test_timing_file_contains_seconds_date_and_machine(prepared, run_stage):
     assert run_stage("train", "mnist_mlp_100").returncode == 0
     timing = json.loads(Path("timing/mnist_mlp_100.json").read_text())
     assert list(timing) == [
@@ -344,17 +346,17 @@ def test_timing_file_contains_all_that_differs_between_runs(prepared, run_stage)
 
 @pytest.mark.parametrize(("epochs", "each"), [(2.0, 7.0), (1.4, 10.0)])
 def test_seconds_per_epoch_count_an_incomplete_epoch_as_a_fraction(epochs, each):
-    timing = timing_of(14.0, epochs, "A GPU")
+    timing = make_timing(14.0, epochs, "A GPU")
     assert (timing["seconds"], timing["seconds_per_epoch"], timing["processor"]) == (14.0, each, "A GPU")
 
 
 def test_seconds_per_epoch_are_those_of_the_steps_that_were_taken(tiny_packed, tmp_path, monkeypatch):
-    """Two rows of two steps, then stopped: four of the five steps of an epoch."""
-    monkeypatch.setattr(experiment_module, "timing_of", lambda seconds, epochs, gpu: {"epochs": epochs})
+    """Training stops after two rows of two steps: four of the five steps of an epoch."""
+    monkeypatch.setattr(experiment_module, "make_timing", lambda seconds, epochs, gpu: {"epochs": epochs})
     changes = {"validate_every": 2, "early_stopping": {"patience": 1}, "optimizer": {"name": "SGD", "lr": 9.0}}
-    outcome = train_toy(tiny_packed, tmp_path, **changes)
-    assert outcome.summary["steps"] == 4
-    assert outcome.timing["epochs"] == 4 / 5
+    result = train_toy(tiny_packed, tmp_path, **changes)
+    assert result.summary["steps"] == 4
+    assert result.timing["epochs"] == 4 / 5
 
 
 def test_timing_of_several_trainings_is_their_sum_on_the_last_machine(tmp_path, monkeypatch):
@@ -376,11 +378,11 @@ def test_weights_of_the_stage_are_those_of_the_library(three_seeds, run_stage):
     settings, runtime = read_training("mnist_mlp_100", "embedded")
     packed = read_packed(Path("data/processed/mnist.safetensors"))
     for seed in range(3):
-        outcome = train_experiment(
+        result = train_experiment(
             "x", settings, runtime.model_copy(update={"seed": seed}), packed, key="x", checkpoints=Path("other")
         )
-        found = safetensors.torch.load_file(f"models/trained/mnist_mlp_100/seed-{seed}.safetensors")
-        assert bits(found) == bits(outcome.weights)
+        weights = safetensors.torch.load_file(f"models/trained/mnist_mlp_100/seed-{seed}.safetensors")
+        assert bits(weights) == bits(result.weights)
 
 
 def test_weights_files_differ_only_by_weights_and_source(tmp_path):
@@ -395,18 +397,18 @@ def test_weights_files_differ_only_by_weights_and_source(tmp_path):
 # Sweeps
 
 
-def test_every_value_of_a_sweep_is_trained_from_the_same_seed_and_measured(tiny_packed, prepared):
+def test_every_value_of_a_sweep_is_trained_from_the_same_seed_and_evaluated(tiny_packed, prepared):
     variants = [(rate, toy_settings(optimizer={"name": "SGD", "lr": rate})) for rate in (0.01, 0.3)]
     runtime = Runtime(seed=2, device="cpu")
     rows, timings = run_sweep("s", variants, runtime, tiny_packed)
     assert [row["value"] for row in rows] == [0.01, 0.3]
     for row, (_, settings) in zip(rows, variants, strict=True):
-        outcome = train_experiment("x", settings, runtime, tiny_packed, key="x", checkpoints=Path("other"), measure_test=True)
-        metrics = {name: outcome.summary[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
+        result = train_experiment("x", settings, runtime, tiny_packed, key="x", checkpoints=Path("other"), evaluate_test=True)
+        metrics = {name: result.summary[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
         assert list(row) == [
             "source", "value", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy",
         ]  # fmt: skip
-        assert row == {"source": "embedded", "value": row["value"]} | metrics | outcome.test
+        assert row == {"source": "embedded", "value": row["value"]} | metrics | result.test
     assert len(timings) == 2
 
 
@@ -417,14 +419,14 @@ def test_error_of_a_sweep_names_its_key(tiny_packed, prepared):
 
 
 def test_sweep_stage_writes_one_row_per_value(prepared, run_stage, edit_params):
-    def short(values):
+    def shorten(values):
         values["sweeps"]["mnist_cnn_dropout"]["vary"]["count"] = 2
         values["sweeps"]["mnist_cnn_dropout"]["train"]["epochs"] = 1
 
-    edit_params(short)
+    edit_params(shorten)
     assert run_stage("train", "mnist_cnn").returncode == 0
-    done = run_stage("sweep", "mnist_cnn_dropout", "mnist_cnn")
-    assert (done.returncode, done.stderr) == (0, "")
+    completed = run_stage("sweep", "mnist_cnn_dropout", "mnist_cnn")
+    assert (completed.returncode, completed.stderr) == (0, "")
     lines = Path("plots/sweeps/mnist_cnn_dropout.tsv").read_text().splitlines()
     assert lines[0] == "source\tvalue\ttrain_loss\ttrain_accuracy\tval_loss\tval_accuracy\ttest_loss\ttest_accuracy"
     assert [line.split("\t")[:2] for line in lines[1:]] == [["embedded", "0.0"], ["embedded", "1.0"]]

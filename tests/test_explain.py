@@ -1,4 +1,4 @@
-"""Attributions in closed form on linear models, their quality metrics, the messages, and the stage as DVC calls it."""
+"""Attributions of linear models in closed form, quality metrics, messages, figures, and the explain stage."""
 
 import copy
 import dataclasses
@@ -75,12 +75,12 @@ def settings(**changes: object) -> Explain:
     return Explain.model_validate({"steps": 4} | changes)
 
 
-def segmenting() -> tuple[Restored, PackedDataset]:
-    """Return a model that finds bright pixels, and scenes: in three of six the bright square is of the class `square`."""
+def make_segmenter() -> tuple[Restored, PackedDataset]:
+    """Return a model that detects bright pixels, and six images, in three of which the bright square has the class `square`."""
     images = np.full((6, 1, 8, 8), 20, dtype=np.uint8)
     images[:, 0, 2:5, 2:6] = 250
     labels = (images[:, 0] > 128).astype(np.uint8)
-    labels[3:] = 0  # what is bright there is of no class: the model is wrong
+    labels[3:] = 0  # here the bright pixels are background, so the model is wrong
     split = Split(images, labels)
     packed = PackedDataset("toy", "embedded", ("background", "square"), split, np.array([0]), split)
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
@@ -96,8 +96,8 @@ def segmenting() -> tuple[Restored, PackedDataset]:
 # Closed forms
 
 
-def test_a_score_is_computed_in_evaluation_mode_whatever_the_mode_of_the_model():
-    """In training mode dropout would leave a half of the logits at 0, and double the others."""
+def test_a_score_is_computed_in_evaluation_mode():
+    """In training mode, dropout would set half of the logits to 0 and double the others."""
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5)).train()
     images = torch.arange(1.0, 9.0).reshape(2, 1, 2, 2)
     assert Score(model)(images, torch.ones(2, 4)).tolist() == [10.0, 26.0]
@@ -161,7 +161,7 @@ def test_every_method_attributes_each_pixel_whatever_the_batch_size(name, channe
     torch.testing.assert_close(attribute(METHODS[name], alone)[0], found[1])
 
 
-# The model stays as it was
+# The model is unchanged
 
 
 def state(model: nn.Module) -> object:
@@ -179,7 +179,7 @@ def state(model: nn.Module) -> object:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("name", ALL)
-def test_the_model_is_left_as_it_was_even_after_an_error(name, fails, monkeypatch):
+def test_the_model_is_unchanged_even_after_an_error(name, fails, monkeypatch):
     model = convolutional().train()
     model[0].bias.requires_grad_(False)
     model[4].weight.grad = torch.ones_like(model[4].weight)
@@ -187,8 +187,8 @@ def test_the_model_is_left_as_it_was_even_after_an_error(name, fails, monkeypatc
     before = copy.deepcopy(state(model))
     inputs = make_inputs(model)
     if fails:
-        monkeypatch.setattr(torch.autograd, "grad", _breaks)
-        monkeypatch.setattr(nn.MaxPool2d, "forward", _breaks)
+        monkeypatch.setattr(torch.autograd, "grad", _raise_out_of_memory)
+        monkeypatch.setattr(nn.MaxPool2d, "forward", _raise_out_of_memory)
         with pytest.raises(RuntimeError, match="out of memory"):
             attribute(METHODS[name], inputs)
     else:
@@ -198,7 +198,7 @@ def test_the_model_is_left_as_it_was_even_after_an_error(name, fails, monkeypatc
     assert state(model) == before
 
 
-def _breaks(*arguments: object, **keys: object) -> None:
+def _raise_out_of_memory(*arguments: object, **keys: object) -> None:
     raise RuntimeError("out of memory")
 
 
@@ -216,7 +216,7 @@ def test_nothing_is_drawn_from_the_global_generator():
 
 
 def edges(inputs: MethodInputs) -> Tensor:
-    """Stand for a method that ignores the model."""
+    """Detect edges: an attribution method that ignores the model."""
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
     return functional.conv2d(inputs.images, torch.stack([sobel, sobel.T])[:, None], padding=1).abs().sum(dim=1, keepdim=True)
 
@@ -232,14 +232,14 @@ def test_randomization_changes_saliency_and_not_an_edge_detector():
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_randomization_compares_sizes_and_not_signs(sign):
+def test_randomization_compares_magnitudes_not_signs(sign):
     inputs = make_inputs(convolutional())
     method = {"edges": lambda one: sign * edges(one)}
     found = quality.randomization(inputs, method, {"edges": -sign * edges(inputs)}, seed=0)
     assert found == {"edges": {"4": pytest.approx(1), "0": pytest.approx(1)}}
 
 
-def test_the_rank_correlation_is_spearmans_with_ties():
+def test_the_rank_correlation_matches_scipy_with_ties():
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.randint(6, (9, 9), generator=generator).float() for _ in range(2))
     second += first
@@ -248,7 +248,7 @@ def test_the_rank_correlation_is_spearmans_with_ties():
     assert quality.rank_correlation(first, torch.zeros(9, 9)) is None
 
 
-def test_infidelity_is_0_for_the_weights_and_1_for_nothing():
+def test_infidelity_is_0_for_the_weights_and_1_for_zero_attributions():
     inputs = make_inputs(linear())
     occluded = quality.occlude_squares(inputs, seed=0)
     assert quality.infidelity(weights_of(inputs).expand_as(inputs.images), occluded) == pytest.approx(0, abs=1e-5)
@@ -267,17 +267,17 @@ def test_squares_are_black_and_the_score_drops_by_what_the_model_computes(channe
     for row in range(3):
         drops = inputs.score.model(inputs.images[[row]])[:, 1] - inputs.score.model(images[row])[:, 1]
         torch.testing.assert_close(occluded.drops[row], drops)
-    assert len({square.numpy().tobytes() for square in changed.flatten(0, 1)}) > 16, "places are drawn at random"
+    assert len({square.numpy().tobytes() for square in changed.flatten(0, 1)}) > 16, "positions are drawn at random"
 
 
-def test_every_row_and_column_can_be_under_a_square():
+def test_squares_cover_every_row_and_column():
     inputs = make_inputs(convolutional(), count=8)
     changed = (quality.occlude_squares(inputs, seed=0).removed != 0).flatten(0, 2).any(dim=0)
     assert changed.any(dim=1).tolist() == changed.any(dim=0).tolist() == [True] * 8
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_infidelity_is_that_of_captum_over_that_of_nothing(name):
+def test_infidelity_is_captums_divided_by_that_of_zero_attributions(name):
     inputs = make_inputs(convolutional())
     found, occluded = attribute(METHODS[name], inputs), quality.occlude_squares(inputs, seed=0)
     removed = occluded.removed.flatten(0, 1)
@@ -298,7 +298,7 @@ def test_infidelity_is_that_of_captum_over_that_of_nothing(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_sensitivity_is_that_of_captum(name):
+def test_sensitivity_matches_captum(name):
     inputs = make_inputs(convolutional(), target=0)
     generator = torch.Generator().manual_seed(5)
 
@@ -328,8 +328,8 @@ def test_deletion_and_insertion_of_a_model_that_depends_on_half_of_the_pixels():
 
     class Upper(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            seen = (images[:, :, :4].amax(dim=(1, 2, 3)) > 0.5).float()
-            return torch.stack([50 - 100 * seen, 100 * seen - 50], dim=1)
+            visible = (images[:, :, :4].amax(dim=(1, 2, 3)) > 0.5).float()
+            return torch.stack([50 - 100 * visible, 100 * visible - 50], dim=1)
 
     images = torch.ones(2, 1, 8, 8)
     targets = torch.tensor([[0.0, 1.0]]).repeat(2, 1)
@@ -337,8 +337,8 @@ def test_deletion_and_insertion_of_a_model_that_depends_on_half_of_the_pixels():
     upper = torch.zeros(2, 1, 8, 8)
     upper[:, :, :4] = 1
     deletion, insertion = quality.deletion_insertion(inputs, upper)
-    assert deletion == pytest.approx(0.45)  # gone when half of the pixels are: trapezoids of steps of a tenth
-    assert insertion == pytest.approx(0.95)  # there from the first step on
+    assert deletion == pytest.approx(0.45)  # 0 once half of the pixels are deleted, integrated in steps of a tenth
+    assert insertion == pytest.approx(0.95)  # 1 from the first step on
     deletion, insertion = quality.deletion_insertion(inputs, -upper)
     assert deletion == pytest.approx(0.95)
     assert insertion == pytest.approx(0.45)
@@ -361,7 +361,7 @@ def test_deletion_and_insertion_of_a_batch_are_the_means_of_its_images():
 # Segmentation
 
 
-def test_nothing_is_removed_from_a_black_image(tiny_packed):
+def test_metrics_of_a_black_image(tiny_packed):
     """The baseline is black: deleting and inserting pixels then changes no probability, and no square lowers a score."""
     black = Split(np.zeros_like(tiny_packed.test.images), tiny_packed.test.labels)
     packed = dataclasses.replace(tiny_packed, test=black)
@@ -372,27 +372,27 @@ def test_nothing_is_removed_from_a_black_image(tiny_packed):
         assert metrics["infidelity"] == 0
 
 
-def test_a_region_is_found_from_an_overlap_of_one_half():
+def test_a_region_is_correct_from_an_overlap_of_one_half():
     """Twelve pixels are predicted, and six or five of them are true."""
-    model, packed = segmenting()
+    model, packed = make_segmenter()
     labels = np.zeros((2, 8, 8), dtype=np.uint8)
     labels[0, 2:5, 2:4] = labels[1, 2:5, 2:4] = 1
     labels[1, 4, 3] = 0
     test = Split(packed.test.images[:2], labels)
-    found = find_samples(model, dataclasses.replace(packed, test=test), CPU, correct=1, wrong=1, region="square")
-    assert [(one.index, one.caption, one.right) for one in found.about] == [
+    samples = find_samples(model, dataclasses.replace(packed, test=test), CPU, correct=1, wrong=1, region="square")
+    assert [(sample.index, sample.caption, sample.right) for sample in samples.metadata] == [
         (0, "square, overlap 0.50", True),
         (1, "square, overlap 0.42", False),
     ]
     predicted = (packed.test.images[0, 0] == 250).astype(float).tolist()
-    assert found.targets[:, 1].tolist() == [predicted] * 2, "the logits of what is predicted are explained, not of the truth"
-    assert not found.targets[:, 0].any()
+    assert samples.targets[:, 1].tolist() == [predicted] * 2, "the target is the predicted region, not the true one"
+    assert not samples.targets[:, 0].any()
 
 
-def test_the_region_of_a_segmenter_is_what_it_predicts_as_the_class():
-    model, packed = segmenting()
+def test_the_target_of_a_segmenter_is_its_predicted_region():
+    model, packed = make_segmenter()
     samples = find_samples(model, packed, CPU, correct=2, wrong=1, region="square")
-    assert [(sample.index, sample.caption, sample.right) for sample in samples.about] == [
+    assert [(sample.index, sample.caption, sample.right) for sample in samples.metadata] == [
         (0, "square, overlap 1.00", True),
         (1, "square, overlap 1.00", True),
         (3, "square, overlap 0.00", False),
@@ -414,18 +414,18 @@ def test_the_region_of_a_segmenter_is_what_it_predicts_as_the_class():
         (None, "region: missing; toy has one label per pixel. Choose one of background, square."),
     ],
 )
-def test_a_region_that_is_no_class_is_refused(region, message):
-    model, packed = segmenting()
+def test_an_unknown_region_is_rejected(region, message):
+    model, packed = make_segmenter()
     with pytest.raises(ParamsError, match=f"^{re.escape(message)}$"):
         find_samples(model, packed, CPU, correct=1, wrong=1, region=region)
 
 
 def test_a_region_that_is_never_predicted_is_attributed_where_it_is_true():
-    model, packed = segmenting()
+    model, packed = make_segmenter()
     with torch.no_grad():
         model.model[2].bias[:] = torch.tensor([9.0, -9.0])  # always background
     samples = find_samples(model, packed, CPU, correct=1, wrong=1, region="square")
-    assert [(sample.index, sample.caption, sample.right) for sample in samples.about] == [
+    assert [(sample.index, sample.caption, sample.right) for sample in samples.metadata] == [
         (0, "square, not predicted", False),
         (1, "square, not predicted", False),
     ]
@@ -442,8 +442,8 @@ def test_a_region_that_is_never_predicted_is_attributed_where_it_is_true():
     assert list(summary["methods"]) == list(ALL)
 
 
-def test_a_region_that_is_nowhere_in_the_test_set_is_refused():
-    model, packed = segmenting()
+def test_a_region_absent_from_the_test_set_is_rejected():
+    model, packed = make_segmenter()
     with torch.no_grad():
         model.model[2].bias[:] = torch.tensor([9.0, -9.0])
     packed.test.labels[:] = 0
@@ -454,20 +454,20 @@ def test_a_region_that_is_nowhere_in_the_test_set_is_refused():
 # Samples and images
 
 
-def test_samples_are_the_first_right_and_the_first_wrong_ones(tiny_packed):
+def test_samples_are_the_first_correct_and_the_first_wrong_ones(tiny_packed):
     model = restored(tiny_packed)
     with torch.no_grad():
-        said = model.model(model.convert(torch.from_numpy(tiny_packed.test.images))).argmax(dim=1).numpy()
-    right = np.flatnonzero(said == tiny_packed.test.labels)
-    wrong = np.flatnonzero(said != tiny_packed.test.labels)
+        predicted = model.model(model.convert(torch.from_numpy(tiny_packed.test.images))).argmax(dim=1).numpy()
+    right = np.flatnonzero(predicted == tiny_packed.test.labels)
+    wrong = np.flatnonzero(predicted != tiny_packed.test.labels)
     samples = find_samples(model, tiny_packed, CPU, correct=2, wrong=3, region=None)
-    assert [sample.index for sample in samples.about] == [*right[:2], *wrong[:3]]
+    assert [sample.index for sample in samples.metadata] == [*right[:2], *wrong[:3]]
     assert np.array_equal(samples.pixels, tiny_packed.test.images[[*right[:2], *wrong[:3]]])
-    assert samples.targets.argmax(dim=1).tolist() == said[[*right[:2], *wrong[:3]]].tolist()
-    assert samples.about[-1].caption.count(" taken for ") == 1
+    assert samples.targets.argmax(dim=1).tolist() == predicted[[*right[:2], *wrong[:3]]].tolist()
+    assert samples.metadata[-1].caption.count(" taken for ") == 1
 
 
-class Right(nn.Module):
+class PerfectClassifier(nn.Module):
     """Choose the class whose two rows are the brightest."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -475,13 +475,13 @@ class Right(nn.Module):
 
 
 def flawless(tiny_packed: PackedDataset) -> tuple[Restored, PackedDataset]:
-    """Return a model, and three test images on which it makes no mistake."""
+    """Return a model and three test images that it classifies correctly."""
     images = np.zeros((3, 1, 6, 6), dtype=np.uint8)
     for label in range(3):
         images[label, 0, 2 * label] = 255
     split = Split(images, np.arange(3))
     packed = PackedDataset("toy", "embedded", tiny_packed.classes, split, np.array([0]), split)
-    return Restored(Right(), UNIT, functional.cross_entropy), packed
+    return Restored(PerfectClassifier(), UNIT, functional.cross_entropy), packed
 
 
 @pytest.mark.parametrize(
@@ -493,37 +493,37 @@ def flawless(tiny_packed: PackedDataset) -> tuple[Restored, PackedDataset]:
         (0, 2, [0, 1], ["0 of 2 wrong images: the test set has no more", "all that follow are correct"]),
     ],
 )
-def test_a_model_without_mistakes_is_explained_by_what_there_is(tiny_packed, correct, wrong, indices, notes):
+def test_a_model_without_mistakes_is_explained_by_correct_images(tiny_packed, correct, wrong, indices, notes):
     model, packed = flawless(tiny_packed)
     samples = find_samples(model, packed, CPU, correct=correct, wrong=wrong, region=None)
-    assert [sample.index for sample in samples.about] == indices
-    assert all(sample.right for sample in samples.about)
+    assert [sample.index for sample in samples.metadata] == indices
+    assert all(sample.right for sample in samples.metadata)
     assert samples.notes == notes
 
 
-def test_a_model_that_is_never_right_is_explained_by_its_mistakes(tiny_packed):
+def test_a_model_that_is_always_wrong_is_explained_by_its_mistakes(tiny_packed):
     model, packed = flawless(tiny_packed)
     packed.test.labels[:] = [1, 2, 0]
     samples = find_samples(model, packed, CPU, correct=2, wrong=0, region=None)
-    assert [(sample.index, sample.right) for sample in samples.about] == [(0, False), (1, False)]
+    assert [(sample.index, sample.right) for sample in samples.metadata] == [(0, False), (1, False)]
     assert samples.notes == ["0 of 2 correct images: the test set has no more", "all that follow are wrong"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_file_is_scaled_to_what_the_model_takes(tmp_path, channels):
+def test_an_image_file_is_cropped_and_scaled_to_the_input_of_the_model(tmp_path, channels):
     pixels = np.zeros((20, 30, 3), dtype=np.uint8)
-    pixels[:, 5:25] = (255, 255, 255) if channels == 1 else (255, 0, 100)  # the middle 20 columns are what is kept
+    pixels[:, 5:25] = (255, 255, 255) if channels == 1 else (255, 0, 100)  # the crop keeps the middle 20 columns
     Image.fromarray(pixels).save(tmp_path / "zebra.png")
     split = Split(np.zeros((1, channels, 8, 8), dtype=np.uint8), np.zeros(1, dtype=np.int64))
     packed = PackedDataset("toy", "embedded", ("one",), split, np.array([0]), split)
     convert = Preprocessing(Preprocess(resize=16))
     found = read_image(str(tmp_path / "zebra.png"), Restored(nn.Identity(), convert, functional.cross_entropy), packed)
     assert found.shape == (channels, 16, 16)
-    inner = found[:, 1:-1, 1:-1]  # the outermost pixels are smoothed with what is cut off
+    inner = found[:, 1:-1, 1:-1]  # interpolation mixes the outermost pixels with the cropped ones
     assert inner.reshape(channels, -1).T.tolist() == [[255] if channels == 1 else [255, 0, 100]] * 196
 
 
-def test_an_image_that_cannot_be_read_is_refused(tiny_packed, tmp_path):
+def test_an_unreadable_image_is_rejected(tiny_packed, tmp_path):
     model = restored(tiny_packed)
     with pytest.raises(ParamsError, match=r"^image: 45 is out of range; expected 0 to 44\.$"):
         read_image(45, model, tiny_packed)
@@ -534,14 +534,14 @@ def test_an_image_that_cannot_be_read_is_refused(tiny_packed, tmp_path):
         read_image(str(tmp_path / "text.png"), model, tiny_packed)
 
 
-# The whole, and its messages
+# Explanations and their messages
 
 
-def drawn(found: object, tmp_path: Path) -> list[str]:
+def figure_digests(explanation: object, tmp_path: Path) -> list[str]:
     digests = []
     for kind in ("filters", "activations", "attributions"):
         file = tmp_path / f"{kind}.png"
-        getattr(found, kind).savefig(file, metadata={"Software": None})
+        getattr(explanation, kind).savefig(file, metadata={"Software": None})
         digests.append(hashlib.sha256(file.read_bytes()).hexdigest())
     return digests
 
@@ -555,23 +555,23 @@ def drawn(found: object, tmp_path: Path) -> list[str]:
         ("cnn", {"attributions": ["saliency"], "layer": "3", "channels": [3, 0]}, ("saliency",)),
     ],
 )
-def test_the_same_settings_give_the_same_metrics_and_pictures(tiny_packed, tmp_path, kind, keys, methods):
+def test_the_same_settings_give_the_same_metrics_and_figures(tiny_packed, tmp_path, kind, keys, methods):
     found = [explain(restored(tiny_packed, kind), tiny_packed, settings(**keys), CPU, seed=0) for _ in range(2)]
     assert found[0].summary == found[1].summary
-    assert drawn(found[0], tmp_path) == drawn(found[1], tmp_path)
+    assert figure_digests(found[0], tmp_path) == figure_digests(found[1], tmp_path)
     assert tuple(found[0].summary["methods"]) == methods
     for metrics in found[0].summary["methods"].values():
         assert {"infidelity", "sensitivity_max", "deletion", "insertion", "similarity_randomised_down_to"} <= set(metrics)
 
 
 def test_a_segmenter_is_explained(tmp_path):
-    model, packed = segmenting()
+    model, packed = make_segmenter()
     found = explain(model, packed, settings(region="square"), CPU, seed=0)
     assert found.summary["methods"]["integrated_gradients"]["completeness_gap"] < 0.1
-    assert len(drawn(found, tmp_path)) == 3
+    assert len(figure_digests(found, tmp_path)) == 3
 
 
-def test_a_model_whose_output_is_constant_has_metrics_too(tiny_packed):
+def test_a_model_with_constant_output_has_metrics(tiny_packed):
     model = restored(tiny_packed)
     for parameter in model.model.parameters():
         nn.init.zeros_(parameter)
@@ -594,21 +594,23 @@ def test_a_metric_that_is_infinite_is_left_out(tiny_packed, monkeypatch):
         ("cnn", {"layer": "conv1"}, r"^layer: the model has no 'conv1'\. Known: 0 \(Conv2d\), 1 \(ReLU\), "),
         ("cnn", {"channels": [1, 4]}, r"^channels: 4 is out of range; layer 0 \(Conv2d\) has channels 0 to 3\.$"),
         ("cnn", {"region": "top"}, r"^region: 'top' is for segmentation, but toy has one label per image\. Remove it\.$"),
-        ("mlp", {"attributions": ["layer_gradcam"]}, r"^attributions: Grad-CAM weighs the maps of an activation, and no"),
+        ("mlp", {"attributions": ["layer_gradcam"]}, r"^attributions: Grad-CAM needs an activation function with spatial maps"),
     ],
 )
-def test_what_does_not_exist_is_refused_with_what_does(tiny_packed, kind, keys, message):
+def test_unknown_names_are_rejected_with_the_known_ones(tiny_packed, kind, keys, message):
     with pytest.raises(ParamsError, match=message):
         explain(restored(tiny_packed, kind), tiny_packed, settings(**keys), CPU, seed=0)
 
 
-# What is shown when nothing is chosen
+# Defaults
 
 
 @pytest.mark.parametrize(("channels", "shown"), [(2, [0, 1]), (8, [0, 1, 2, 3])])
-def test_the_first_channels_of_the_first_layer_are_shown(tiny_packed, monkeypatch, channels, shown):
+def test_the_first_channels_of_the_first_layer_are_shown_by_default(tiny_packed, monkeypatch, channels, shown):
     panels = []
-    monkeypatch.setattr("labbook.explain.experiment.draw_activations", lambda *given: panels.extend(given[2]) or Figure())
+    monkeypatch.setattr(
+        "labbook.explain.experiment.draw_activations", lambda *arguments: panels.extend(arguments[2]) or Figure()
+    )
     model = restored(tiny_packed, channels=[channels, 12], pools=1)
     explain(model, tiny_packed, settings(attributions=["saliency"]), CPU, seed=0)
     assert [panel.title for panel in panels] == [
@@ -620,8 +622,8 @@ def test_the_first_channels_of_the_first_layer_are_shown(tiny_packed, monkeypatc
     np.testing.assert_array_equal(panels[0].values, model.model[0].weight.detach().numpy()[shown])
 
 
-class Twice(nn.Module):
-    """One ReLU for two uses."""
+class SharedReLU(nn.Module):
+    """A model that uses one ReLU twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -635,7 +637,7 @@ class Twice(nn.Module):
     ("model", "methods"),
     [
         (convolutional(), ALL),
-        (Twice(), ("saliency", "integrated_gradients", "layer_gradcam", "occlusion")),
+        (SharedReLU(), ("saliency", "integrated_gradients", "layer_gradcam", "occlusion")),
         (convolutional(activation=nn.Tanh), ("saliency", "integrated_gradients", "layer_gradcam", "occlusion")),
         (convolutional(inplace=True), NO_CONVOLUTION),
         (linear(), NO_CONVOLUTION),
@@ -649,25 +651,25 @@ def test_all_methods_that_suit_the_model_are_used(model, methods):
     ("model", "method", "message"),
     [
         (
-            Twice(),
+            SharedReLU(),
             "guided_gradcam",
             r"^attributions: the model uses its ReLU relu 2 times, and guided_gradcam needs one instance",
         ),
-        (convolutional(inplace=True), "layer_gradcam", r"^attributions: 1 \(ReLU\) works in place"),
-        (convolutional(inplace=True), "guided_gradcam", r"^attributions: 1 \(ReLU\) works in place"),
-        (convolutional(activation=nn.Tanh), "guided_gradcam", r"^attributions: guided_gradcam guides gradients through ReLUs"),
-        (linear(), "layer_gradcam", r"^attributions: Grad-CAM weighs the maps"),
+        (convolutional(inplace=True), "layer_gradcam", r"^attributions: 1 \(ReLU\) operates in place"),
+        (convolutional(inplace=True), "guided_gradcam", r"^attributions: 1 \(ReLU\) operates in place"),
+        (convolutional(activation=nn.Tanh), "guided_gradcam", r"^attributions: guided_gradcam needs ReLUs"),
+        (linear(), "layer_gradcam", r"^attributions: Grad-CAM needs an activation"),
     ],
 )
-def test_a_chosen_method_that_would_be_silently_wrong_is_refused(model, method, message):
+def test_a_requested_method_that_does_not_suit_the_model_is_rejected(model, method, message):
     inputs = make_inputs(model)
     with pytest.raises(ParamsError, match=message):
         choose_methods(inputs, ["saliency", method])
     assert choose_methods(inputs, NO_CONVOLUTION[::-1]) == list(NO_CONVOLUTION[::-1])
 
 
-class Unused(nn.Module):
-    """A layer that is never called, and one whose output is no maps."""
+class UnusedLayer(nn.Module):
+    """A model with a layer that is never called, and one whose output has another shape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -684,8 +686,8 @@ class Unused(nn.Module):
         ("flat", r"^layer: the output of layer flat \(Flatten\) is neither maps \(N, C, H, W\) nor units"),
     ],
 )
-def test_a_layer_that_has_nothing_to_show_is_refused(name, message):
-    model = Unused()
+def test_a_layer_without_activations_to_show_is_rejected(name, message):
+    model = UnusedLayer()
     assert activations(model, find_layer(model, "used"), torch.zeros(1, 1, 8, 8)).shape == (2, 6, 6)
     with pytest.raises(ParamsError, match=message):
         activations(model, find_layer(model, name), torch.zeros(1, 1, 8, 8))
@@ -695,7 +697,7 @@ def test_a_layer_that_has_nothing_to_show_is_refused(name, message):
 
 
 def texts(figure: Figure) -> list[str]:
-    """Return all texts; check that each lies within the figure."""
+    """Return all texts, after checking that each lies within the figure."""
     with style():
         figure.draw_without_rendering()
         inside = figure.bbox.padded(1)
@@ -785,7 +787,7 @@ def test_the_three_channels_of_a_filter_are_red_green_and_blue():
     tiles = figure.axes[0].images[0].get_array()
     assert tiles[0, 0].tolist() == [255, 64, 0]
     assert tiles[0, 1].tolist() == [128, 128, 128]
-    assert texts(figure) == ["weights"], "colours of their own have no scale"
+    assert texts(figure) == ["weights"], "RGB filters have no colour scale"
 
 
 def test_activations_are_labelled_with_their_channels():
@@ -802,13 +804,13 @@ def test_activations_are_labelled_with_their_channels():
     _, bars = figure.axes
     assert [label.get_text() for label in bars.get_xticklabels()] == ["40", "41", "42", "43", "44"]
     (polygon,) = bars.patches
-    assert polygon.get_xy()[1:-1:4].tolist() == [[place - 0.4, place] for place in range(5)]
+    assert polygon.get_xy()[1:-1:4].tolist() == [[position - 0.4, position] for position in range(5)]
 
 
 # Settings
 
 
-def test_the_methods_that_params_may_name_are_those_there_are():
+def test_the_schema_accepts_all_methods():
     assert typing.get_args(Method) == ALL
 
 
@@ -819,7 +821,7 @@ def test_image_and_layer_are_read_from_a_command_line_too(image, read):
 
 
 @pytest.mark.parametrize("key", ["layer", "channels", "attributions", "region"])
-def test_null_is_refused_for_dvc_would_pass_it_as_text(key):
+def test_null_is_rejected_because_dvc_would_pass_it_as_text(key):
     with pytest.raises(ParamsError, match=rf"^explain\.mnist_cnn\.{key}: .*None.*: remove the key to use its default\.$"):
         validate({key: None}, Explain, "explain.mnist_cnn")
 
@@ -834,7 +836,7 @@ def test_null_is_refused_for_dvc_would_pass_it_as_text(key):
         ({"attributions": ["salience"]}, "'saliency'"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(values, message):
+def test_invalid_settings_are_rejected(values, message):
     with pytest.raises(ParamsError, match=re.escape(message)):
         validate(values, Explain, "explain.mnist_cnn")
 
@@ -844,10 +846,10 @@ def test_settings_that_make_no_sense_are_refused(values, message):
 
 @pytest.fixture
 def evaluated(prepared, run_stage):
-    """The work folder, with one experiment trained and evaluated."""
+    """The work folder, with one trained and evaluated experiment."""
     for stage in ("train", "evaluate"):
-        done = run_stage(stage, "mnist_mlp_100")
-        assert done.returncode == 0, done.stderr
+        completed = run_stage(stage, "mnist_mlp_100")
+        assert completed.returncode == 0, completed.stderr
     return prepared
 
 
@@ -862,8 +864,8 @@ def test_the_stage_writes_what_dvc_expects_and_the_same_bytes_twice(evaluated, r
     written = []
     for stage, keys in ((run_stage, "--image 3 --layer 1"), (start_stage, "--image 3")):
         arguments = f"--channels 0 5 {keys} --correct 1 --wrong 1 --steps 4 --device cpu"
-        done = stage("explain", "mnist_mlp_100", *arguments.split())
-        assert done.returncode == 0, done.stderr
+        completed = stage("explain", "mnist_mlp_100", *arguments.split())
+        assert completed.returncode == 0, completed.stderr
         written.append([output.read_bytes() for output in OUTPUTS])
     assert written[0] == written[1]
     assert not any(b"Software" in content or b"CreationDate" in content for content in written[0])
@@ -878,30 +880,30 @@ def test_the_stage_explains_the_first_seed(evaluated, run_stage):
     path = Path("models/trained/mnist_mlp_100/summary.json")
     summary = json.loads(path.read_text())
     path.write_text(json.dumps(summary | {"seeds": [summary["seeds"][0] | {"seed": 7}, *summary["seeds"]]}))
-    done = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
-    assert done.returncode == 1
-    assert "models/trained/mnist_mlp_100/seed-7.safetensors: not found" in done.stderr
+    completed = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
+    assert completed.returncode == 1
+    assert "models/trained/mnist_mlp_100/seed-7.safetensors: not found" in completed.stderr
 
 
-def test_other_test_data_than_that_of_the_evaluation_is_refused(evaluated, run_stage):
+def test_test_data_that_differ_from_the_evaluation_are_rejected(evaluated, run_stage):
     path = Path("data/processed/mnist.safetensors")
     packed = read_packed(path)
     packed.test.images[0] = 0
     write_packed(path, packed)
-    done = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
-    assert done.returncode == 1
-    assert done.stderr == (
+    completed = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
+    assert completed.returncode == 1
+    assert completed.stderr == (
         "error: models/cards/mnist_mlp_100/card.json: mnist_mlp_100 was evaluated on a different version of mnist. "
         "Run `dvc repro evaluate@mnist_mlp_100`.\n"
     )
     assert not any(output.exists() for output in OUTPUTS)
 
 
-def test_an_experiment_that_is_not_evaluated_is_refused(prepared, run_stage):
+def test_an_experiment_without_evaluation_is_rejected(prepared, run_stage):
     assert run_stage("train", "mnist_mlp_100").returncode == 0
-    done = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
-    assert done.returncode == 1
-    assert "models/cards/mnist_mlp_100/card.json: not found. Run `dvc repro evaluate@mnist_mlp_100`." in done.stderr
+    completed = run_stage("explain", "mnist_mlp_100", "--device", "cpu")
+    assert completed.returncode == 1
+    assert "models/cards/mnist_mlp_100/card.json: not found. Run `dvc repro evaluate@mnist_mlp_100`." in completed.stderr
 
 
 @pytest.mark.parametrize(
@@ -914,10 +916,10 @@ def test_an_experiment_that_is_not_evaluated_is_refused(prepared, run_stage):
         (["--attribution", "saliency"], "error: explain.mnist_mlp_100.attribution: unknown key; did you mean 'attributions'?"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_the_stage_too(workdir, run_stage, keys, message):
-    done = run_stage("explain", "mnist_mlp_100", *keys)
-    assert done.returncode == 1
-    assert done.stderr.startswith(message)
+def test_the_stage_rejects_invalid_settings(workdir, run_stage, keys, message):
+    completed = run_stage("explain", "mnist_mlp_100", *keys)
+    assert completed.returncode == 1
+    assert completed.stderr.startswith(message)
 
 
 def test_every_setting_is_an_option_of_the_stage(workdir, run_stage):

@@ -672,7 +672,7 @@ def test_package_of_an_import(top: str, providers: Mapping[str, list[str]]) -> N
 
 def test_standard_library_and_what_changes_no_output_are_left_out() -> None:
     assert imported_versions(["os.path", "__future__", "json", "rich.progress", "filelock"]) == {}
-    assert sorted(packages.NOT_COUNTED) == ["filelock", "rich"]
+    assert sorted(packages.IGNORED) == ["filelock", "rich"]
     assert imported_versions(["not_there.at_all"]) == {"not-there": "absent"}
 
 
@@ -857,9 +857,9 @@ def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, arguments: 
     with pytest.raises(LabbookError) as caught:
         check_stage()
     assert str(caught.value) == (
-        f"code/train/{arguments[0]}.txt has other versions than those installed:\n"
-        "  numpy: 1.0 there, absent installed\n"
-        "  torch: 1.0 there, 2.0 installed\n"
+        f"code/train/{arguments[0]}.txt records other versions than those installed:\n"
+        "  numpy: 1.0 recorded, absent installed\n"
+        "  torch: 1.0 recorded, 2.0 installed\n"
         "To use the installed versions, run `dvc repro --force --single-item code`; every stage that uses one of these "
         "packages runs again. To go back to the versions of this project, run `pip install -r requirements.lock`."
     )
@@ -910,7 +910,7 @@ def test_comment_written_since_passes(started: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("other_versions")
 def test_refused_stage_does_not_start() -> None:
     called: list[int] = []
-    with pytest.raises(SystemExit, match=r"^error: code/train/a.txt has other versions"):
+    with pytest.raises(SystemExit, match=r"^error: code/train/a.txt records other versions"):
         run(lambda: called.append(1))
     assert called == []
 

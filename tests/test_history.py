@@ -1,4 +1,4 @@
-"""The history of a training as a file, and its latest row while it is trained."""
+"""The history file, and the progress display."""
 
 import io
 
@@ -9,7 +9,7 @@ from labbook.training.progress import show_progress
 ROWS = [Row(1, 5, 0.1, 1.0, 0.5), Row(2, 10, 0.1, 0.5, 0.75, 0.6, 0.625)]
 
 
-def test_history_has_a_line_per_row_and_empty_cells_for_what_is_not_measured(tmp_path):
+def test_history_has_one_line_per_row_and_empty_cells_for_missing_metrics(tmp_path):
     rows = [Row(1, 5, 0.1 + 0.2, 1.23456789, 0.5), Row(2, 10, 1e-05, 1 / 3, 1.0, 0.25, 0.75, 2.0, 2 / 3)]
     write_history(tmp_path / "history.tsv", {7: rows, 8: rows[:1]})
     assert (tmp_path / "history.tsv").read_text(encoding="utf-8") == (
@@ -20,7 +20,7 @@ def test_history_has_a_line_per_row_and_empty_cells_for_what_is_not_measured(tmp
     )
 
 
-def test_progress_is_a_line_at_the_end_and_one_every_few_seconds_without_a_terminal(capsys, monkeypatch):
+def test_progress_without_a_terminal_prints_a_line_every_few_seconds_and_at_the_end(capsys, monkeypatch):
     def run():
         with show_progress("x", 10) as show:
             show(5, ROWS[0])
@@ -28,10 +28,10 @@ def test_progress_is_a_line_at_the_end_and_one_every_few_seconds_without_a_termi
             show(10, ROWS[1])
         return capsys.readouterr().out
 
-    last = "x: step 10 of 10, epoch 2, train 0.7500, val 0.6250\n"
-    assert run() == last
+    last_line = "x: step 10 of 10, epoch 2, train 0.7500, val 0.6250\n"
+    assert run() == last_line
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1)
-    assert run() == "x: step 5 of 10, epoch 1, train 0.5000\n" + last
+    assert run() == "x: step 5 of 10, epoch 1, train 0.5000\n" + last_line
 
 
 def test_progress_is_a_bar_on_a_terminal(monkeypatch):

@@ -1,4 +1,4 @@
-"""The ledger of results on official data: written whole, read back, and checked against its predictions and its tables."""
+"""The ledger of official results: atomic writes, reading, and checks against predictions and tables."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ from labbook.__main__ import main as labbook
 from labbook.config.chosen import chosen_modules, settings_of_stages
 from labbook.config.reading import read
 from labbook.evaluation.ledger import LEDGER, Entry, checksums, read_entry, write_entry
-from labbook.evaluation.provenance import stages_of_experiment
+from labbook.evaluation.provenance import experiment_stages
 from labbook.fingerprint.record import Fingerprint
 from labbook.fingerprint.write import write_fingerprints
 from labbook.io import write_json
@@ -36,7 +36,7 @@ CLASSIFIER, SEGMENTER, POINTS, SWEEP = "mnist_mlp_100", "scenes_unet", "rings_re
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory) -> Path:
-    """A project whose ledger holds one experiment of each task and a sweep, with its tables."""
+    """A project whose ledger contains one experiment of each task and a sweep, with the tables."""
     folder = tmp_path_factory.mktemp("ledger") / "project"
     make_project(folder)
     with contextlib.chdir(folder):
@@ -47,7 +47,7 @@ def filled(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(filled, tmp_path, monkeypatch) -> Path:
-    """A copy of it, as the current folder."""
+    """A copy of that project, as the current folder."""
     shutil.copytree(filled, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
@@ -81,7 +81,7 @@ def test_an_unedited_ledger_agrees(verify):
     assert verify("--strict") == (0, [], ["results/official: 4 entries, 0 disagreements, 0 outdated"])
 
 
-def test_a_changed_prediction_is_found_and_named(verify):
+def test_a_changed_prediction_is_reported(verify):
     path = LEDGER / f"{CLASSIFIER}.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -90,14 +90,14 @@ def test_a_changed_prediction_is_found_and_named(verify):
     np.savez_compressed(path, allow_pickle=False, **arrays)
     code, wrong, _ = verify()
     assert code == 1
-    assert f"{path}, array predicted: not as it was written, its checksum is another one" in wrong
+    assert f"{path}, array predicted: changed after it was written; its checksum does not match" in wrong
     accuracy = [line for line in wrong if line.startswith(f"results/official/{CLASSIFIER}.json, seed 2, test.test_accuracy:")]
     assert len(accuracy) == 1
     assert re.search(r": (0\.\d+), but (?!\1)0\.\d+ computed from the predictions$", accuracy[0])
     assert not any("seed 1," in line for line in wrong)
 
 
-def test_a_changed_count_of_pixels_is_found_and_named(verify):
+def test_a_changed_pixel_count_is_reported(verify):
     path = LEDGER / f"{SEGMENTER}.npz"
     with np.load(path) as file:
         counts = file["confusion"]
@@ -105,11 +105,11 @@ def test_a_changed_count_of_pixels_is_found_and_named(verify):
     np.savez_compressed(path, allow_pickle=False, confusion=counts)
     code, wrong, _ = verify()
     assert code == 1
-    assert f"{path}, array confusion: not as it was written, its checksum is another one" in wrong
+    assert f"{path}, array confusion: changed after it was written; its checksum does not match" in wrong
     assert any(line.startswith(f"results/official/{SEGMENTER}.json, seed 0, test.test_iou_per_class.1:") for line in wrong)
 
 
-def test_a_changed_digit_of_a_metric_is_named_with_both_values(verify):
+def test_a_changed_metric_is_reported_with_both_values(verify):
     path = LEDGER / f"{CLASSIFIER}.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     accuracy = values["seeds"][1]["test"]["test_accuracy"]
@@ -117,13 +117,13 @@ def test_a_changed_digit_of_a_metric_is_named_with_both_values(verify):
     path.write_text(json.dumps(values), encoding="utf-8")
     code, wrong, _ = verify()
     assert code == 1
-    assert f"{path}, key seeds: not as it was written, its checksum is another one" in wrong
+    assert f"{path}, key seeds: changed after it was written; its checksum does not match" in wrong
     named = f"{path}, seed 1, test.test_accuracy: {round(accuracy + 0.005, 6)}, but {accuracy} computed from the predictions"
     assert named in wrong
 
 
 def test_card_contents_are_recomputed_even_if_the_checksums_match(verify):
-    """The checksums are corrected after each change, as if to hide it."""
+    """The checksums are updated after each change, so that only the values disagree."""
     stored = read_entry(CLASSIFIER)
     values = json.loads(json.dumps(stored.values))
     first = values["metrics"]
@@ -149,28 +149,29 @@ def test_card_contents_are_recomputed_even_if_the_checksums_match(verify):
     ('"train_loss": 0.125', '"train_loss": 0.126', "seeds"), ('"parameters": 79510', '"parameters": 79511', "parameters"),
     ('"seconds": 12.5', '"seconds": 12.6', "run"), ('"cores": 2', '"cores": 3', "run"),
 ])  # fmt: skip
-def test_a_changed_value_that_predictions_do_not_determine_is_named_by_its_key(verify, old, new, key):
+def test_a_changed_value_that_predictions_do_not_determine_is_reported_by_its_key(verify, old, new, key):
     edit(f"results/official/{CLASSIFIER}.json", old, new)
     code, wrong, _ = verify()
     assert code == 1
-    assert wrong[0] == f"results/official/{CLASSIFIER}.json, key {key}: not as it was written, its checksum is another one"
+    reason = "changed after it was written; its checksum does not match"
+    assert wrong[0] == f"results/official/{CLASSIFIER}.json, key {key}: {reason}"
 
 
-def test_a_changed_digit_of_a_history_is_named_by_its_column(verify):
+def test_a_changed_value_of_a_history_is_reported_by_its_column(verify):
     path = LEDGER / f"{CLASSIFIER}.tsv"
     header, first, *rest = path.read_text(encoding="utf-8").splitlines()
     column = header.split("\t").index("val_accuracy")
     cells = first.split("\t")
-    cells[column] = "0.999"  # better than all others, and not kept
+    cells[column] = "0.999"  # better than all others, but not selected
     path.write_text("\n".join([header, "\t".join(cells), *rest]) + "\n", encoding="utf-8")
     code, wrong, _ = verify()
     assert code == 1
-    assert f"{path}, column val_accuracy: not as it was written, its checksum is another one" in wrong
+    assert f"{path}, column val_accuracy: changed after it was written; its checksum does not match" in wrong
     assert any(line.startswith(f"{path}, seed 0, row ") and ", column val_accuracy:" in line for line in wrong)
 
 
 @pytest.mark.parametrize("path", ["results/official.md", "README.md"])
-def test_a_changed_digit_of_a_table_is_named_by_row_and_column(verify, path):
+def test_a_changed_value_of_a_table_is_reported_by_row_and_column(verify, path):
     text = Path(path).read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| `{CLASSIFIER}` \| 0\.9786 \| .*$", text, flags=re.MULTILINE)
     reproduced = row.split(" | ")[2]
@@ -179,7 +180,7 @@ def test_a_changed_digit_of_a_table_is_named_by_row_and_column(verify, path):
     assert (code, wrong) == (1, [f"{path}: row {CLASSIFIER}, column reproduced: expected '{reproduced}', found '0.9999'"])
 
 
-def test_a_changed_digit_of_the_csv_tables_is_named_by_row_and_column(verify):
+def test_a_changed_value_of_the_csv_tables_is_reported_by_row_and_column(verify):
     edit("results/official.csv", f"{CLASSIFIER},A,0.9786", f"{CLASSIFIER},A,0.9785")
     edit("results/official-timing.csv", f"{SEGMENTER},1,2.5", f"{SEGMENTER},1,2.4")
     assert verify()[1] == [
@@ -188,42 +189,42 @@ def test_a_changed_digit_of_the_csv_tables_is_named_by_row_and_column(verify):
     ]
 
 
-def test_a_removed_key_and_an_added_array_are_named(verify):
+def test_a_removed_key_and_an_added_array_are_reported(verify):
     values = json.loads((LEDGER / f"{CLASSIFIER}.json").read_text(encoding="utf-8"))
     del values["weights"]
     (LEDGER / f"{CLASSIFIER}.json").write_text(json.dumps(values), encoding="utf-8")
     counts = read_entry(SEGMENTER).predictions["confusion"]
     np.savez_compressed(LEDGER / f"{SEGMENTER}.npz", allow_pickle=False, confusion=counts, extra=np.zeros(1))
-    reason = "not as it was written, its checksum is another one"
+    reason = "changed after it was written; its checksum does not match"
     assert verify()[1] == [
         f"results/official/{CLASSIFIER}.json, key weights: {reason}",
         f"results/official/{SEGMENTER}.npz, array extra: {reason}",
     ]
 
 
-def test_kept_weights_that_the_history_does_not_explain_are_named():
+def test_selected_weights_that_contradict_the_history_are_reported():
     rows = ["seed\tepoch\tstep\tval_loss\tval_accuracy", "0\t1\t10\t0.5\t0.75", "0\t2\t20\t0.25\t0.5"]
 
-    def found(select: str = "last", **kept: object) -> list[str]:
-        seed = {"seed": 0, "val_loss": 0.25, "val_accuracy": 0.5, "kept": {"row": 1, "epoch": 2, "step": 20}, **kept}
+    def check(select: str = "last", **changes: object) -> list[str]:
+        seed = {"seed": 0, "val_loss": 0.25, "val_accuracy": 0.5, "kept": {"row": 1, "epoch": 2, "step": 20}, **changes}
         values = {"settings": {"select": select}, "seeds": [seed]}
         return list(check_history(Entry("x", values, {}, "\n".join(rows) + "\n"), Path("x")))
 
-    assert found() == found("best_val_loss") == []
-    assert found("best_val_accuracy") == [
-        "x.tsv, seed 0, row 1, column val_accuracy: 0.5 of the selected weights is not the best value, 0.75"
+    assert check() == check("best_val_loss") == []
+    assert check("best_val_accuracy") == [
+        "x.tsv, seed 0, row 1, column val_accuracy: 0.5 of the selected weights; the best is 0.75"
     ]
-    assert found(val_loss=0.3) == ["x.tsv, seed 0, row 1, column val_loss: 0.25, but 0.3 in x.json"]
+    assert check(val_loss=0.3) == ["x.tsv, seed 0, row 1, column val_loss: 0.25, but 0.3 in x.json"]
     first = {"kept": {"row": 0, "epoch": 1, "step": 10}, "val_loss": 0.5, "val_accuracy": 0.75}
-    assert found(**first) == ["x.tsv, seed 0, row 0: expected the weights after the last row to be selected"]
-    assert found("best_val_accuracy", **first) == []
-    assert found(kept={"row": 1, "epoch": 2, "step": 30}) == ["x.tsv, seed 0, row 1, column step: 20, but 30 in x.json"]
-    assert found(seed=1) == ["x.tsv, column seed: differs from the seeds in x.json"]
+    assert check(**first) == ["x.tsv, seed 0, row 0: expected the weights after the last row to be selected"]
+    assert check("best_val_accuracy", **first) == []
+    assert check(kept={"row": 1, "epoch": 2, "step": 30}) == ["x.tsv, seed 0, row 1, column step: 20, but 30 in x.json"]
+    assert check(seed=1) == ["x.tsv, column seed: differs from the seeds in x.json"]
 
 
-def test_a_changed_row_of_a_sweep_is_named_by_its_column(verify):
+def test_a_changed_row_of_a_sweep_is_reported_by_its_column(verify):
     edit(f"results/official/sweeps/{SWEEP}.tsv", "0.875", "0.876")
-    reason = "not as it was written, its checksum is another one"
+    reason = "changed after it was written; its checksum does not match"
     code, wrong, _ = verify()
     assert (code, wrong[0]) == (1, f"results/official/sweeps/{SWEEP}.tsv, column test_accuracy: {reason}")
 
@@ -231,13 +232,13 @@ def test_a_changed_row_of_a_sweep_is_named_by_its_column(verify):
 def test_a_value_that_a_sweep_no_longer_takes_is_listed(verify):
     edit("params.yaml", "count: 10", "count: 11")
     lines = verify()[2]
-    assert lines[0].startswith(f"outdated: {SWEEP} was produced by other settings")
+    assert lines[0].startswith(f"outdated: settings, code, data or packages of {SWEEP} have changed")
     assert lines[1].startswith("values of model.dropout: 0.0, 0.111111111111, 0.222222222222,")
-    assert lines[1].endswith("0.888888888889, 1.0 then, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0 today")
+    assert lines[1].endswith("0.888888888889, 1.0 → 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0")
 
 
 @pytest.mark.parametrize("path", [f"{CLASSIFIER}.tsv", f"sweeps/{SWEEP}.tsv"])
-def test_no_table_is_written_from_an_entry_that_was_edited(project, path):
+def test_no_table_is_written_from_an_edited_entry(project, path):
     before = contents(Path("results"))
     edit(f"results/official/{path}", "0.", "1.")
     with pytest.raises(SystemExit, match=rf"results/official/{path}, column .* Run `labbook verify`"):
@@ -247,7 +248,7 @@ def test_no_table_is_written_from_an_entry_that_was_edited(project, path):
     }
 
 
-def test_an_entry_that_was_removed_is_missed_in_the_tables(verify):
+def test_a_removed_entry_contradicts_the_tables(verify):
     for path in LEDGER.glob(f"{POINTS}.*"):
         path.unlink()
     code, wrong, _ = verify()
@@ -256,7 +257,7 @@ def test_an_entry_that_was_removed_is_missed_in_the_tables(verify):
     assert any("expected 'one run, earlier version'" in line for line in wrong)
 
 
-def test_a_file_without_its_entry_is_named(verify):
+def test_a_file_without_its_entry_is_reported(verify):
     (LEDGER / f"{POINTS}.json").unlink()
     assert f"results/official/{POINTS}.npz: {POINTS}.json not found beside it" in verify()[1]
 
@@ -266,19 +267,19 @@ def test_a_changed_setting_is_listed_but_is_no_error(verify):
     code, wrong, lines = verify()
     assert (code, wrong) == (0, [])
     assert lines[:2] == [
-        f"outdated: {CLASSIFIER} was produced by other settings, code, data or packages than the current ones:",
-        "setting model.hidden: [100] then, [99] today",
+        f"outdated: settings, code, data or packages of {CLASSIFIER} have changed since its entry was written:",
+        "setting model.hidden: [100] → [99]",
     ]
     assert verify("--strict")[0] == 1
 
 
-def test_a_changed_line_of_a_model_is_listed_for_the_experiments_that_use_it(verify):
+def test_a_changed_model_is_listed_for_the_experiments_that_use_it(verify):
     edit("src/labbook/models/unet.py", "import torch", "import torch\n\nOTHER = 1")
     code, wrong, lines = verify()
     assert (code, wrong) == (0, [])
     assert {"code of train, changed: labbook.models.unet", "code of evaluate, changed: labbook.models.unet"} <= {*lines}
     assert [line for line in lines if line.startswith("outdated: ")] == [
-        f"outdated: {SEGMENTER} was produced by other settings, code, data or packages than the current ones:"
+        f"outdated: settings, code, data or packages of {SEGMENTER} have changed since its entry was written:"
     ]
 
 
@@ -292,7 +293,7 @@ def test_new_and_removed_modules_are_listed(verify):
     assert "code of train, no longer used: labbook.models.gone" in verify()[2]
 
 
-def test_several_changes_are_all_found_at_once(verify):
+def test_several_changes_are_reported_together(verify):
     edit(f"results/official/{CLASSIFIER}.json", '"parameters": 79510', '"parameters": 79511')
     edit(f"results/official/{POINTS}.tsv", "0.05", "0.06")
     edit("results/official.csv", f"{SEGMENTER},E,0.7975", f"{SEGMENTER},E,0.7976")
@@ -301,13 +302,13 @@ def test_several_changes_are_all_found_at_once(verify):
     code, wrong, lines = verify()
     assert code == 1
     expected = [
-        f"results/official/{CLASSIFIER}.json, key parameters: not as it was written, its checksum is another one",
-        f"results/official/{POINTS}.tsv, column lr: not as it was written, its checksum is another one",
+        f"results/official/{CLASSIFIER}.json, key parameters: changed after it was written; its checksum does not match",
+        f"results/official/{POINTS}.tsv, column lr: changed after it was written; its checksum does not match",
         f"results/official.csv: row {SEGMENTER}, column reported_test_accuracy: expected '0.7975', found '0.7976'",
         f"README.md: row {CLASSIFIER}, column parameters: expected '79,511', found '79,510'",
     ]
     assert [line for line in expected if line not in wrong] == []
-    assert {"setting model.hidden: [100] then, [99] today", "code of train, changed: labbook.models.unet"} <= {*lines}
+    assert {"setting model.hidden: [100] → [99]", "code of train, changed: labbook.models.unet"} <= {*lines}
 
 
 def test_a_comment_makes_no_entry_outdated(verify):
@@ -321,14 +322,14 @@ def test_another_split_and_other_packages_are_listed(verify):
     (version,) = re.findall(r"^torch==(\S+)", lock, flags=re.MULTILINE)
     edit("requirements.lock", f"torch=={version}", "torch==9.9.9")
     lines = verify()[2]
-    assert "setting datasets.mnist.validation_fraction: 0.1 then, 0.2 today" in lines
-    assert f"package torch: {version} then, 9.9.9 today" in lines
+    assert "setting datasets.mnist.validation_fraction: 0.1 → 0.2" in lines
+    assert f"package torch: {version} → 9.9.9" in lines
 
 
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b"{}", b'{"settings": 1, "code": 1, "packages": 1, "data": 1, "run": 1, "sha256": 1}']
 )
-def test_a_damaged_entry_is_named_without_a_traceback(verify, damage):
+def test_a_damaged_entry_is_reported_without_a_traceback(verify, damage):
     (LEDGER / f"{CLASSIFIER}.json").write_bytes(damage)
     code, wrong, _ = verify()
     assert code == 1
@@ -336,17 +337,17 @@ def test_a_damaged_entry_is_named_without_a_traceback(verify, damage):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", b"no archive"])
-def test_damaged_predictions_are_named_without_a_traceback(verify, damage):
+def test_damaged_predictions_are_reported_without_a_traceback(verify, damage):
     (LEDGER / f"{CLASSIFIER}.npz").write_bytes(damage)
     code, wrong, _ = verify()
     assert code == 1
     assert f"results/official/{CLASSIFIER}.npz: damaged" in wrong[0]
 
 
-def test_verify_needs_no_torch(project):
+def test_verify_does_not_import_torch(project):
     script = "import sys; sys.modules['torch'] = sys.modules['dvc'] = None; from labbook.__main__ import main; main(['verify'])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (completed.returncode, completed.stderr) == (0, "")
 
 
 def test_one_more_experiment_leaves_all_other_rows_unchanged(project):
@@ -369,7 +370,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_entry_is_read_as_it_was_written(tmp_path):
+def test_an_entry_is_unchanged_by_writing_and_reading(tmp_path):
     write_entry(entry(), tmp_path)
     read = read_entry("x", tmp_path)
     assert {key: value for key, value in read.values.items() if key != "sha256"} == {**entry().values, "classes": ["a", "b"]}
@@ -378,7 +379,7 @@ def test_an_entry_is_read_as_it_was_written(tmp_path):
     assert contents(tmp_path).keys() == {"x.json", "x.npz", "x.tsv"}
 
 
-def test_the_checksum_of_a_value_is_that_of_its_canonical_form(tmp_path):
+def test_checksums_are_hashes_of_canonical_forms(tmp_path):
     write_entry(entry(settings={"b": 1, "a": [0.5, None]}), tmp_path)
     sums = read_entry("x", tmp_path).values["sha256"]
     assert sums["values"]["settings"] == hashlib.sha256(b'{"a":[0.5,null],"b":1}').hexdigest()
@@ -388,7 +389,7 @@ def test_the_checksum_of_a_value_is_that_of_its_canonical_form(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"first": 1}, {"code": {"train": {"labbook.models.mlp": "0"}}}, {"classes": ("a", "c")}])
-def test_a_run_with_the_same_result_leaves_the_stored_entry(tmp_path, change):
+def test_a_run_with_the_same_result_keeps_the_stored_entry(tmp_path, change):
     write_entry(entry(), tmp_path)
     before = contents(tmp_path)
     write_entry(entry(run={"seconds": 9.5}), tmp_path)
@@ -407,52 +408,52 @@ def test_a_damaged_entry_is_rewritten(tmp_path):
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_an_interrupted_write_leaves_a_whole_entry_or_none(tmp_path, monkeypatch, stored):
-    """The process ends before each change of the folder in turn: a rename, or the removal of the old entry."""
-    seen = []
+def test_an_interrupted_write_leaves_a_complete_entry_or_none(tmp_path, monkeypatch, stored):
+    """The write is interrupted before each change of the folder in turn: a rename, or the removal of the old entry."""
+    outcomes = []
     for allowed in range(20):
         folder = tmp_path / str(allowed)
         if stored:
             write_entry(entry(), folder)
         with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            left = [None] * allowed
+            remaining = [None] * allowed
             for name in ("replace", "unlink"):
-                patch.setattr(Path, name, interrupted(getattr(Path, name), left))
+                patch.setattr(Path, name, interrupted(getattr(Path, name), remaining))
             write_entry(entry(1), folder)
         if (folder / "x.json").exists():
             found = read_entry("x", folder)
             assert checksums(found) == found.values["sha256"], "old and new files are not mixed"
-            seen.append(int(found.predictions["labels"][0]))
+            outcomes.append(int(found.predictions["labels"][0]))
         else:
-            seen.append(None)
-    assert seen == sorted(seen, key=[0, None, 1].index), "first the old entry, then none, then the new one"
-    assert set(seen) == ({0, None, 1} if stored else {None, 1})
+            outcomes.append(None)
+    assert outcomes == sorted(outcomes, key=[0, None, 1].index), "first the old entry, then none, then the new one"
+    assert set(outcomes) == ({0, None, 1} if stored else {None, 1})
 
 
-def interrupted(step: Callable[..., object], left: list[None]) -> Callable[..., object]:
-    """Return `step` as a function that works once per entry of `left`, and then raises `KeyboardInterrupt`."""
+def interrupted(step: Callable[..., object], remaining: list[None]) -> Callable[..., object]:
+    """Return `step` as a function that works once per entry of `remaining`, and then raises `KeyboardInterrupt`."""
 
     def run(self: Path, *arguments: object, **keys: object) -> object:
         if self.suffix != ".part":
-            if not left:
+            if not remaining:
                 raise KeyboardInterrupt
-            left.pop()
+            remaining.pop()
         return step(self, *arguments, **keys)
 
     return run
 
 
 def test_the_stages_write_an_entry_on_official_data(workdir, edit_params, run_stage, repository):
-    """The disc and the ring are drawn, so that official data need no download."""
+    """The points are generated, so official data need no download."""
     edit_params(lambda values: values.update(data={"source": "official"}))
     Path("src").symlink_to(repository / "src")
     arguments = ("--source", "official")
     assert run_stage("fetch", "rings", *arguments).returncode == 0
     assert run_stage("prepare", "rings", *arguments, "--validation-fraction", "0.1", "--seed", "0").returncode == 0
     assert run_stage("train", POINTS).returncode == 0
-    done = run_stage("evaluate", POINTS, "--device", "cpu")
+    completed = run_stage("evaluate", POINTS, "--device", "cpu")
     reason = "not found, but an entry of the ledger needs this fingerprint. Run `dvc repro code`."
-    assert (done.returncode, done.stderr) == (1, f"error: code/prepare/rings.txt: {reason}\n")
+    assert (completed.returncode, completed.stderr) == (1, f"error: code/prepare/rings.txt: {reason}\n")
     assert not LEDGER.exists()
 
     write_fingerprints(chosen_modules(), settings_of_stages())
@@ -473,12 +474,14 @@ def test_the_stages_write_an_entry_on_official_data(workdir, edit_params, run_st
     before = contents(LEDGER)
     assert run_stage("train", POINTS).returncode == 0
     assert run_stage("evaluate", POINTS, "--device", "cpu").returncode == 0
-    assert contents(LEDGER) == before, "the same result, only later"
+    assert contents(LEDGER) == before, "the same result leaves the entry unchanged"
 
     edit(f"timing/{POINTS}.json", '"official"', '"embedded"')
     (LEDGER / f"{POINTS}.json").unlink()
     assert run_stage("evaluate", POINTS, "--device", "cpu").returncode == 0
-    assert read_entry(POINTS).values["run"] == {"device": "cpu", "torch": card["torch"]}, "the seconds are of another training"
+    assert read_entry(POINTS).values["run"] == {"device": "cpu", "torch": card["torch"]}, (
+        "the seconds belong to another training"
+    )
 
 
 def test_an_entry_names_the_stages_behind_derived_data_and_pretrained_weights(project):
@@ -491,13 +494,13 @@ def test_an_entry_names_the_stages_behind_derived_data_and_pretrained_weights(pr
         "derived.scenes": {"made_from": "mnist", "validation_fraction": 0.1, "seed": 0},
     }
     params = read(Path("params.yaml"))
-    assert stages_of_experiment(params, "x", {"dataset": "cifar10", "pretrained": "resnet18"}) == {
+    assert experiment_stages(params, "x", {"dataset": "cifar10", "pretrained": "resnet18"}) == {
         "prepare": "prepare/cifar10", "pretrain": "pretrain/resnet18", "train": "train/x", "evaluate": "evaluate/x",
     }  # fmt: skip
 
 
 def test_an_entry_names_the_packages_of_every_stage_behind_it(project):
-    """Evaluation, the last of these stages, does not import all that the others do."""
+    """The evaluate stage does not import all packages of the other stages."""
     stages = ("prepare/mnist", "derive/scenes", f"train/{SEGMENTER}", f"evaluate/{SEGMENTER}")
     imported = [Fingerprint.from_text(Path(f"code/{stage}.txt").read_text(encoding="utf-8")).packages for stage in stages]
     everything = {name: version for packages in imported for name, version in packages.items()}
@@ -505,20 +508,20 @@ def test_an_entry_names_the_packages_of_every_stage_behind_it(project):
     assert read_entry(SEGMENTER).values["packages"] == everything
 
 
-def test_the_report_of_official_data_is_made_from_the_ledger_alone(project, run_stage):
+def test_the_report_of_official_data_uses_only_the_ledger(project, run_stage):
     edit("params.yaml", "source: embedded", "source: official")
     (project / "models").mkdir()
-    done = run_stage("report")
-    assert (done.returncode, done.stderr) == (0, "")
+    completed = run_stage("report")
+    assert (completed.returncode, completed.stderr) == (0, "")
     assert Path("reports/tables/official.csv").read_bytes() == Path("results/official.csv").read_bytes()
     pages = {path.stem for path in Path("reports/experiments").iterdir()}
     assert pages == {CLASSIFIER, SEGMENTER, POINTS}
     front = Path("reports/index.html").read_text(encoding="utf-8")
     assert "one run, earlier version" in front
-    assert not list(Path("reports/pictures").rglob("*.png")), "no picture was drawn here"
+    assert not list(Path("reports/pictures").rglob("*.png")), "no figures were drawn for these entries"
 
 
-def test_pictures_are_shown_with_the_run_they_were_drawn_of(project):
+def test_figures_are_shown_only_with_their_own_run(project):
     def has_pictures() -> bool:
         gathered = gather_ledger()[1]
         found = gathered.by_name[CLASSIFIER].has_pictures
@@ -533,12 +536,12 @@ def test_pictures_are_shown_with_the_run_they_were_drawn_of(project):
     write_json(Path(f"models/cards/{CLASSIFIER}/card.json"), card)
     assert has_pictures()
     write_json(Path(f"models/cards/{CLASSIFIER}/card.json"), card | {"weights": ["1" * 64] * 5})
-    assert not has_pictures(), "of another run"
+    assert not has_pictures(), "figures of another run"
     write_json(Path(f"models/cards/{CLASSIFIER}/card.json"), card | {"source": "embedded"})
-    assert not has_pictures(), "of other data"
+    assert not has_pictures(), "figures of other data"
 
 
-def test_the_picture_of_the_results_marks_earlier_runs(project):
+def test_the_results_figure_marks_earlier_runs(project):
     _, gathered = gather_ledger()
     with style():
         drawn = render(draw(gathered), "svg").decode()
@@ -547,27 +550,27 @@ def test_the_picture_of_the_results_marks_earlier_runs(project):
     assert f">{SEGMENTER}</text>" not in drawn, "its report measured other data"
 
 
-def test_the_picture_of_the_results_has_the_interval_of_one_more_run(project):
+def test_the_results_figure_has_the_prediction_interval_of_another_run(project):
     _, gathered = gather_ledger()
     accuracies = [seed["test"]["test_accuracy"] for seed in gathered.by_name[CLASSIFIER].seeds]
     mean = sum(accuracies) / 5
     half = 2.776445 * math.sqrt(sum((one - mean) ** 2 for one in accuracies) / 4) * math.sqrt(1 + 1 / 5)
     lines = draw(gathered).axes[0].lines
     assert list(lines[0].get_xdata()) == pytest.approx([mean - half, mean + half], abs=2e-6)
-    places = [(*line.get_xdata(), *line.get_ydata()) for line in lines[1:]]
-    assert places[0] == (pytest.approx(mean, abs=1e-6), 0)
-    assert places[1:] == [(0.9786, 0), (0.9815, 1), (0.981, 1), (0.9938, 2), (0.9926, 2)], "ours, then what was reported"
+    positions = [(*line.get_xdata(), *line.get_ydata()) for line in lines[1:]]
+    assert positions[0] == (pytest.approx(mean, abs=1e-6), 0)
+    assert positions[1:] == [(0.9786, 0), (0.9815, 1), (0.981, 1), (0.9938, 2), (0.9926, 2)], "ours, then what was reported"
     assert [line.get_markerfacecolor() for line in lines[1:4:2]] == ["C0", "white"], "an earlier run is hollow"
 
 
 def test_the_ledger_of_this_repository_agrees(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    assert labbook_verify().wrong == []
+    assert labbook_verify().disagreements == []
 
 
-def test_a_missing_or_additional_row_and_other_text_are_named():
-    there, expected = "# A\n\n| a | b |\n| --- | --- |\n| x | 1 |\n", "# B\n\n| a | b |\n| --- | --- |\n| y | 1 |\n"
-    assert list(compare_tables(Path("t.md"), there, expected)) == [
+def test_missing_and_unexpected_rows_and_different_text_are_reported():
+    actual, expected = "# A\n\n| a | b |\n| --- | --- |\n| x | 1 |\n", "# B\n\n| a | b |\n| --- | --- |\n| y | 1 |\n"
+    assert list(compare_tables(Path("t.md"), actual, expected)) == [
         "t.md: row y: missing",
         "t.md: row x: not expected",
         "t.md: text: expected '# B', found '# A'",

@@ -1,4 +1,4 @@
-"""Architectures of assignments A and B: their layers, parameters and formulas."""
+"""Architectures of assignments A and B: layers, numbers of parameters and formulas."""
 
 import copy
 import itertools
@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toolbox import CPU, UNIT, toy_model, toy_plan
+from toolbox import CPU, UNIT, toy_config, toy_model
 from torch import nn
 from torch.nn import functional
 
@@ -19,15 +19,15 @@ from labbook.config.train import Constraint, resolve
 from labbook.data.packed import PackedDataset, read_packed
 from labbook.errors import ParamsError
 from labbook.models import cnn, mlp, residual
-from labbook.training.components import weight_decay_of
-from labbook.training.constraints import check, count_parameters
+from labbook.training.components import get_weight_decay
+from labbook.training.constraints import check_constraint, count_parameters
 from labbook.training.engine import fit
 from labbook.training.inference import evaluate, to_device
 
 MNIST = (1, 28, 28)
-SHAPES = {"mnist": (MNIST, 10)}  # of the datasets that the repository's experiments are built for here
+SHAPES = {"mnist": (MNIST, 10)}  # image shape and number of classes by dataset; other experiments are skipped
 
-# Assignment B prints the first ones; the others are worked out by hand, convolution by convolution.
+# The report of assignment B states the first ones; the others are calculated by hand, layer by layer.
 PARAMETERS = {
     "mnist_mlp_2x50": 42_310,
     "mnist_cnn_small": 21_578,
@@ -65,30 +65,30 @@ def kinds(model: nn.Module) -> list[str]:
 
 @pytest.fixture(scope="module")
 def built(repository):
-    """Every experiment of the repository: its settings and its model as built."""
-    found = {}
+    """The settings and the model of each experiment of the repository on the datasets in SHAPES."""
+    models = {}
     values = read(repository / "params.yaml")
     for name in values["experiments"]:
         train = resolve(values, f"experiments.{name}", "official").settings
         if train.inputs.dataset in SHAPES:
             module, options = load("model", train.model, f"experiments.{name}.train.model")
-            found[name] = train, module.build(options, *SHAPES[train.inputs.dataset])
-    return found
+            models[name] = train, module.build(options, *SHAPES[train.inputs.dataset])
+    return models
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameter_count_is_the_printed_one(built, name):
+def test_number_of_parameters_is_that_of_the_report(built, name):
     assert count_parameters(built[name][1]) == PARAMETERS[name]
 
 
-def test_every_experiment_satisfies_the_constraint_of_its_assignment(built):
+def test_every_experiment_satisfies_its_constraint(built):
     assert sum(train.constraint != Constraint() for train, _ in built.values()) >= 4
     for name, (train, model) in built.items():
-        check(model, train.constraint, weight_decay_of(train.optimizer), name)
+        check_constraint(model, train.constraint, get_weight_decay(train.optimizer), name)
 
 
-def test_no_activation_works_in_place_and_no_module_runs_twice(built):
-    """Methods that look inside a network hook its modules: one that runs twice or overwrites its input misleads them."""
+def test_no_activation_works_in_place_and_every_module_runs_once(built):
+    """Attribution methods hook modules; a module that runs twice or overwrites its input would falsify their results."""
     runs: list[nn.Module] = []
     for name, (_, original) in built.items():
         model = copy.deepcopy(original)
@@ -108,27 +108,27 @@ def test_no_activation_works_in_place_and_no_module_runs_twice(built):
     activation=st.sampled_from(["relu", "sigmoid", "tanh"]),
     dropout=st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_mlp_has_its_layers_in_order_and_gives_one_logit_a_class(shape, hidden, classes, activation, dropout):
+def test_mlp_has_its_layers_in_order_and_returns_one_logit_per_class(shape, hidden, classes, activation, dropout):
     model = build_mlp(shape, classes, hidden=hidden, activation=activation, dropout=dropout)
     block = ["Linear", {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "Tanh"}[activation], *["Dropout"] * bool(dropout)]
     assert kinds(model) == ["Flatten", *block * len(hidden), "Linear"]
     sizes = [math.prod(shape), *hidden, classes]
     assert [layer.out_features for layer in model if isinstance(layer, nn.Linear)] == sizes[1:]
-    assert count_parameters(model) == sum((into + 1) * out for into, out in itertools.pairwise(sizes))
+    assert count_parameters(model) == sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
     assert model(torch.rand(2, *shape)).shape == (2, classes)
 
 
-def test_default_weights_of_an_mlp_are_those_that_pytorch_draws():
+def test_default_weights_of_an_mlp_are_those_of_pytorch():
     torch.manual_seed(3)
-    drawn = [nn.Linear(12, 7), nn.Linear(7, 5)]
+    expected = [nn.Linear(12, 7), nn.Linear(7, 5)]
     torch.manual_seed(3)
     built = [layer for layer in build_mlp((3, 2, 2), 5, hidden=[7]) if isinstance(layer, nn.Linear)]
-    for one, two in zip(drawn, built, strict=True):
-        assert torch.equal(one.weight, two.weight)
-        assert torch.equal(one.bias, two.bias)
+    for expected_layer, layer in zip(expected, built, strict=True):
+        assert torch.equal(layer.weight, expected_layer.weight)
+        assert torch.equal(layer.bias, expected_layer.bias)
 
 
-def test_weights_of_an_mlp_are_zero_or_normal_where_that_is_asked_for():
+def test_init_of_an_mlp_sets_zero_or_normal_weights():
     assert all(not parameter.any() for parameter in build_mlp(hidden=[50, 20], init="zeros").parameters())
     for layer in build_mlp(hidden=[400, 300], init="normal", init_std=0.05)[1::2]:
         assert not layer.bias.any()
@@ -147,7 +147,7 @@ def test_weights_of_an_mlp_are_zero_or_normal_where_that_is_asked_for():
     batch_norm=st.booleans(),
     dropout=st.sampled_from([None, 0.0, 0.5]),
 )
-def test_cnn_has_its_layers_in_order_and_gives_one_logit_a_class(
+def test_cnn_has_its_layers_in_order_and_returns_one_logit_per_class(
     shape, channels, pools, classes, activation, pool_first, batch_norm, dropout
 ):
     pools = min(pools, len(channels))
@@ -171,7 +171,7 @@ def test_cnn_has_its_layers_in_order_and_gives_one_logit_a_class(
 
 @settings(max_examples=25)
 @given(shape=images, channels=widths, blocks=st.integers(1, 2), classes=classes, skip=st.booleans(), batch_norm=st.booleans())
-def test_residual_has_its_layers_in_order_and_gives_one_logit_a_class(shape, channels, blocks, classes, skip, batch_norm):
+def test_residual_has_its_layers_in_order_and_returns_one_logit_per_class(shape, channels, blocks, classes, skip, batch_norm):
     model = build_residual(shape, classes, channels=channels, blocks=blocks, skip=skip, batch_norm=batch_norm)
     group = ["Conv2d", *["Block"] * blocks]
     assert kinds(model) == [*group, *["MaxPool2d", *group] * (len(channels) - 1), "ReLU", "Flatten", "Linear"]
@@ -179,18 +179,18 @@ def test_residual_has_its_layers_in_order_and_gives_one_logit_a_class(shape, cha
     assert model(torch.rand(2, *shape)).shape == (2, classes)
 
 
-def test_cnn_refuses_more_pools_than_the_image_can_take():
+def test_cnn_refuses_too_many_pools_for_the_image():
     build_cnn((1, 8, 9), channels=[2, 2, 2], pools=3)
     with pytest.raises(ParamsError, match=r"model\.pools: 3 pools reduce an image of 7×9 pixels to nothing"):
         build_cnn((1, 7, 9), channels=[2, 2, 2], pools=3)
 
 
-def test_cnn_refuses_more_pools_than_convolutions():
+def test_cnn_refuses_more_pools_than_blocks():
     with pytest.raises(ParamsError, match=r"model\.pools: 2 pools, but 1 blocks\. Use at most one pool per block"):
         build_cnn(channels=[4], pools=2)
 
 
-def test_residual_refuses_more_widths_than_the_image_can_take():
+def test_residual_refuses_too_many_widths_for_the_image():
     build_residual((1, 4, 5), channels=[2, 2, 2], blocks=1)
     with pytest.raises(ParamsError, match=r"model\.channels: 3 widths reduce an image of 3×5 pixels to nothing"):
         build_residual((1, 3, 5), channels=[2, 2, 2], blocks=1)
@@ -199,18 +199,18 @@ def test_residual_refuses_more_widths_than_the_image_can_take():
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), side=st.integers(4, 17), channels=widths)
-def test_pool_before_an_increasing_activation_gives_the_same_bits(activation, seed, side, channels):
-    keys = {"channels": channels, "pools": min(2, len(channels)), "activation": activation}
-    after = build_cnn((1, side, side), **keys)
-    before = build_cnn((1, side, side), **keys, pool_first=True)
+def test_pooling_before_an_increasing_activation_is_identical_to_the_bit(activation, seed, side, channels):
+    options = {"channels": channels, "pools": min(2, len(channels)), "activation": activation}
+    after = build_cnn((1, side, side), **options)
+    before = build_cnn((1, side, side), **options, pool_first=True)
     assert kinds(after) != kinds(before)
-    before.load_state_dict(after.state_dict())  # only layers without weights swap places, so the names fit
+    before.load_state_dict(after.state_dict())  # only layers without weights change places, so the names agree
     batch = torch.randn(3, 1, side, side, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         assert torch.equal(after(batch), before(batch))
 
 
-def test_activations_of_a_cnn_are_the_ones_asked_for():
+def test_activation_of_a_cnn_is_that_of_its_settings():
     torch.manual_seed(0)
     relu = build_cnn(channels=[4], pools=0)
     tanh = build_cnn(channels=[4], pools=0, activation="tanh")
@@ -229,7 +229,7 @@ def test_residual_block_computes_its_formula(skip, batch_norm, training):
     torch.manual_seed(0)
     block = residual.Block(3, skip=skip, batch_norm=batch_norm).train(training)
     batch = torch.randn(4, 3, 5, 5)
-    change = batch
+    branch = batch
     if batch_norm:
         block.norm.weight.data.uniform_(0.5, 2)
         block.norm.bias.data.uniform_(-1, 1)
@@ -238,10 +238,10 @@ def test_residual_block_computes_its_formula(skip, batch_norm, training):
         axes = {"dim": (0, 2, 3), "keepdim": True}
         mean = batch.mean(**axes) if training else block.norm.running_mean.clone().view(1, 3, 1, 1)
         variance = batch.var(**axes, correction=0) if training else block.norm.running_var.clone().view(1, 3, 1, 1)
-        change = (batch - mean) / torch.sqrt(variance + 1e-5)
-        change = change * block.norm.weight.view(1, 3, 1, 1) + block.norm.bias.view(1, 3, 1, 1)
-    change = functional.conv2d(change.clamp(min=0), block.conv.weight, block.conv.bias, padding=1)
-    torch.testing.assert_close(block(batch), batch + change if skip else change)
+        branch = (batch - mean) / torch.sqrt(variance + 1e-5)
+        branch = branch * block.norm.weight.view(1, 3, 1, 1) + block.norm.bias.view(1, 3, 1, 1)
+    branch = functional.conv2d(branch.clamp(min=0), block.conv.weight, block.conv.bias, padding=1)
+    torch.testing.assert_close(block(batch), batch + branch if skip else branch)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_residual_block_computes_its_formula(skip, batch_norm, training):
     [build_cnn(channels=[4, 4], pools=1, batch_norm=True), build_residual(channels=[2], blocks=2, batch_norm=True)],
     ids=["cnn", "residual"],
 )
-def test_batch_norm_has_the_constants_of_pytorch(model):
+def test_batch_norm_has_the_defaults_of_pytorch(model):
     layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert [(layer.eps, layer.momentum, layer.affine, layer.track_running_stats) for layer in layers] == [
         (1e-5, 0.1, True, True)
@@ -268,8 +268,8 @@ def test_residual_network_computes_its_formula(skip):
     def group(inputs, first):
         x = conv(inputs, str(first))
         for index in (first + 1, first + 2):
-            change = conv(torch.relu(x), f"{index}.conv")
-            x = x + change if skip else change
+            branch = conv(torch.relu(x), f"{index}.conv")
+            x = x + branch if skip else branch
         return x
 
     batch = torch.rand(5, 1, 12, 12)
@@ -279,25 +279,25 @@ def test_residual_network_computes_its_formula(skip):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_dropout_of_everything_trains_and_learns_nothing(tiny_packed, kind):
+def test_dropout_of_1_trains_only_the_last_bias(tiny_packed, kind):
     model = toy_model(tiny_packed, kind, dropout=1.0)
     train = to_device(tiny_packed.train, UNIT, CPU)
-    hidden = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    rows = fit(model, train, None, None, toy_plan(epochs=2)).rows
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rows = fit(model, train, None, None, toy_config(epochs=2)).rows
     assert [row.train_accuracy for row in rows] == pytest.approx([1 / 3, 1 / 3], abs=0.15)
-    last = max(hidden, key=lambda name: int(name.partition(".")[0])).partition(".")[0]
-    moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, hidden[name])]
-    assert moved == [f"{last}.bias"]
+    last = max(before, key=lambda name: int(name.partition(".")[0])).partition(".")[0]
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed == [f"{last}.bias"]
     model.train()
     images = train.pixels[:9].permute(0, 3, 1, 2)
     logits = model(images)
     assert torch.equal(logits, model[-1].bias.expand(9, 3))
 
 
-def test_dropout_of_everything_gives_about_chance_on_digits(mnist_file):
+def test_dropout_of_1_predicts_digits_about_as_well_as_guessing(mnist_file):
     packed: PackedDataset = read_packed(mnist_file)
     model = toy_model(packed, "cnn", channels=[8, 8], pools=2, batch_norm=True, dropout=1.0)
-    plan = toy_plan("adam", epochs=1, batch_size=32)
-    fit(model, to_device(packed.train, UNIT, CPU), None, None, plan)
-    _, accuracy = evaluate(model, plan.loss, to_device(packed.test, UNIT, CPU))
+    config = toy_config("adam", epochs=1, batch_size=32)
+    fit(model, to_device(packed.train, UNIT, CPU), None, None, config)
+    _, accuracy = evaluate(model, config.loss, to_device(packed.test, UNIT, CPU))
     assert accuracy < 0.3

@@ -1,4 +1,4 @@
-"""Architectures of assignments C, D and E: their layers, parameters and formulas."""
+"""Architectures of assignments C, D and E: layers, numbers of parameters and formulas."""
 
 import hashlib
 import itertools
@@ -31,7 +31,7 @@ WIDE = [64, 128, "pool", 128, 128, 256, "pool", 256, "pool", 256, 256, "pool4"]
 TINY_WIDE = [64, 128, "pool", 128, 128, 256, "pool", 256, 256, 256, "pool4"]
 TINY_DEEP = [64, 128, "pool", 128, 128, 256, "pool", 256, "pool", 256, 256, 512, "pool", 512, "pool", 512, 512, "pool"]
 
-# Blocks as the assignments print them: settings, images, classes, and the learnable numbers of each layer, by hand:
+# Networks of the assignments: settings, image shape, number of classes, and parameters of each layer, calculated by hand:
 # a convolution a→b has k·k·a·b + b, a batch norm 2b, a Linear a→b has a·b + b.
 WIDE_CONVS = [1_920, 74_112, 147_840, 147_840, 295_680] + 3 * [590_592]
 EXPERIMENTS = {
@@ -91,7 +91,7 @@ EXPERIMENTS = {
     ),
 }  # fmt: skip
 
-# One small network of each family, quick to run; several where a setting changes what runs.
+# Small, fast networks: at least one per family, several where a setting changes the computation.
 SMALL = {
     "cnn": ({"name": "cnn", "channels": [4, 6], "pools": 2, "kernel": 5, "hidden": [8]}, (3, 8, 8)),
     "cnn_elu": (
@@ -121,8 +121,8 @@ def layers_of(model, *kinds):
     return [module for module in model.modules() if isinstance(module, kinds)]
 
 
-def ends(model, *kinds):
-    """Give the channels or units that each layer reads and writes."""
+def sizes_of(model, *kinds):
+    """Return the input and output channels or features of each layer."""
     return [
         (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else (layer.in_channels, layer.out_channels)
         for layer in layers_of(model, *kinds)
@@ -133,25 +133,25 @@ def names(model):
     return [type(layer).__name__ for layer in model.children()]
 
 
-def test_experiments_of_the_colour_assignments_have_these_blocks(repository):
-    """All but the one whose architecture is chosen on validation data."""
+def test_experiments_of_assignments_c_d_and_e_have_these_networks(repository):
+    """Except for the experiment whose architecture was selected on validation data."""
     values = read(repository / "params.yaml")
-    printed = {
+    experiments = {
         name: resolve(values, f"experiments.{name}", "official").settings
         for name, block in values["experiments"].items()
         if block["assignment"] in "CDE" and name != "cifar10_cnn_best"
     }
-    assert printed.keys() == EXPERIMENTS.keys() - {"scenes_unet_without_skips"}
-    for name, train in printed.items():
+    assert experiments.keys() == EXPERIMENTS.keys() - {"scenes_unet_without_skips"}
+    for name, train in experiments.items():
         keys, shape, _, _ = EXPERIMENTS[name]
         module, settings = load("model", train.model, name)
         assert settings == module.Settings(**keys), name
-        stored = TINY if train.inputs.dataset == "tiny_imagenet" else CIFAR
-        assert model_shape(Preprocessing(train.preprocess), stored) == shape, name
+        image_shape = TINY if train.inputs.dataset == "tiny_imagenet" else CIFAR
+        assert model_shape(Preprocessing(train.preprocess), image_shape) == shape, name
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_parameters_are_those_of_the_printed_layers(name):
+def test_number_of_parameters_is_that_of_the_reported_layers(name):
     keys, shape, classes, counts = EXPERIMENTS[name]
     with torch.device("meta"):
         model = build(keys, shape, classes)
@@ -159,13 +159,13 @@ def test_parameters_are_those_of_the_printed_layers(name):
 
 
 @pytest.mark.parametrize("name", ["cifar10_cnn", "cifar10_cnn_bn", "cifar10_cnn_plus_double"])
-def test_parameters_of_the_cnn_are_the_printed_ones_layer_by_layer(name):
+def test_layers_of_the_cnn_have_the_reported_numbers_of_parameters(name):
     keys, shape, classes, counts = EXPERIMENTS[name]
-    found = [count_parameters(layer) for layer in build(keys, shape, classes)]
-    assert [count for count in found if count] == counts
+    parameters = [count_parameters(layer) for layer in build(keys, shape, classes)]
+    assert [count for count in parameters if count] == counts
 
 
-def test_cifar_cnn_has_the_printed_number_of_parameters():
+def test_cifar_cnn_has_the_reported_number_of_parameters():
     assert count_parameters(build(CIFAR_CNN)) == 390_410
 
 
@@ -178,14 +178,14 @@ def test_cifar_cnn_has_the_printed_number_of_parameters():
      ("tiny_deep", [(3, 64), (64, 128), (128, 128), (128, 128), (128, 256), *3 * [(256, 256)], (256, 512), *3 * [(512, 512)]],
       (512, 200))],
 )  # fmt: skip
-def test_vgg_has_the_printed_convolutions_and_a_head_without_bias(name, changes, fc):
+def test_vgg_has_the_reported_convolutions_and_no_final_bias(name, changes, fc):
     keys, shape, classes, _ = EXPERIMENTS[name]
     with torch.device("meta"):
         model = build(keys, shape, classes)
     convs = layers_of(model, nn.Conv2d)
-    assert ends(model, nn.Conv2d) == changes
+    assert sizes_of(model, nn.Conv2d) == changes
     assert {(conv.kernel_size, conv.stride, conv.padding) for conv in convs} == {((3, 3), (1, 1), (1, 1))}
-    assert ends(model, nn.Linear) == [fc]
+    assert sizes_of(model, nn.Linear) == [fc]
     assert model[-1].bias is None
 
 
@@ -198,7 +198,7 @@ def test_vgg_has_its_layers_in_order():
     assert model[-1].bias is not None
 
 
-def test_deep_residual_has_the_printed_layers():
+def test_deep_residual_has_the_reported_layers():
     with torch.device("meta"):
         model = build({"name": "deep_residual"})
     group = ["Conv2d", "BatchNorm2d", "ReLU", *4 * ["Block"], "MaxPool2d"]
@@ -209,27 +209,27 @@ def test_deep_residual_has_the_printed_layers():
         (3, 10, 5, 3), (10, 100, 3, 1), (100, 256, 3, 1), (256, 512, 3, 0),
     ]  # fmt: skip
     units = [512, 512, 500, 500, 100, 100, 100, 10]
-    assert ends(model, nn.Linear) == list(itertools.pairwise(units))
+    assert sizes_of(model, nn.Linear) == list(itertools.pairwise(units))
     assert [norm.num_features for norm in layers_of(model, nn.BatchNorm2d)] == [10, 100, 256, 512]
 
 
-def test_unet_has_the_printed_layers():
+def test_unet_has_the_reported_layers():
     with torch.device("meta"):
         plain, model = build({"name": "unet", "skips": False}, classes=20), build({"name": "unet"}, classes=20)
     down = [(3, 64), (64, 128), (128, 256), (256, 512)]
     up = [(512, 256), (256, 128), (128, 64), (64, 20)]
-    assert ends(plain, nn.Conv2d) == [*down, (512, 512), (256, 256), (128, 128), (64, 64)]
-    assert ends(model, nn.Conv2d) == [*down, (512, 512), (256 + 512, 256), (128 + 256, 128), (64 + 128, 64)]
-    assert ends(plain, nn.ConvTranspose2d) == ends(model, nn.ConvTranspose2d) == up
+    assert sizes_of(plain, nn.Conv2d) == [*down, (512, 512), (256, 256), (128, 128), (64, 64)]
+    assert sizes_of(model, nn.Conv2d) == [*down, (512, 512), (256 + 512, 256), (128 + 256, 128), (64 + 128, 64)]
+    assert sizes_of(plain, nn.ConvTranspose2d) == sizes_of(model, nn.ConvTranspose2d) == up
 
 
 @pytest.mark.parametrize(("width", "expected"), [(0.001, [1, 1]), (0.25, [2, 4]), (1.0, [8, 15]), (2.0, [16, 30])])
-def test_width_scales_all_channels_and_leaves_at_least_one(width, expected):
+def test_width_scales_all_channels_to_at_least_one(width, expected):
     a, b = expected
-    assert ends(build({"name": "vgg", "layers": [8, 15], "width": width}), nn.Conv2d) == [(3, a), (a, b)]
-    assert ends(build({"name": "unet", "channels": [8, 15], "width": width}), nn.ConvTranspose2d) == [(b, a), (a, 10)]
+    assert sizes_of(build({"name": "vgg", "layers": [8, 15], "width": width}), nn.Conv2d) == [(3, a), (a, b)]
+    assert sizes_of(build({"name": "unet", "channels": [8, 15], "width": width}), nn.ConvTranspose2d) == [(b, a), (a, 10)]
     deep = build({"name": "deep_residual", "channels": [8], "blocks": 1, "last": 15, "hidden": [8], "width": width}, (3, 6, 6))
-    assert ends(deep, nn.Conv2d, nn.Linear) == [(3, a), (a, a), (a, a), (a, b), (b, a), (a, 10)]
+    assert sizes_of(deep, nn.Conv2d, nn.Linear) == [(3, a), (a, a), (a, a), (a, b), (b, a), (a, 10)]
 
 
 @settings(max_examples=15)
@@ -244,7 +244,7 @@ def test_width_scales_all_channels_and_leaves_at_least_one(width, expected):
     pool_first=st.booleans(),
     dropout=st.sampled_from([None, 0.1]),
 )
-def test_cnn_has_its_layers_in_order_and_gives_one_logit_a_class(
+def test_cnn_has_its_layers_in_order_and_returns_one_logit_per_class(
     rows, columns, kernel, convs, hidden, batch_norm, head, pool_first, dropout
 ):
     pools = min(2, min(rows, columns).bit_length() - 1)
@@ -265,7 +265,7 @@ def test_cnn_has_its_layers_in_order_and_gives_one_logit_a_class(
 
 @settings(max_examples=15)
 @given(rows=pixels, columns=pixels, n=st.integers(1, 3), width=st.sampled_from([0.5, 1.0]))
-def test_vgg_gives_one_logit_a_class_on_images_of_any_size(rows, columns, n, width):
+def test_vgg_returns_one_logit_per_class_on_images_of_any_size(rows, columns, n, width):
     layers = [4, "pool"] if min(rows, columns) > 1 else [4]
     model = build({"name": "vgg", "layers": layers, "width": width}, (3, rows, columns), 5)
     assert model(torch.rand(2, 3, rows, columns)).shape == (2, 5)
@@ -276,7 +276,7 @@ def test_vgg_gives_one_logit_a_class_on_images_of_any_size(rows, columns, n, wid
 
 @settings(max_examples=15)
 @given(rows=st.integers(14, 40), columns=st.integers(14, 40))
-def test_deep_residual_gives_one_logit_a_class(rows, columns):
+def test_deep_residual_returns_one_logit_per_class(rows, columns):
     keys = {"name": "deep_residual", "channels": [2, 3], "blocks": 1, "last": 4, "hidden": [5]}
     assert build(keys, (3, rows, columns), 7)(torch.rand(2, 3, rows, columns)).shape == (2, 7)
 
@@ -285,20 +285,20 @@ def test_deep_residual_gives_one_logit_a_class(rows, columns):
 @given(
     rows=st.integers(1, 6), columns=st.integers(1, 6), depth=st.integers(1, 3), skips=st.booleans(), classes=st.integers(1, 5)
 )
-def test_unet_gives_one_logit_a_class_and_pixel(rows, columns, depth, skips, classes):
+def test_unet_returns_one_logit_per_class_and_pixel(rows, columns, depth, skips, classes):
     size = rows << depth, columns << depth
     model = build({"name": "unet", "channels": [2, 3, 4][:depth], "skips": skips}, (3, *size), classes)
     assert model(torch.rand(2, 3, *size)).shape == (2, classes, *size)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 64)])
-def test_resnet18_takes_images_of_any_size(size):
+def test_resnet18_accepts_images_of_any_size(size):
     assert build({"name": "resnet18"}, (3, *size), 7)(torch.rand(2, 3, *size)).shape == (2, 7)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_no_activation_works_in_place_and_no_module_runs_twice(name):
-    """Methods that look inside a network hook its modules: one that runs twice or overwrites its input misleads them."""
+def test_no_activation_works_in_place_and_every_module_runs_once(name):
+    """Attribution methods hook modules; a module that runs twice or overwrites its input would falsify their results."""
     keys, shape = SMALL[name]
     model = build(keys, shape)
     leaves = [module for module in model.modules() if not list(module.children())]
@@ -307,12 +307,12 @@ def test_no_activation_works_in_place_and_no_module_runs_twice(name):
         leaf.register_forward_hook(lambda module, _, output: seen.append((module, output, output.clone())))
     model(torch.rand(2, *shape))
     assert Counter(module for module, *_ in seen) == dict.fromkeys(leaves, 1)
-    assert all(torch.equal(output, as_given) for _, output, as_given in seen)
+    assert all(torch.equal(output, copy) for _, output, copy in seen)
     assert not [leaf for leaf in leaves if getattr(leaf, "inplace", False)]
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_gradient_reaches_every_parameter_that_learns(name):
+def test_every_trainable_parameter_has_a_gradient(name):
     keys, shape = SMALL[name]
     torch.manual_seed(0)
     model = build(keys, shape)
@@ -325,7 +325,7 @@ def test_gradient_reaches_every_parameter_that_learns(name):
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("cnn") or name == "cnn_elu"])
-def test_batch_norm_has_the_constants_of_pytorch(name):
+def test_batch_norm_has_the_defaults_of_pytorch(name):
     layers = layers_of(build(*SMALL[name]), nn.BatchNorm1d, nn.BatchNorm2d)
     assert layers
     assert {(layer.eps, layer.momentum, layer.affine, layer.track_running_stats) for layer in layers} == {
@@ -341,16 +341,16 @@ def test_batch_norm_has_the_constants_of_pytorch(name):
      ({"channels": [4, 6], "pools": 1, "batch_norm": True, "dropout": 0.05},
       "8297b124c7dec8d184107dab4913d7a7c9f13680536b68b6d014896dafbbc3b4")],
 )  # fmt: skip
-def test_initial_weights_of_a_cnn_stay_what_they_were(keys, digest):
-    """Trained results stand in the repository: a change to how the weights are drawn would make them another run's."""
+def test_initial_weights_of_a_cnn_do_not_change(keys, digest):
+    """The repository contains results of trained models, which other initial weights would invalidate."""
     torch.manual_seed(0)
-    found = hashlib.sha256()
+    state_hash = hashlib.sha256()
     for name, content in bits(build({"name": "cnn"} | keys, (1, 28, 28)).state_dict()).items():
-        found.update(name.encode() + content)
-    assert found.hexdigest() == digest
+        state_hash.update(name.encode() + content)
+    assert state_hash.hexdigest() == digest
 
 
-def test_kaiming_uniform_draws_weights_up_to_its_bound_and_no_biases():
+def test_kaiming_uniform_draws_weights_within_its_bound_and_zeroes_biases():
     model = build(CIFAR_CNN | {"init": "kaiming_uniform"})
     for layer in layers_of(model, nn.Conv2d, nn.Linear):
         bound = (6 / layer.weight[0].numel()) ** 0.5
@@ -360,7 +360,7 @@ def test_kaiming_uniform_draws_weights_up_to_its_bound_and_no_biases():
 
 
 @pytest.mark.parametrize("side", [16, 32, 64])
-def test_adaptive_pool_is_torchs_where_sizes_divide(side):
+def test_adaptive_pool_matches_pytorch_if_sizes_divide(side):
     keys = {"name": "vgg", "layers": [2, "pool", 3]}
     model = build(keys | {"adaptive": 4}, (3, side, 2 * side))
     batch = torch.randn(2, 3, side, 2 * side)
@@ -369,7 +369,7 @@ def test_adaptive_pool_is_torchs_where_sizes_divide(side):
     assert model[-3].kernel_size == (side // 8, side // 4)
 
 
-def test_adaptive_pool_is_the_pool_it_replaces_at_the_nominal_size():
+def test_adaptive_pool_matches_the_fixed_pool_at_the_nominal_size():
     nominal = build({"name": "vgg", "layers": TINY_WIDE, "width": 0.05}, TINY).eval()
     adaptive = build({"name": "vgg", "layers": TINY_WIDE[:-1], "adaptive": 4, "width": 0.05}, TINY).eval()
     adaptive.load_state_dict(nominal.state_dict())
@@ -383,9 +383,9 @@ def test_adaptive_pool_is_the_pool_it_replaces_at_the_nominal_size():
 def test_deep_residual_block_computes_its_formula():
     block = deep_residual.Block(3)
     batch = torch.randn(2, 3, 5, 5)
-    change = functional.conv2d(batch, block.conv1.weight, block.conv1.bias, padding=1).clamp(min=0)
-    change = functional.conv2d(change, block.conv2.weight, block.conv2.bias, padding=1)
-    torch.testing.assert_close(block(batch), batch + change)
+    residual = functional.conv2d(batch, block.conv1.weight, block.conv1.bias, padding=1).clamp(min=0)
+    residual = functional.conv2d(residual, block.conv2.weight, block.conv2.bias, padding=1)
+    torch.testing.assert_close(block(batch), batch + residual)
 
 
 @pytest.mark.parametrize("skips", [True, False])
@@ -405,8 +405,8 @@ def test_unet_computes_its_formula(skips):
     def up(maps, name):
         return functional.conv_transpose2d(conv(maps, name), weights[f"{name}.3.weight"], weights[f"{name}.3.bias"], stride=2)
 
-    def join(maps, passed):
-        return torch.cat([maps, passed], dim=1) if skips else maps
+    def join(maps, skipped):
+        return torch.cat([maps, skipped], dim=1) if skips else maps
 
     batch = torch.randn(2, 3, 16, 8)
     first = conv(batch, "down.0")
@@ -417,28 +417,28 @@ def test_unet_computes_its_formula(skips):
     torch.testing.assert_close(model(batch), up(join(maps, second), "up.2"))
 
 
-def test_resnet18_starts_from_the_weights_torchvision_would_draw():
+def test_initial_weights_of_resnet18_are_those_of_torchvision():
     torch.manual_seed(3)
-    theirs = torchvision.models.resnet18(num_classes=10)
+    expected = torchvision.models.resnet18(num_classes=10)
     torch.manual_seed(3)
-    assert bits(build({"name": "resnet18"}).state_dict()) == bits(theirs.state_dict())
+    assert bits(build({"name": "resnet18"}).state_dict()) == bits(expected.state_dict())
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_resnet18_computes_what_torchvision_does(training):
-    theirs, ours = torchvision.models.resnet18(num_classes=10), build({"name": "resnet18"})
-    for norm in layers_of(theirs, nn.BatchNorm2d):
+def test_resnet18_matches_torchvision(training):
+    expected, model = torchvision.models.resnet18(num_classes=10), build({"name": "resnet18"})
+    for norm in layers_of(expected, nn.BatchNorm2d):
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.uniform_(norm.bias, -0.5, 0.5)
         norm.running_mean.uniform_(-0.5, 0.5)
         norm.running_var.uniform_(0.5, 2)
-    ours.load_state_dict(theirs.state_dict())
+    model.load_state_dict(expected.state_dict())
     batch = torch.randn(4, 3, 64, 48)
-    torch.testing.assert_close(ours.train(training)(batch), theirs.train(training)(batch))
-    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    torch.testing.assert_close(model.train(training)(batch), expected.train(training)(batch))
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
 
 
-def test_resnet18_loads_weights_but_its_head_by_torchvisions_names():
+def test_resnet18_loads_the_weights_of_torchvision_except_its_head():
     weights = torchvision.models.resnet18().state_dict()
     del weights["fc.weight"], weights["fc.bias"]
     model = build({"name": "resnet18", "trainable": ["layer4"]})
@@ -446,11 +446,11 @@ def test_resnet18_loads_weights_but_its_head_by_torchvisions_names():
 
 
 @pytest.mark.parametrize(
-    ("trainable", "learning"),
+    ("trainable", "trained"),
     [(["layer4"], ("layer4", "fc")), (["fc"], ("fc",)), ([], ("fc",)), (["bn1", "layer3"], ("bn1", "layer3", "fc")),
      (["fc", "layer4"], ("layer4", "fc"))],
 )  # fmt: skip
-def test_frozen_parts_of_resnet18_do_not_change_in_training(trainable, learning):
+def test_frozen_submodules_of_resnet18_do_not_change_in_training(trainable, trained):
     model = build({"name": "resnet18", "trainable": trainable})
     before = bits(model.state_dict())
     model.eval()
@@ -459,11 +459,11 @@ def test_frozen_parts_of_resnet18_do_not_change_in_training(trainable, learning)
     model(torch.randn(4, *CIFAR)).square().sum().backward()
     optimizer.step()
     after = bits(model.state_dict())
-    moved = {name for name in after if after[name] != before[name]}
-    assert moved == {name for name in after if name.startswith(learning)}
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {name for name in after if name.startswith(trained)}
 
 
-def test_frozen_parts_of_resnet18_compute_the_same_in_training_as_in_evaluation():
+def test_frozen_submodules_of_resnet18_behave_as_in_evaluation():
     model = build({"name": "resnet18", "trainable": ["layer4"]})
     batch = torch.randn(2, *CIFAR)
     seen = []
@@ -475,7 +475,7 @@ def test_frozen_parts_of_resnet18_compute_the_same_in_training_as_in_evaluation(
 
 
 @pytest.mark.parametrize("keys", [{}, {"trainable": None}])
-def test_all_of_resnet18_learns_where_nothing_is_said(keys):
+def test_all_of_resnet18_is_trained_by_default(keys):
     model = build({"name": "resnet18"} | keys)
     assert count_parameters(model) == sum(parameter.numel() for parameter in model.parameters()) == 11_181_642
     assert all(module.training for module in model.train().modules())
@@ -498,13 +498,13 @@ def test_all_of_resnet18_learns_where_nothing_is_said(keys):
      ({"name": "unet"}, (3, 32, 40),
       "model.channels: 4 widths need images whose height and width are multiples of 16, not 32×40.")],
 )  # fmt: skip
-def test_what_cannot_be_built_is_refused(keys, shape, message):
+def test_impossible_network_is_refused(keys, shape, message):
     with pytest.raises(ParamsError) as error:
         build(keys, shape)
     assert str(error.value) == message
 
 
-def test_smallest_images_of_the_deep_residual_network_are_taken():
+def test_deep_residual_accepts_the_smallest_possible_images():
     keys = {"name": "deep_residual", "width": 0.02}
     assert build(keys, (3, 30, 30))(torch.rand(2, 3, 30, 30)).shape == (2, 10)
 
@@ -528,6 +528,6 @@ def test_wrong_settings_are_named(keys, message):
     assert str(error.value).startswith(message)
 
 
-def test_settings_take_what_yaml_gives():
-    _, read = load("model", Component(name="vgg", layers=WIDE, width=1, bias=False), "model")
-    assert read.layers == WIDE
+def test_settings_accept_values_as_read_from_yaml():
+    _, loaded = load("model", Component(name="vgg", layers=WIDE, width=1, bias=False), "model")
+    assert loaded.layers == WIDE

@@ -1,4 +1,4 @@
-"""The numpy backend beside PyTorch's, from the same weights in the same order."""
+"""The numpy backend compared with the torch backend, from the same weights with the same order of samples."""
 
 import copy
 import dataclasses
@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from threadpoolctl import threadpool_info
-from toolbox import bits, splits, toy_model, toy_plan, toy_settings
+from toolbox import bits, splits, toy_config, toy_model, toy_settings
 from torch import nn
 
 from labbook.config.train import Runtime
@@ -23,8 +23,8 @@ TORCH = torch_step.build
 NUMPY = step.build
 
 
-def everything():
-    """Return a model with one of every layer that is supported."""
+def all_layers():
+    """Return a model that contains every supported layer."""
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
         nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.ELU(), nn.AvgPool2d(2)),
@@ -32,97 +32,96 @@ def everything():
     )  # fmt: skip
 
 
-def trained(packed, backend, make, optimizer="momentum", **keys):
+def train_model(packed, backend, build, optimizer="momentum", **settings):
     train, validation, test = splits(packed)
     torch.manual_seed(0)
-    model = make()
-    model(train.pixels[:2].permute(0, 3, 1, 2))  # the lazy layer learns its size
-    checkpoint = keys.pop("checkpoint", None)
-    plan = toy_plan(optimizer, backend=backend, **keys)
-    return fit(model, train, validation, test, plan, checkpoint=checkpoint, checkpoint_seconds=0)
+    model = build()
+    model(train.pixels[:2].permute(0, 3, 1, 2))  # initialise the lazy layer
+    checkpoint = settings.pop("checkpoint", None)
+    config = toy_config(optimizer, backend=backend, **settings)
+    return fit(model, train, validation, test, config, checkpoint=checkpoint, checkpoint_seconds=0)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
-def test_loss_curve_is_that_of_pytorch_from_the_same_weights_in_the_same_order(tiny_packed, optimizer):
-    def make():
+def test_loss_curve_matches_the_torch_backend(tiny_packed, optimizer):
+    def build():
         return toy_model(tiny_packed)
 
-    usual, ours = (trained(tiny_packed, backend, make, optimizer) for backend in (TORCH, NUMPY))
-    for row, expected in zip(ours.rows, usual.rows, strict=True):
-        assert dataclasses.astuple(row) == pytest.approx(dataclasses.astuple(expected), abs=1e-5)
-    assert ours.rows[-1].train_loss < ours.rows[0].train_loss, "something is learnt"
+    expected, result = (train_model(tiny_packed, backend, build, optimizer) for backend in (TORCH, NUMPY))
+    for row, expected_row in zip(result.rows, expected.rows, strict=True):
+        assert dataclasses.astuple(row) == pytest.approx(dataclasses.astuple(expected_row), abs=1e-5)
+    assert result.rows[-1].train_loss < result.rows[0].train_loss, "the loss decreases"
 
 
-def test_every_layer_learns_as_pytorchs_does(tiny_packed):
-    few = {"epochs": 1}
-    usual, ours = (trained(tiny_packed, backend, everything, **few) for backend in (TORCH, NUMPY))
-    assert ours.weights.keys() == usual.weights.keys()
-    for name, tensor in usual.weights.items():
+def test_weights_of_every_layer_match_the_torch_backend(tiny_packed):
+    expected, result = (train_model(tiny_packed, backend, all_layers, epochs=1) for backend in (TORCH, NUMPY))
+    assert result.weights.keys() == expected.weights.keys()
+    for name, tensor in expected.weights.items():
         torch.testing.assert_close(
-            ours.weights[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+            result.weights[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
-def test_momentum_and_weight_decay_are_those_of_the_formula(tiny_packed):
-    """Two steps on the whole split: v ← 0.8 v + g + 0.01 w and w ← w − 0.05 v, with the gradients of PyTorch's autograd."""
+def test_momentum_and_weight_decay_match_the_formula(tiny_packed):
+    """Two full-batch steps: v ← 0.8 v + g + 0.01 w and w ← w − 0.05 v, with the gradients of PyTorch's autograd."""
     train, _, _ = splits(tiny_packed)
     images, labels = train.pixels.permute(0, 3, 1, 2), train.labels
-    twin = toy_model(tiny_packed)
-    velocity = [torch.zeros_like(parameter) for parameter in twin.parameters()]
+    model = toy_model(tiny_packed)
+    velocities = [torch.zeros_like(parameter) for parameter in model.parameters()]
     for _ in range(2):
-        twin.zero_grad()
-        nn.functional.cross_entropy(twin(images), labels).backward()
+        model.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
         with torch.no_grad():
-            for parameter, moving in zip(twin.parameters(), velocity, strict=True):
-                moving.mul_(0.8).add_(parameter.grad + 0.01 * parameter)
-                parameter.sub_(0.05 * moving)
+            for parameter, velocity in zip(model.parameters(), velocities, strict=True):
+                velocity.mul_(0.8).add_(parameter.grad + 0.01 * parameter)
+                parameter.sub_(0.05 * velocity)
 
     def optimizer(parameters):
         return torch.optim.SGD(parameters, lr=0.05, momentum=0.8, weight_decay=0.01)
 
-    plan = dataclasses.replace(toy_plan(backend=NUMPY, epochs=2, batch_size=72), optimizer=optimizer)
-    found = fit(toy_model(tiny_packed), train, None, None, plan).weights
-    for name, tensor in twin.state_dict().items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)
+    config = dataclasses.replace(toy_config(backend=NUMPY, epochs=2, batch_size=72), optimizer=optimizer)
+    weights = fit(toy_model(tiny_packed), train, None, None, config).weights
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("option", ["nesterov", "dampening", "maximize"])
-def test_option_of_the_optimizer_that_is_not_supported_is_refused(tiny_packed, option):
-    keys = {"momentum": 0.9, option: 0.5 if option == "dampening" else True}
+def test_unsupported_option_of_the_optimizer_is_refused(tiny_packed, option):
+    options = {"momentum": 0.9, option: 0.5 if option == "dampening" else True}
     model = toy_model(tiny_packed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, **keys)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, **options)
     with pytest.raises(NumpyBackendError, match=f"^backend: numpy does not support {option} of the optimizer SGD"):
         NUMPY(model, nn.functional.cross_entropy, optimizer, "float32")
 
 
 def test_schedule_is_followed(tiny_packed):
-    """The rate is 0 from the second epoch on, and then nothing moves."""
+    """From the second epoch on, the learning rate is 0 and no weight changes."""
     schedule = {"name": "MultiStepLR", "milestones": [1], "gamma": 0.0}
-    run = trained(tiny_packed, NUMPY, lambda: toy_model(tiny_packed), "sgd", schedule=schedule)
-    assert [row.lr for row in run.rows] == [0.1, 0.0, 0.0]
-    assert run.rows[1].val_loss == run.rows[2].val_loss
+    result = train_model(tiny_packed, NUMPY, lambda: toy_model(tiny_packed), "sgd", schedule=schedule)
+    assert [row.lr for row in result.rows] == [0.1, 0.0, 0.0]
+    assert result.rows[1].val_loss == result.rows[2].val_loss
 
 
-def test_interrupted_training_ends_with_the_same_bits(tiny_packed, tmp_path):
+def test_resumed_training_is_identical_to_the_bit(tiny_packed, tmp_path):
     class Interrupted(Exception):
         pass
 
-    class Stops(Checkpoint):
+    class InterruptingCheckpoint(Checkpoint):
         def save(self, state):
             super().save(state)
             raise Interrupted
 
-    whole = trained(tiny_packed, NUMPY, everything)
+    uninterrupted = train_model(tiny_packed, NUMPY, all_layers)
     with pytest.raises(Interrupted):
-        trained(tiny_packed, NUMPY, everything, checkpoint=Stops(tmp_path / "state.pt"))
-    resumed = trained(tiny_packed, NUMPY, everything, checkpoint=Checkpoint(tmp_path / "state.pt"))
-    assert bits(resumed.weights) == bits(whole.weights)
-    assert resumed.rows == whole.rows
+        train_model(tiny_packed, NUMPY, all_layers, checkpoint=InterruptingCheckpoint(tmp_path / "state.pt"))
+    resumed = train_model(tiny_packed, NUMPY, all_layers, checkpoint=Checkpoint(tmp_path / "state.pt"))
+    assert bits(resumed.weights) == bits(uninterrupted.weights)
+    assert resumed.rows == uninterrupted.rows
 
 
-def test_experiment_is_trained_on_the_cpu_to_the_same_bytes_every_time(tiny_packed, tmp_path):
+def test_experiment_trains_reproducibly_on_the_cpu(tiny_packed, tmp_path):
     settings = toy_settings(backend="numpy", threads=2)
-    runtime = Runtime(seed=0, device="cuda:99")  # whatever device the others train on
+    runtime = Runtime(seed=0, device="cuda:99")  # ignored: this backend trains on the CPU
     first, second = (
         train_experiment("toy", settings, runtime, tiny_packed, key="toy", checkpoints=tmp_path / str(run)) for run in range(2)
     )
@@ -130,8 +129,8 @@ def test_experiment_is_trained_on_the_cpu_to_the_same_bytes_every_time(tiny_pack
     assert first.device == "cpu"
 
 
-def test_products_use_as_many_threads_as_torch(tiny_packed):
-    """The last bits of their sums depend on it, so a training must not take the number of the machine's cores."""
+def test_matrix_products_use_as_many_threads_as_torch(tiny_packed):
+    """The last bits of sums depend on the number of threads, so it must not be the machine's number of cores."""
     model = toy_model(tiny_packed)
     threads = torch.get_num_threads()
     try:
@@ -158,9 +157,9 @@ def test_products_use_as_many_threads_as_torch(tiny_packed):
         (nn.Sequential(nn.Linear(2, 2).requires_grad_(False)), r"trains every layer, and Linear\(.*\) is frozen"),
     ],
 )
-def test_layer_that_is_not_supported_is_named(model, message):
+def test_unsupported_layer_is_named(model, message):
     with pytest.raises(NumpyBackendError, match=f"^backend: numpy {message}"):
-        step.twin_of(model)
+        step.convert(model)
 
 
 @pytest.mark.parametrize(
@@ -172,27 +171,27 @@ def test_layer_that_is_not_supported_is_named(model, message):
         ({"watch": ["dead_units"]}, r"watch: \[\]"),
     ],
 )
-def test_setting_that_the_backend_does_not_support_is_refused(change, supported):
+def test_unsupported_setting_is_refused(change, supported):
     with pytest.raises(ValidationError, match=f"backend: numpy supports only {supported}"):
         toy_settings(backend="numpy", **change)
 
 
-def test_options_of_layers_are_those_of_the_model():
+def test_converted_layers_have_the_options_of_the_model():
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(4, eps=0.5, momentum=0.3), nn.ELU(alpha=0.4),
         nn.MaxPool2d(3, stride=1), nn.AvgPool2d(3, stride=2), nn.Flatten(), nn.BatchNorm1d(16, eps=0.25, momentum=0.6),
     )  # fmt: skip
-    twin = step.twin_of(copy.deepcopy(model))
+    network = step.convert(copy.deepcopy(model))
     images = torch.randn(5, 1, 14, 14)
-    np.testing.assert_allclose(twin.forward(images.numpy()), model(images).detach().numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.forward(images.numpy()), model(images).detach().numpy(), rtol=1e-4, atol=1e-5)
     for name, expected in model.named_buffers():
-        np.testing.assert_allclose(twin.buffers[name], expected.numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(network.buffers[name], expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_twin_works_on_the_memory_of_the_model():
+def test_converted_layers_share_the_memory_of_the_model():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    twin = step.twin_of(model)
-    twin.parameters["1.weight"][...] = 7
+    network = step.convert(model)
+    network.parameters["1.weight"][...] = 7
     assert model[1].weight.eq(7).all()
-    np.testing.assert_array_equal(twin.forward(np.zeros((1, 4), np.float32))[0], model[1].bias.detach().numpy())
+    np.testing.assert_array_equal(network.forward(np.zeros((1, 4), np.float32))[0], model[1].bias.detach().numpy())

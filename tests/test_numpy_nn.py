@@ -1,4 +1,4 @@
-"""Layers in NumPy: over random shapes, in every dtype, in a network, and what they refuse."""
+"""NumPy layers: random shapes, all dtypes, whole networks, and error messages."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from torch import nn
 from labbook.errors import NumpyBackendError
 from labbook.numpy_nn.activations import ELU, ReLU, Tanh
 from labbook.numpy_nn.conv import Conv2d
-from labbook.numpy_nn.gradcheck import Case, against_differences, against_pytorch
+from labbook.numpy_nn.gradcheck import Case, compare_with_differences, compare_with_pytorch
 from labbook.numpy_nn.linear import Flatten, Linear
 from labbook.numpy_nn.loss import CrossEntropyLoss
 from labbook.numpy_nn.norm import BatchNorm1d, BatchNorm2d
@@ -21,41 +21,43 @@ from labbook.numpy_nn.optimizer import SGD
 from labbook.numpy_nn.pooling import AvgPool2d, MaxPool2d
 from labbook.numpy_nn.sequential import Sequential
 
-few, size = st.integers(1, 3), st.integers(1, 7)
+small_sizes, sizes = st.integers(1, 3), st.integers(1, 7)
 
 
 def random(*shape, dtype=np.float32, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
-def drawn():
+def make_generator():
     return np.random.default_rng(0)
 
 
 @st.composite
 def convolutions(draw):
-    """Any sizes in which the kernel fits at least once, with padding so small that some window holds a pixel."""
-    kernel, stride = draw(st.integers(1, 4)), draw(few)
+    """Sizes at which the kernel fits at least once, with padding smaller than the kernel."""
+    kernel, stride = draw(st.integers(1, 4)), draw(small_sizes)
     padding = draw(st.integers(0, min(2, kernel - 1)))
     height, width = (draw(st.integers(max(1, kernel - 2 * padding), 7)) for _ in range(2))
-    into, out = draw(few), draw(few)
+    in_channels, out_channels = draw(small_sizes), draw(small_sizes)
     options = {"stride": stride, "padding": padding, "bias": draw(st.booleans())}
-    return Case(Conv2d, (into, out, kernel), (draw(few), into, height, width), options)
+    return Case(Conv2d, (in_channels, out_channels, kernel), (draw(small_sizes), in_channels, height, width), options)
 
 
 @st.composite
 def pools(draw):
-    kernel, stride = draw(few), draw(st.none() | few)
-    shape = (draw(few), draw(few), *(draw(st.integers(kernel, 7)) for _ in range(2)))
+    kernel, stride = draw(small_sizes), draw(st.none() | small_sizes)
+    shape = (draw(small_sizes), draw(small_sizes), *(draw(st.integers(kernel, 7)) for _ in range(2)))
     return Case(draw(st.sampled_from([AvgPool2d, MaxPool2d])), (kernel, stride), shape)
 
 
 @st.composite
 def norms(draw):
-    """In training, with so many values of a channel that their variance is not about 0."""
-    channels, training = draw(few), draw(st.booleans())
+    """Batch norm with at least 4 values per channel, so that their variance is not close to 0."""
+    channels, training = draw(small_sizes), draw(st.booleans())
     if draw(st.booleans()):
-        return Case(BatchNorm2d, (channels,), (draw(few), channels, draw(st.integers(4, 6)), draw(size)), training=training)
+        return Case(
+            BatchNorm2d, (channels,), (draw(small_sizes), channels, draw(st.integers(4, 6)), draw(sizes)), training=training
+        )
     rest = draw(st.sampled_from([(), (1,), (3,)]))
     return Case(BatchNorm1d, (channels,), (draw(st.integers(4, 8)), channels, *rest), training=training)
 
@@ -64,11 +66,11 @@ def norms(draw):
 def simple_layers(draw):
     kind = draw(st.sampled_from([Linear, ReLU, ELU, Tanh, Flatten, CrossEntropyLoss]))
     if kind is Linear:
-        into = draw(size)
-        return Case(Linear, (into, draw(size)), (draw(size), into), {"bias": draw(st.booleans())})
+        in_features = draw(sizes)
+        return Case(Linear, (in_features, draw(sizes)), (draw(sizes), in_features), {"bias": draw(st.booleans())})
     if kind is CrossEntropyLoss:
-        return Case(kind, (), (draw(size), draw(st.integers(2, 7))))
-    return Case(kind, (), (draw(st.integers(2, 7)), *draw(st.lists(size, min_size=1, max_size=3))))
+        return Case(kind, (), (draw(sizes), draw(st.integers(2, 7))))
+    return Case(kind, (), (draw(st.integers(2, 7)), *draw(st.lists(sizes, min_size=1, max_size=3))))
 
 
 cases = st.one_of(convolutions(), pools(), norms(), simple_layers())
@@ -76,19 +78,19 @@ cases = st.one_of(convolutions(), pools(), norms(), simple_layers())
 
 @settings(max_examples=200)
 @given(case=cases)
-def test_any_shape_gives_what_pytorch_gives(case):
-    against_pytorch("any", case, "float64")
+def test_any_shape_matches_pytorch(case):
+    compare_with_pytorch("any", case, "float64")
 
 
 @settings(max_examples=30)
 @given(case=cases)
-def test_any_shape_passes_central_differences(case):
-    against_differences("any", case)
+def test_any_shape_matches_central_differences(case):
+    compare_with_differences("any", case)
 
 
 LAYERS = {
-    "Linear": (lambda dtype: Linear(6, 4, generator=drawn(), dtype=dtype), (5, 6)),
-    "Conv2d": (lambda dtype: Conv2d(3, 4, 3, padding=1, generator=drawn(), dtype=dtype), (2, 3, 5, 6)),
+    "Linear": (lambda dtype: Linear(6, 4, generator=make_generator(), dtype=dtype), (5, 6)),
+    "Conv2d": (lambda dtype: Conv2d(3, 4, 3, padding=1, generator=make_generator(), dtype=dtype), (2, 3, 5, 6)),
     "AvgPool2d": (lambda dtype: AvgPool2d(2), (2, 3, 5, 6)),
     "MaxPool2d": (lambda dtype: MaxPool2d(2), (2, 3, 5, 6)),
     "ReLU": (lambda dtype: ReLU(), (5, 6)),
@@ -97,13 +99,13 @@ LAYERS = {
     "BatchNorm1d": (lambda dtype: BatchNorm1d(6, dtype=dtype), (5, 6)),
     "BatchNorm2d": (lambda dtype: BatchNorm2d(3, dtype=dtype), (2, 3, 5, 6)),
     "Flatten": (lambda dtype: Flatten(), (2, 3, 5, 6)),
-    "Sequential": (lambda dtype: Sequential(Linear(6, 4, generator=drawn(), dtype=dtype), ReLU()), (5, 6)),
+    "Sequential": (lambda dtype: Sequential(Linear(6, 4, generator=make_generator(), dtype=dtype), ReLU()), (5, 6)),
 }
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_dtype_is_kept(layer, dtype):
+def test_every_dtype_is_preserved(layer, dtype):
     build, shape = LAYERS[layer]
     layer = build(dtype)
     outputs = layer.forward(random(*shape, dtype=dtype))
@@ -115,19 +117,19 @@ def test_every_dtype_is_kept(layer, dtype):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_inputs_and_upstream_are_left_as_they_were(layer):
+def test_inputs_and_upstream_gradient_are_not_modified(layer):
     build, shape = LAYERS[layer]
     layer, inputs = build(np.float32), random(*shape)
-    before = inputs.copy()
+    inputs_before = inputs.copy()
     upstream = layer.forward(inputs).copy()
-    kept = upstream.copy()
+    upstream_before = upstream.copy()
     layer.backward(upstream)
-    assert np.array_equal(inputs, before)
-    assert np.array_equal(upstream, kept)
+    assert np.array_equal(inputs, inputs_before)
+    assert np.array_equal(upstream, upstream_before)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_arrays_that_are_not_contiguous_give_the_same(layer):
+def test_non_contiguous_arrays_have_the_same_results(layer):
     build, shape = LAYERS[layer]
     layer, inputs = build(np.float64), random(*shape, dtype=np.float64)
     outputs = layer.forward(inputs)
@@ -138,8 +140,8 @@ def test_arrays_that_are_not_contiguous_give_the_same(layer):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_of_equal_largest_values_the_first_gets_the_gradient(stride):
-    inputs = np.maximum(random(2, 3, 8, 8), 0)  # half of it zeros, as after ReLU
+def test_first_of_equal_maxima_gets_the_gradient(stride):
+    inputs = np.maximum(random(2, 3, 8, 8), 0)  # about half of the values are 0, as after ReLU
     upstream = random(2, 3, (8 - 2) // stride + 1, (8 - 2) // stride + 1, seed=1)
     tensor = torch.from_numpy(inputs).requires_grad_()
     nn.functional.max_pool2d(tensor, 2, stride).backward(torch.from_numpy(upstream))
@@ -149,46 +151,48 @@ def test_of_equal_largest_values_the_first_gets_the_gradient(stride):
 
 
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0, 0), (0.9, 0), (0, 0.1), (0.9, 0.1)])
-def test_a_network_is_trained_as_by_pytorch(momentum, weight_decay):
-    twin = nn.Sequential(
+def test_training_a_network_matches_pytorch(momentum, weight_decay):
+    model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, stride=2), nn.ELU(),
         nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3),
     ).double()  # fmt: skip
-    keys = {"generator": drawn(), "dtype": np.float64}
-    ours = Sequential(
-        Conv2d(1, 4, 3, padding=1, **keys), BatchNorm2d(4, dtype=np.float64), ReLU(), MaxPool2d(2),
-        Conv2d(4, 4, 3, stride=2, **keys), ELU(), AvgPool2d(2), Flatten(), Linear(4, 6, **keys),
-        BatchNorm1d(6, dtype=np.float64), Tanh(), Linear(6, 3, **keys),
+    options = {"generator": make_generator(), "dtype": np.float64}
+    network = Sequential(
+        Conv2d(1, 4, 3, padding=1, **options), BatchNorm2d(4, dtype=np.float64), ReLU(), MaxPool2d(2),
+        Conv2d(4, 4, 3, stride=2, **options), ELU(), AvgPool2d(2), Flatten(), Linear(4, 6, **options),
+        BatchNorm1d(6, dtype=np.float64), Tanh(), Linear(6, 3, **options),
     )  # fmt: skip
-    ours.load_state({name: tensor.numpy() for name, tensor in twin.state_dict().items()})
-    steps = SGD(ours, 0.1, momentum, weight_decay)
-    twin_steps = torch.optim.SGD(twin.parameters(), 0.1, momentum, weight_decay=weight_decay)
-    criterion, twin_criterion = CrossEntropyLoss(), nn.CrossEntropyLoss()
+    network.load_state({name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    optimizer = SGD(network, 0.1, momentum, weight_decay)
+    expected_optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum, weight_decay=weight_decay)
+    criterion, expected_criterion = CrossEntropyLoss(), nn.CrossEntropyLoss()
     for seed in range(5):
         images, labels = random(6, 1, 12, 12, dtype=np.float64, seed=seed), np.random.default_rng(seed).integers(0, 3, 6)
-        loss = criterion.forward(ours.forward(images), labels)
-        ours.backward_parameters(criterion.backward())
-        steps.step()
-        twin_loss = twin_criterion(twin(torch.from_numpy(images)), torch.from_numpy(labels))
-        twin_steps.zero_grad()
-        twin_loss.backward()
-        twin_steps.step()
-        assert loss == pytest.approx(twin_loss.item(), rel=1e-9)
-    expected = {name: tensor.numpy() for name, tensor in twin.state_dict().items()}
-    found = ours.state()
-    assert found.keys() == expected.keys()
+        loss = criterion.forward(network.forward(images), labels)
+        network.backward_parameters(criterion.backward())
+        optimizer.step()
+        expected_loss = expected_criterion(model(torch.from_numpy(images)), torch.from_numpy(labels))
+        expected_optimizer.zero_grad()
+        expected_loss.backward()
+        expected_optimizer.step()
+        assert loss == pytest.approx(expected_loss.item(), rel=1e-9)
+    expected = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    state = network.state()
+    assert state.keys() == expected.keys()
     for name, array in expected.items():
-        assert np.allclose(found[name], array, rtol=1e-8, atol=1e-12), name
-        assert found[name].dtype == array.dtype
-    twin.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})
-    ours.eval()
-    twin.eval()
-    assert np.allclose(ours.forward(images), twin(torch.from_numpy(images)).detach(), rtol=1e-8)
-    assert np.array_equal(ours.state()["1.running_mean"], found["1.running_mean"]), "evaluation leaves the statistics alone"
+        assert np.allclose(state[name], array, rtol=1e-8, atol=1e-12), name
+        assert state[name].dtype == array.dtype
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    network.eval()
+    model.eval()
+    assert np.allclose(network.forward(images), model(torch.from_numpy(images)).detach(), rtol=1e-8)
+    assert np.array_equal(network.state()["1.running_mean"], state["1.running_mean"]), (
+        "evaluation does not change the statistics"
+    )
 
 
-def test_batch_norm_of_numbers_worked_out_by_hand():
-    """Of 1, 2, 6 and 7: mean 4, variance 26/4, and 26/3 where it is unbiased; momentum 1/4, ε 11/4."""
+def test_batch_norm_matches_a_calculation_by_hand():
+    """The values 1, 2, 6 and 7 have mean 4, biased variance 26/4 and unbiased variance 26/3; momentum 1/4, ε 11/4."""
     layer = BatchNorm1d(1, eps=2.75, momentum=0.25, dtype=np.float64)
     layer.load_state({**layer.state(), "weight": np.array([2.0]), "bias": np.array([-1.0])})
     values = np.array([[1.0], [2.0], [6.0], [7.0]])
@@ -203,21 +207,21 @@ def test_batch_norm_of_numbers_worked_out_by_hand():
     assert layer.state()["num_batches_tracked"] == 1
 
 
-def test_three_steps_of_descent_worked_out_by_hand():
+def test_three_steps_of_sgd_match_a_calculation_by_hand():
     """One weight, lr 0.1, momentum 0.5, weight decay 0.1: velocities 1 + 0.1, 0.55 + 2 + 0.089 and 1.3195 - 1 + 0.06261."""
-    layer = Linear(1, 1, bias=False, generator=drawn(), dtype=np.float64)
+    layer = Linear(1, 1, bias=False, generator=make_generator(), dtype=np.float64)
     layer.load_state({"weight": np.ones((1, 1))})
-    steps = SGD(layer, lr=0.1, momentum=0.5, weight_decay=0.1)
-    found = []
+    optimizer = SGD(layer, lr=0.1, momentum=0.5, weight_decay=0.1)
+    weights = []
     for gradient in (1.0, 2.0, -1.0):
         layer.gradients = {"weight": np.full((1, 1), gradient)}
-        steps.step()
-        found.append(layer.parameters["weight"][0, 0])
-    assert found == pytest.approx([0.89, 0.6261, 0.587889])
+        optimizer.step()
+        weights.append(layer.parameters["weight"][0, 0])
+    assert weights == pytest.approx([0.89, 0.6261, 0.587889])
 
 
-def test_gradients_of_the_parameters_alone_are_the_same():
-    network = Sequential(Flatten(), Linear(6, 4, generator=drawn()), Tanh(), Linear(4, 2, generator=drawn()))
+def test_backward_parameters_computes_the_same_gradients():
+    network = Sequential(Flatten(), Linear(6, 4, generator=make_generator()), Tanh(), Linear(4, 2, generator=make_generator()))
     upstream = network.forward(random(5, 2, 3))
     network.backward(upstream)
     expected = network.gradients
@@ -226,7 +230,7 @@ def test_gradients_of_the_parameters_alone_are_the_same():
     assert all(np.array_equal(network.gradients[name], expected[name]) for name in expected)
 
 
-def test_a_network_without_parameters_has_no_gradients():
+def test_network_without_parameters_has_no_gradients():
     network = Sequential(ReLU(), Flatten())
     outputs = network.forward(random(5, 2, 3))
     network.backward_parameters(outputs)
@@ -234,16 +238,16 @@ def test_a_network_without_parameters_has_no_gradients():
     assert network.backward(outputs).shape == (5, 2, 3)
 
 
-def test_weights_start_as_those_of_pytorch_and_the_same_for_the_same_seed():
-    one, two = (Conv2d(3, 64, 5, generator=drawn()) for _ in range(2))
-    for name, twin in nn.Conv2d(3, 64, 5).named_parameters():
-        found = one.parameters[name]
-        assert np.array_equal(found, two.parameters[name])
-        assert found.std() == pytest.approx(twin.std().item(), rel=0.3)
-        assert np.abs(found).max() <= 75**-0.5
+def test_initial_weights_are_distributed_as_in_pytorch_and_reproducible():
+    first, second = (Conv2d(3, 64, 5, generator=make_generator()) for _ in range(2))
+    for name, expected in nn.Conv2d(3, 64, 5).named_parameters():
+        weights = first.parameters[name]
+        assert np.array_equal(weights, second.parameters[name])
+        assert weights.std() == pytest.approx(expected.std().item(), rel=0.3)
+        assert np.abs(weights).max() <= 75**-0.5
 
 
-def test_extreme_values_overflow_nowhere():
+def test_extreme_values_do_not_overflow():
     extreme = np.array([[-1e4, 1e4, 0]], np.float32)
     for layer in (ELU(), Tanh()):
         assert np.isfinite(layer.forward(extreme)).all()
@@ -253,8 +257,8 @@ def test_extreme_values_overflow_nowhere():
     assert np.array_equal(criterion.backward(), [[-1, 1, 0]])
 
 
-def test_an_updated_parameter_is_the_same_array():
-    network = Sequential(Linear(6, 4, generator=drawn()))
+def test_parameters_are_updated_in_place():
+    network = Sequential(Linear(6, 4, generator=make_generator()))
     weight = network.parameters["0.weight"]
     assert weight is network.layers[0].parameters["weight"]
     network.backward(network.forward(random(5, 6)))
@@ -266,18 +270,18 @@ def test_an_updated_parameter_is_the_same_array():
     assert network.layers[0].parameters["weight"] is weight
 
 
-def test_the_layers_need_no_torch():
+def test_layers_do_not_import_torch():
     modules = "activations, conv, layer, linear, loss, norm, optimizer, pooling, sequential, windows"
     code = f"import sys; from labbook.numpy_nn import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
 def conv(**options):
-    return Conv2d(3, 4, 3, generator=drawn(), **options)
+    return Conv2d(3, 4, 3, generator=make_generator(), **options)
 
 
 def linear(**options):
-    return Linear(6, 4, generator=drawn(), **options)
+    return Linear(6, 4, generator=make_generator(), **options)
 
 
 def after_forward(layer, *shape):
@@ -289,7 +293,7 @@ def loss(logits, labels):
     return CrossEntropyLoss().forward(logits, np.asarray(labels))
 
 
-REFUSED = {
+INVALID_USES = {
     "channels": (
         lambda: conv().forward(random(2, 1, 5, 6)),
         "Conv2d: found inputs of shape (2, 1, 5, 6), expected (N, 3, H, W)",
@@ -304,7 +308,7 @@ REFUSED = {
     "flat": (lambda: Flatten().forward(random(5)), "Flatten: found inputs of shape (5,), expected (N, features, ...)"),
     "small image": (
         lambda: conv().forward(random(2, 3, 2, 6)),
-        "Conv2d: found inputs (2, 3, 2, 6) of padded height and width (2, 6), expected at least 3 of both",
+        "Conv2d: found inputs (2, 3, 2, 6) with padded height and width (2, 6), expected at least 3 each",
     ),
     "small pool": (
         lambda: MaxPool2d(3).forward(random(1, 1, 5, 2)),
@@ -312,7 +316,7 @@ REFUSED = {
     ),
     "one value": (
         lambda: BatchNorm1d(4).forward(random(1, 4)),
-        "BatchNorm1d: found inputs of shape (1, 4), expected more than one value of each channel in training",
+        "BatchNorm1d: found inputs of shape (1, 4), expected more than one value per channel in training",
     ),
     "other dtype": (
         lambda: linear().forward(random(5, 6, dtype=np.float64)),
@@ -320,16 +324,16 @@ REFUSED = {
     ),
     "integers": (
         lambda: ReLU().forward(np.ones((2, 3), np.int64)),
-        "ReLU: found inputs (2, 3) of dtype int64, expected a floating one",
+        "ReLU: found inputs (2, 3) of dtype int64, expected a floating dtype",
     ),
     "tensor": (lambda: ReLU().forward(torch.ones(2)), "ReLU: found inputs of type Tensor, expected a NumPy array"),
     "too early": (
         lambda: conv().backward(random(2, 4, 3, 4)),
-        "Conv2d: found backward before forward, with upstream ((2, 4, 3, 4), float32), expected forward first",
+        "Conv2d: backward was called before forward. Call forward first.",
     ),
     "network too early": (
         lambda: Sequential(linear()).backward_parameters(random(5, 4)),
-        "Sequential: found backward before forward, with upstream ((5, 4), float32), expected forward first",
+        "Sequential: backward was called before forward. Call forward first.",
     ),
     "upstream": (
         lambda: after_forward(linear(), 5, 6).backward(random(5, 6)),
@@ -356,29 +360,32 @@ REFUSED = {
         lambda: CrossEntropyLoss().forward(random(2, 3), [0, 1]),
         "CrossEntropyLoss: found list, expected NumPy",
     ),
-    "loss too early": (lambda: CrossEntropyLoss().backward(), "CrossEntropyLoss: found backward before forward"),
-    "step too early": (lambda: SGD(linear(), 0.1).step(), "SGD: found step before backward, no gradient of weight (4, 6)"),
-    "learning rate": (lambda: SGD(linear(), -0.1), "SGD: found lr -0.1, momentum 0.0, weight_decay 0.0, expected none below 0"),
+    "loss too early": (lambda: CrossEntropyLoss().backward(), "CrossEntropyLoss: backward was called before forward"),
+    "step too early": (lambda: SGD(linear(), 0.1).step(), "SGD: step was called before backward: no gradient of weight (4, 6)"),
+    "learning rate": (
+        lambda: SGD(linear(), -0.1),
+        "SGD: found lr -0.1, momentum 0.0, weight_decay 0.0, expected values of at least 0",
+    ),
     "stride": (lambda: conv(stride=0), "Conv2d: found stride 0, expected at least 1"),
     "padding": (lambda: conv(padding=-1), "Conv2d: found padding -1, expected at least 0"),
     "kernel": (lambda: AvgPool2d(0), "AvgPool2d: found kernel_size 0, expected at least 1"),
     "weights of integers": (lambda: linear(dtype=np.int32), "parameters of dtype int32: expected a floating dtype"),
     "twice": (
         lambda: Sequential(*[ReLU()] * 2),
-        "Sequential: found the same layer twice, expected one instance for each place",
+        "Sequential: found the same layer twice, expected a separate instance at each position",
     ),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_wrong_use_is_refused_with_the_shapes(case):
-    use, message = REFUSED[case]
-    with pytest.raises(NumpyBackendError) as refused:
+@pytest.mark.parametrize("case", INVALID_USES)
+def test_invalid_use_is_refused_with_the_shapes(case):
+    use, message = INVALID_USES[case]
+    with pytest.raises(NumpyBackendError) as caught:
         use()
-    assert message in str(refused.value)
+    assert message in str(caught.value)
 
 
-def test_no_way_leads_back_through_a_pass_that_failed():
+def test_backward_is_refused_after_a_failed_forward_pass():
     network, criterion = Sequential(linear(), linear()), CrossEntropyLoss()
     with pytest.raises(NumpyBackendError, match="inputs of shape"):
         network.forward(random(5, 6))
@@ -387,24 +394,24 @@ def test_no_way_leads_back_through_a_pass_that_failed():
     with pytest.raises(NumpyBackendError, match="expected 0 to 2"):
         criterion.forward(random(2, 3), np.array([0, 3]))
     for too_early in (lambda: network.backward(random(5, 4)), criterion.backward):
-        with pytest.raises(NumpyBackendError, match="backward before forward"):
+        with pytest.raises(NumpyBackendError, match="backward was called before forward"):
             too_early()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("0.bias"), "found a state that holds 0.weight, expected 0.weight, 0.bias"),
-        (lambda state: state.update({"2.weight": np.ones(1)}), "found a state that holds 0.weight, 0.bias, 2.weight"),
+        (lambda state: state.pop("0.bias"), "found state entries 0.weight, expected 0.weight, 0.bias"),
+        (lambda state: state.update({"2.weight": np.ones(1)}), "found state entries 0.weight, 0.bias, 2.weight"),
         (lambda state: state.update({"0.bias": np.ones(5)}), "found 0.bias of shape (5,), expected (4,)"),
         (lambda state: state.update({"0.bias": np.ones(4, complex)}), "found 0.bias of dtype complex128, expected float32"),
     ],
 )
-def test_a_wrong_state_is_refused_as_a_whole(change, message):
+def test_invalid_state_changes_nothing(change, message):
     network = Sequential(linear())
     before, state = network.state(), {name: array + 1 for name, array in network.state().items()}
     change(state)
-    with pytest.raises(NumpyBackendError) as refused:
+    with pytest.raises(NumpyBackendError) as caught:
         network.load_state(state)
-    assert message in str(refused.value)
+    assert message in str(caught.value)
     assert all(np.array_equal(network.state()[name], array) for name, array in before.items())

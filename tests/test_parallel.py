@@ -1,4 +1,4 @@
-"""Trainings of one stage side by side. Each test runs in a new process, since the caller must not have used torch yet."""
+"""Parallel trainings of one stage. Each test runs in a new process, because the caller must not have used torch."""
 
 import contextlib
 import os
@@ -23,15 +23,15 @@ def start(script: str, count: object = 2) -> subprocess.Popen[str]:
 
 def run(script: str, count: object = 2) -> subprocess.CompletedProcess[str]:
     with start(script, count) as process:
-        said, complaint = process.communicate(timeout=60)
-        return subprocess.CompletedProcess(process.args, process.returncode, said, complaint)
+        stdout, stderr = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_results_stand_in_the_order_of_the_items(count):
+def test_results_are_in_the_order_of_the_items(count):
     ended = run(
         """
-        base = 10  # nothing has to be sent to the processes
+        base = 10  # inherited by the forked processes
         print(*run_parallel(lambda item: time.sleep(0.05 * (3 - item)) or base + item, range(3)))
         print(len(set(run_parallel(lambda item: time.sleep(0.1) or os.getpid(), range(3)))))
         """,
@@ -40,8 +40,8 @@ def test_results_stand_in_the_order_of_the_items(count):
     assert ended.stdout.split("\n") == ["10 11 12", str(min(count, 3)), ""], ended.stderr
 
 
-def test_two_are_at_work_at_a_time(tmp_path):
-    # Each waits for the other.
+def test_two_items_run_at_the_same_time(tmp_path):
+    """Each waits for the other."""
     ended = run(
         f"""
         def meet(item):
@@ -56,7 +56,7 @@ def test_two_are_at_work_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize("items", ["[1, 0]", "[0, 1]"], ids=["the first", "the second"])
-def test_one_that_fails_ends_the_others_at_once(items):
+def test_failure_ends_the_other_processes_at_once(items):
     ended = run(
         f"""
         from labbook.errors import TrainingError
@@ -74,7 +74,7 @@ def test_one_that_fails_ends_the_others_at_once(items):
     assert ended.stdout == "the loss is nan True\n", ended.stderr
 
 
-def test_one_that_is_killed_is_reported():
+def test_killed_process_is_reported():
     ended = run(
         """
         from labbook.stage import run
@@ -86,7 +86,7 @@ def test_one_that_is_killed_is_reported():
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "two", "1.5"])
-def test_number_of_processes_that_is_none_is_refused(value):
+def test_invalid_number_of_processes_is_rejected(value):
     ended = run("from labbook.stage import run\nrun(lambda: run_parallel(print, [1, 2]))", value)
     assert ended.returncode == 1
     assert ended.stderr == (
@@ -97,7 +97,7 @@ def test_number_of_processes_that_is_none_is_refused(value):
 
 SLEEPERS = """
         def work(item):
-            os.write(1, f"{os.getpid()}\\n".encode())  # in one piece, as two of them write
+            os.write(1, f"{os.getpid()}\\n".encode())  # one write, because two processes write
             time.sleep(50)
         from labbook.stage import run
         run(lambda: run_parallel(work, [1, 2]))
@@ -105,7 +105,7 @@ SLEEPERS = """
 
 
 def is_alive(process: int) -> bool:
-    """Return whether a process exists and is no zombie, which only waits for somebody to ask how it ended."""
+    """Return whether a process exists and is not a zombie, which has ended and waits to be reaped."""
     with contextlib.suppress(FileNotFoundError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -113,25 +113,25 @@ def is_alive(process: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes under /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
-def test_processes_end_with_the_one_that_started_them(number, code):
-    """Without a word after Ctrl-C, which a terminal sends to all of them."""
+def test_processes_end_with_their_parent(number, code):
+    """They print nothing after Ctrl-C, which a terminal sends to all processes."""
     with start(SLEEPERS) as process:
         assert process.stdout
         assert process.stderr
         children = [int(process.stdout.readline()) for _ in range(2)]
         assert all(map(is_alive, children))
-        for one in (*(children if number == signal.SIGINT else ()), process.pid):
-            os.kill(one, number)
+        for target in (*(children if number == signal.SIGINT else ()), process.pid):
+            os.kill(target, number)
         assert process.wait(20) == code
         deadline = time.monotonic() + 20
         while any(map(is_alive, children)):
-            assert time.monotonic() < deadline, "they go on"
+            assert time.monotonic() < deadline, "the processes are still running"
             time.sleep(0.01)
         assert process.stderr.read() == ""
 
 
-def test_forked_processes_start_threads_of_their_own():
-    """A product on two threads in each, which would wait for ever for threads that a fork has lost."""
+def test_forked_processes_can_start_threads():
+    """A matrix product on two threads would block if it waited for threads that did not survive the fork."""
     ended = run(
         """
         import torch
@@ -144,6 +144,6 @@ def test_forked_processes_start_threads_of_their_own():
     assert ended.stdout == "[125000000.0, 125000000.0]\n", ended.stderr
 
 
-def test_module_needs_no_torch():
+def test_module_does_not_import_torch():
     """`labbook repro` imports it for the name of the variable."""
     assert run("import sys; print('torch' in sys.modules)").stdout == "False\n"

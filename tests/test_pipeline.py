@@ -1,4 +1,4 @@
-"""The pipeline as users run it: with DVC, in a separate repository, on embedded data with a few small experiments."""
+"""The whole pipeline, run with DVC in a copy of the repository, on embedded data with a few small experiments."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from forks import fast_python
 
 from labbook.config.reading import read
 
-pytestmark = pytest.mark.timeout(900)  # the first run takes a minute on two cores, longer beside other work
+pytestmark = pytest.mark.timeout(900)  # the first run takes a minute on two idle cores
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = (
     "mnist_mlp_100", "mnist_mlp_2x50_numpy", "mnist_cnn", "cifar10_resnet18_transfer", "scenes_unet", "rings_relu_random",
@@ -28,7 +28,7 @@ LABBOOK = ("python", "-m", "labbook", "repro")
 class Pipeline:
     """A copy of the repository in which the pipeline has run once.
 
-    Its `python` is one that starts fast; every stage script records at its end which of our modules it had imported.
+    Its `python` starts fast, and every stage script records the project's modules that it imported.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +61,7 @@ class Pipeline:
         return done
 
     def repro(self, *arguments: str, command: tuple[str, ...] = ("dvc", "repro"), folder: Path | None = None) -> set[str]:
-        """Run `dvc repro` and return the names of the stages that really ran."""
+        """Run `dvc repro` and return the names of the stages that were executed."""
         output = self.run(*command, *arguments, folder=folder).stdout
         return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
 
@@ -70,8 +70,8 @@ class Pipeline:
         self.run("git", "commit", "-qm", "change")
 
     def changed(self) -> set[str]:
-        """Write new fingerprints and return the names of the stages that would run now, without those that follow them."""
-        self.run("python", "stages/fingerprint.py")  # as the stage `code` does
+        """Write new fingerprints and return the names of the changed stages, without the stages that depend on them."""
+        self.run("python", "stages/fingerprint.py")  # like the stage `code`
         return json.loads(self.run("dvc", "status", "--json").stdout).keys() - {"code", "report"}
 
     def params(self) -> dict:
@@ -101,16 +101,17 @@ def small_params() -> dict:
     values["device"] = "cpu"
     values["experiments"] = {name: values["experiments"][name] for name in EXPERIMENTS}
     values["explain"] = {name: values["explain"][name] for name in EXPLAINED}
-    values["explain"]["scenes_unet"]["region"] = "background"  # which hardly trained weights predict too
+    values["explain"]["scenes_unet"]["region"] = "background"  # a class that barely trained weights also predict
     for defaults in values["defaults"].values():
         defaults["seeds"] = 1
         defaults["embedded"] = defaults.get("embedded", {}) | {"epochs": 1, "seeds": 1}
-    for part in ("model", "optimizer"):  # of networks that are not among these experiments
+    for part in ("model", "optimizer"):  # of networks that these experiments do not use
         del values["defaults"]["D"]["embedded"][part]
     for block in (*values["experiments"].values(), *values["pretrained"].values()):
         block["train"]["embedded"] = block["train"].get("embedded", {}) | {"epochs": 1}
         if block["train"]["model"]["name"] == "resnet18":
-            block["train"]["embedded"] |= {"preprocess": {"resize": 16}, "batch_size": 250}  # else a third of the run
+            # Otherwise this experiment would take a third of the running time.
+            block["train"]["embedded"] |= {"preprocess": {"resize": 16}, "batch_size": 250}
     values["experiments"]["mnist_mlp_100"]["train"]["embedded"] = {"epochs": 2, "seeds": 2}
     values["experiments"]["scenes_unet"]["train"]["embedded"] |= {"model": {"width": 0.0625}, "batch_size": 64}
     (sweep,) = values["sweeps"].values()
@@ -121,16 +122,16 @@ def small_params() -> dict:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    made = Pipeline(tmp_path_factory.mktemp("pipeline") / "project")
-    with fast_python(made.imports) as folder:
-        made.environment["PATH"] = f"{folder}{os.pathsep}{made.environment['PATH']}"
-        made.first_run = made.repro(command=LABBOOK)  # as `make repro` does
-        made.first_fingerprints = made.fingerprints()
-        made.commit()
-        yield made
+    project = Pipeline(tmp_path_factory.mktemp("pipeline") / "project")
+    with fast_python(project.imports) as folder:
+        project.environment["PATH"] = f"{folder}{os.pathsep}{project.environment['PATH']}"
+        project.first_run = project.repro(command=LABBOOK)  # as `make repro` does
+        project.first_fingerprints = project.fingerprints()
+        project.commit()
+        yield project
 
 
-def test_everything_runs_once(pipeline):
+def test_first_run_executes_every_stage_once(pipeline):
     expected = {"code", "no_weights", "gradcheck", "derive@scenes", "sweep@mnist_cnn_dropout", "exercises", "report"}
     datasets = ("mnist", "cifar10", "tiny_imagenet", "rings", "points")
     expected |= {f"{stage}@{name}" for stage in ("fetch", "prepare") for name in datasets}
@@ -140,13 +141,13 @@ def test_everything_runs_once(pipeline):
     assert pipeline.first_run == expected
 
 
-def test_a_second_run_does_nothing(pipeline):
+def test_second_run_executes_nothing(pipeline):
     assert pipeline.repro() == set()
     assert pipeline.run("dvc", "status").stdout == "Data and pipelines are up to date.\n"
 
 
-def test_loaded_modules_are_those_of_the_fingerprint(pipeline):
-    """What a stage imports is what its fingerprint lists: no module more, no module less."""
+def test_stages_import_exactly_the_modules_in_their_fingerprints(pipeline):
+    """The fingerprint of a stage lists exactly the modules that it imports."""
     loaded = loaded_modules(pipeline)
     assert loaded.keys() == pipeline.first_run - {"code"}
     for stage, modules in loaded.items():
@@ -155,8 +156,8 @@ def test_loaded_modules_are_those_of_the_fingerprint(pipeline):
 
 def loaded_modules(pipeline: Pipeline) -> dict[str, set[str]]:
     loaded: dict[str, set[str]] = {}
-    for note in pipeline.imports.glob("*.json"):
-        values = json.loads(note.read_text())
+    for record in pipeline.imports.glob("*.json"):
+        values = json.loads(record.read_text())
         script, *arguments = values["argv"]
         stage = Path(script).stem
         if (pipeline.folder / "code" / stage).is_dir():
@@ -178,7 +179,7 @@ def dotted(file: Path) -> str:
     return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_a_comment_a_docstring_and_a_reformatting_run_code_alone(pipeline):
+def test_comments_docstrings_and_formatting_rerun_only_code(pipeline):
     for file, old, new in (
         ("src/labbook/training/engine.py", "def fit(", "# A comment.\ndef fit("),
         ("src/labbook/models/cnn.py", '"""Small', '"""Very small'),
@@ -191,9 +192,9 @@ def test_a_comment_a_docstring_and_a_reformatting_run_code_alone(pipeline):
     pipeline.undo()
 
 
-def test_a_changed_module_concerns_the_stages_that_run_it(pipeline):
+def test_changed_module_reruns_only_the_stages_that_use_it(pipeline):
     cnn = {"train@mnist_cnn", "evaluate@mnist_cnn", "sweep@mnist_cnn_dropout"}
-    for file, old, new, concerned in (
+    for file, old, new, affected in (
         ("src/labbook/models/cnn.py", "def build(", "UNUSED = 1\n\n\ndef build(", cnn),
         ("src/labbook/explain/layers.py", "def first_layer(", "UNUSED = 1\n\n\ndef first_layer(",
          {f"explain@{name}" for name in EXPLAINED}),
@@ -204,41 +205,41 @@ def test_a_changed_module_concerns_the_stages_that_run_it(pipeline):
         changed = pipeline.changed()
         pipeline.undo()
         if "plots" in file or "tasks" in file:
-            changed -= {f"evaluate@{name}" for name in EXPERIMENTS} - concerned  # the drawing knows every task
-        assert changed == concerned, file
+            changed -= {f"evaluate@{name}" for name in EXPERIMENTS} - affected  # all evaluate stages import the drawing code
+        assert changed == affected, file
 
 
-def test_a_changed_setting_concerns_its_readers(pipeline):
+def test_changed_setting_reruns_only_the_stages_that_read_it(pipeline):
     a = {f"train@{name}" for name in ("mnist_mlp_100", "mnist_cnn")}
-    for change, concerned in (
+    for change, affected in (
         (lambda values: values["explain"]["scenes_unet"].update(image=1), {"explain@scenes_unet"}),
         (lambda values: values["experiments"]["mnist_mlp_100"]["train"].update(batch_size=50), {"train@mnist_mlp_100"}),
         (lambda values: values["defaults"]["A"].update(batch_size=50), a | {"sweep@mnist_cnn_dropout"}),
         (lambda values: values["defaults"]["B"]["optimizer"].update(lr=0.02), {"train@mnist_mlp_2x50_numpy"}),
-        (lambda values: values["defaults"]["B"].update(batch_size=50), set()),  # which its `embedded` overrides
+        (lambda values: values["defaults"]["B"].update(batch_size=50), set()),  # overridden by its `embedded` block
         (lambda values: values["sweeps"]["mnist_cnn_dropout"]["vary"].update(count=3), {"sweep@mnist_cnn_dropout"}),
         (lambda values: values["experiments"]["mnist_mlp_100"].update(title="Another"), set()),
     ):
         values = small_params()
         change(values)
         pipeline.write_params(values)
-        assert pipeline.changed() == concerned
+        assert pipeline.changed() == affected
         pipeline.undo()
 
 
-def test_forcing_most_kinds_of_stages_changes_no_byte_of_the_lock_file(pipeline):
-    """The first run was side by side; this one is plain DVC's."""
+def test_forced_stages_leave_dvc_lock_unchanged(pipeline):
+    """The first run executed stages in parallel; this one uses plain `dvc repro`."""
     lock = pipeline.folder / "dvc.lock"
     before = lock.read_bytes()
     assert b"&id" not in before
-    of_each = ("evaluate@mnist_mlp_100", "explain@mnist_mlp_100", "derive@scenes", "sweep@mnist_cnn_dropout")
-    ran = pipeline.repro("--force", *of_each, "gradcheck", "exercises")
-    assert ran >= {*of_each, "gradcheck", "exercises", "code", "fetch@mnist", "prepare@mnist", "train@mnist_mlp_100"}
+    stages = ("evaluate@mnist_mlp_100", "explain@mnist_mlp_100", "derive@scenes", "sweep@mnist_cnn_dropout")
+    ran = pipeline.repro("--force", *stages, "gradcheck", "exercises")
+    assert ran >= {*stages, "gradcheck", "exercises", "code", "fetch@mnist", "prepare@mnist", "train@mnist_mlp_100"}
     assert lock.read_bytes() == before
     assert pipeline.run("git", "status", "--porcelain").stdout == ""
 
 
-def test_a_fresh_clone_beside_a_full_cache_runs_nothing(pipeline, tmp_path):
+def test_fresh_clone_with_a_full_cache_runs_nothing(pipeline, tmp_path):
     clone = tmp_path / "clone"
     pipeline.run("git", "clone", "-q", str(pipeline.folder), str(clone))
     pipeline.run("dvc", "cache", "dir", "--local", str(pipeline.folder / ".dvc/cache"), folder=clone)
@@ -248,7 +249,7 @@ def test_a_fresh_clone_beside_a_full_cache_runs_nothing(pipeline, tmp_path):
     assert (clone / weights).read_bytes() == (pipeline.folder / weights).read_bytes()
 
 
-def test_outputs_hold_no_seconds_dates_or_machine(pipeline):
+def test_outputs_contain_no_times_dates_or_machine_names(pipeline):
     timing = json.loads((pipeline.folder / "timing/mnist_mlp_100.json").read_text())
     assert len(timing["seconds_per_training"]) == 2
     for file in ("models/trained/mnist_mlp_100/summary.json", "models/cards/mnist_mlp_100/card.json"):
@@ -271,7 +272,7 @@ def test_metrics_are_one_row_per_experiment_and_fit_on_a_screen(pipeline):
     assert json.loads((pipeline.folder / "metrics/scenes_unet.json").read_text())["test_miou"] > 0
 
 
-def test_one_changed_value_is_a_short_difference_and_undoing_it_restores(pipeline):
+def test_metrics_diff_is_short_and_reverting_a_change_restores_outputs(pipeline):
     name = "mnist_mlp_2x50_numpy"
     weights = pipeline.folder / f"models/trained/{name}/seed-0.safetensors"
     original, values = weights.read_bytes(), pipeline.params()
@@ -303,11 +304,11 @@ def test_pictures_are_not_in_git(pipeline):
     assert not [name for name in tracked if name.endswith((".png", ".pdf")) and not name.startswith(("src/", ".dvc/"))]
 
 
-def test_every_figure_is_there_for_print(pipeline):
-    of_each = {"samples": EXPERIMENTS, "confusion": EXPERIMENTS, "curves": EXPERIMENTS, "overview": ("assignment_b",)}
-    of_each |= dict.fromkeys(("filters", "activations", "attributions"), EXPLAINED)
-    of_each |= {"sweeps": ("mnist_cnn_dropout",), "pairs": ("rings_relu",), "comparisons": ()}
-    files = {f"{kind}/{name}.pdf" for kind, names in of_each.items() for name in names}
+def test_every_figure_exists_as_pdf(pipeline):
+    names_by_kind = {"samples": EXPERIMENTS, "confusion": EXPERIMENTS, "curves": EXPERIMENTS, "overview": ("assignment_b",)}
+    names_by_kind |= dict.fromkeys(("filters", "activations", "attributions"), EXPLAINED)
+    names_by_kind |= {"sweeps": ("mnist_cnn_dropout",), "pairs": ("rings_relu",), "comparisons": ()}
+    files = {f"{kind}/{name}.pdf" for kind, names in names_by_kind.items() for name in names}
     folder = pipeline.folder / "figures"
     assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == files
     for file in files:
@@ -319,7 +320,7 @@ def test_every_figure_is_there_for_print(pipeline):
     assert (folder / "samples/mnist_cnn.pdf").read_bytes().count(b"/Width 28 /Height 28") >= 1
 
 
-def test_an_embedded_run_is_labelled_and_compared_with_no_reported_figure(pipeline):
+def test_embedded_run_is_labelled_and_not_compared_with_reported_results(pipeline):
     pages = [file.read_text() for file in (pipeline.folder / "reports").rglob("*.html") if file.name != "exercises.html"]
     table = (pipeline.folder / "reports/tables/embedded.md").read_text()
     assert all("Embedded data, not the real datasets" in page for page in pages)
@@ -329,20 +330,20 @@ def test_an_embedded_run_is_labelled_and_compared_with_no_reported_figure(pipeli
         assert "reproduced" not in text.lower()
 
 
-def test_a_corrupt_prepared_file_is_made_again(pipeline):
+def test_corrupt_prepared_file_is_reported_and_rewritten(pipeline):
     prepared = pipeline.folder / "data/processed/mnist.safetensors"
-    good = prepared.read_bytes()
+    intact = prepared.read_bytes()
     prepared.chmod(0o644)
-    prepared.write_bytes(good[:-1])
+    prepared.write_bytes(intact[:-1])
     message = pipeline.run("python", "stages/train.py", "mnist_mlp_100", check=False)
     assert message.returncode == 1
     assert "data/processed/mnist.safetensors" in message.stderr
     assert "dvc repro prepare@mnist" in message.stderr
     pipeline.repro("prepare@mnist")
-    assert prepared.read_bytes() == good
+    assert prepared.read_bytes() == intact
 
 
-def test_a_wrong_key_stops_the_pipeline_before_anything_trains(pipeline):
+def test_unknown_key_stops_the_pipeline_before_training(pipeline):
     pipeline.edit("params.yaml", "    optimizer:", "    optimiser:")
     done = pipeline.run("dvc", "repro", check=False)
     pipeline.undo()
@@ -351,7 +352,7 @@ def test_a_wrong_key_stops_the_pipeline_before_anything_trains(pipeline):
     assert "Running stage 'train" not in done.stdout
 
 
-def test_another_version_of_a_package_is_reported_before_anything_computes(pipeline):
+def test_different_package_version_is_reported_before_training(pipeline):
     file = pipeline.folder / "code/train/mnist_mlp_100.txt"
     text = file.read_text()
     file.chmod(0o644)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from toolbox import CPU, never_asked, toy_settings
+from toolbox import CPU, toy_settings, unused_compute_logits
 
 from labbook.config.train import Runtime
 from labbook.errors import ParamsError
@@ -83,25 +83,25 @@ def test_metrics_are_those_of_a_classifier_and_of_its_boundary():
     json.dumps(found.metrics, allow_nan=False)
     assert found.predictions["predicted"].tolist() == (x > 100).tolist()
     assert (found.labels == labels).all()
-    assert found.chances.shape == (SIDE, SIDE)
-    assert (found.chances[:, 101:] > 0.5).all(), "x by column"
-    assert (found.chances[:, :100] < 0.5).all()
+    assert found.probability_map.shape == (SIDE, SIDE)
+    assert (found.probability_map[:, 101:] > 0.5).all(), "x by column"
+    assert (found.probability_map[:, :100] < 0.5).all()
 
 
 def test_more_than_two_classes_are_refused():
     with pytest.raises(ParamsError, match="task: toy2d is for two classes, but the dataset has 3"):
-        evaluate(np.zeros((1, 3), np.float32), np.zeros(1, np.int64), 1.0, ("a", "b", "c"), never_asked)
+        evaluate(np.zeros((1, 3), np.float32), np.zeros(1, np.int64), 1.0, ("a", "b", "c"), unused_compute_logits)
 
 
 @pytest.mark.usefixtures("workdir")  # for the file that says that nothing was trained before
-def test_the_model_is_asked_for_any_place(rings_packed):
+def test_the_probability_map_contains_the_outputs_of_the_model(rings_packed):
     settings = toy_settings(
         inputs={"dataset": "rings", "pretrained": "none"}, task="toy2d", validation=False, batch_size=300, epochs=1,
         preprocess={"mean": 0.5, "std": 0.25}, optimizer={"name": "SGD", "lr": 1.0},
     )  # fmt: skip
-    outcome = train_experiment("x", settings, Runtime(seed=0, device="cpu"), rings_packed, key="x")
-    restored = restore(settings, rings_packed, outcome.weights, CPU)
-    found = evaluate_model(toy2d, restored, rings_packed, CPU)
-    place = torch.tensor([200, 31], dtype=torch.uint8).reshape(1, 2, 1, 1)
-    chance = restored.model(restored.convert(place)).detach().softmax(1)[0, 1]
-    assert found.chances[31, 200] == pytest.approx(float(chance), abs=1e-6)
+    result = train_experiment("x", settings, Runtime(seed=0, device="cpu"), rings_packed, key="x")
+    restored = restore(settings, rings_packed, result.weights, CPU)
+    evaluation = evaluate_model(toy2d, restored, rings_packed, CPU)
+    point = torch.tensor([200, 31], dtype=torch.uint8).reshape(1, 2, 1, 1)
+    probability = restored.model(restored.convert(point)).detach().softmax(1)[0, 1]
+    assert evaluation.probability_map[31, 200] == pytest.approx(float(probability), abs=1e-6)

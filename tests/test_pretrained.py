@@ -1,4 +1,4 @@
-"""Published weights of ResNet-18, as a file of the same format with random values."""
+"""Published weights of ResNet-18, simulated by a file of the same format with random values."""
 
 import contextlib
 import io
@@ -8,28 +8,28 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toolbox import as_published
+from toolbox import with_checksum_of
 from torch import nn
 
 from labbook.data.pretrained import resnet18
 from labbook.errors import DataError
-from labbook.models import resnet18 as model_file
+from labbook.models import resnet18 as resnet18_model
 from labbook.training.pretrained import PretrainedWeights
 
 
 def build(trainable: list[str] | None = None, classes: int = 10) -> nn.Module:
-    return model_file.build(model_file.Settings(name="resnet18", trainable=trainable), (3, 64, 64), classes)
+    return resnet18_model.build(resnet18_model.Settings(name="resnet18", trainable=trainable), (3, 64, 64), classes)
 
 
 @pytest.fixture
 def published(root, monkeypatch):
-    """A data root that holds such a file with a thousand classes."""
+    """Write a weights file with a thousand classes to the data root; return its state dict."""
     torch.manual_seed(7)
     state = build(classes=1000).state_dict()
     file = root / "hub/checkpoints/resnet18-f37072fd.pth"
     file.parent.mkdir(parents=True)
     torch.save(state, file)
-    monkeypatch.setattr(resnet18, "WEIGHTS", as_published(resnet18.WEIGHTS, file.read_bytes()))
+    monkeypatch.setattr(resnet18, "WEIGHTS", with_checksum_of(resnet18.WEIGHTS, file.read_bytes()))
     return state
 
 
@@ -45,7 +45,7 @@ def test_published_weights_fill_all_but_the_head(published, tmp_path):
         assert name.startswith("fc.") or torch.equal(loaded[name], published[name])
 
 
-def test_weights_of_another_network_are_refused(published, tmp_path):
+def test_weights_of_another_network_are_rejected(published, tmp_path):
     resnet18.fetch(tmp_path / "raw")
     weights = resnet18.read(tmp_path / "raw")
     del weights["layer1.0.conv1.weight"]
@@ -53,7 +53,7 @@ def test_weights_of_another_network_are_refused(published, tmp_path):
         PretrainedWeights(tmp_path / "x", weights, "official", "").load_into(build(["layer4"]))
 
 
-def test_altered_file_is_refused_before_it_is_read(published, tmp_path):
+def test_altered_file_is_rejected_before_it_is_read(published, tmp_path):
     file = tmp_path / "root/hub/checkpoints/resnet18-f37072fd.pth"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"resnet18-f37072fd\.pth: has sha256 \w+, expected"):
@@ -61,35 +61,41 @@ def test_altered_file_is_refused_before_it_is_read(published, tmp_path):
     assert not (tmp_path / "raw").exists()
 
 
-def saved(value: object, zipped: bool = True) -> bytes:
-    """Give the bytes of a file of torch; unzipped, it is in the older of its formats."""
+def torch_bytes(value: object, zipped: bool = True) -> bytes:
+    """Return the bytes that `torch.save` writes, in the zip format or in the legacy format."""
     file = io.BytesIO()
     torch.save(value, file, _use_new_zipfile_serialization=zipped)
     return file.getvalue()
 
 
 DAMAGED = r"resnet18-f37072fd\.pth: damaged, torch\.load cannot read it\. Remove it and run `dvc repro`\.$"
-NO_WEIGHTS = [[torch.ones(1)], torch.ones(1), {"conv1.weight": 1}, {1: torch.ones(1)}, {"layer1": {"weight": torch.ones(1)}}]
+INVALID_WEIGHTS = [
+    [torch.ones(1)],
+    torch.ones(1),
+    {"conv1.weight": 1},
+    {1: torch.ones(1)},
+    {"layer1": {"weight": torch.ones(1)}},
+]
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", pickle.dumps(print), *map(saved, NO_WEIGHTS)])
-def test_damaged_file_is_refused_with_what_fetches_it_again(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"no weights", pickle.dumps(print), *map(torch_bytes, INVALID_WEIGHTS)])
+def test_damaged_file_is_rejected_with_the_command_that_fetches_it_again(tmp_path, content):
     (tmp_path / resnet18.WEIGHTS.name).write_bytes(content)
     with pytest.raises(DataError, match=DAMAGED):
         resnet18.read(tmp_path)
 
 
-@given(share=st.floats(0, 1, exclude_max=True), zipped=st.booleans())
-def test_altered_byte_never_ends_in_another_error(share, zipped, tmp_path_factory):
+@given(position=st.floats(0, 1, exclude_max=True), zipped=st.booleans())
+def test_altered_byte_raises_no_other_error(position, zipped, tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
-    content = bytearray(saved({"weight": torch.ones(2)}, zipped))
-    content[int(share * len(content))] ^= 0x15
+    content = bytearray(torch_bytes({"weight": torch.ones(2)}, zipped))
+    content[int(position * len(content))] ^= 0x15
     (folder / resnet18.WEIGHTS.name).write_bytes(content)
     with contextlib.suppress(DataError):
         assert all(isinstance(tensor, torch.Tensor) for tensor in resnet18.read(folder).values())
 
 
-def test_only_what_is_trainable_changes(published, tmp_path):
+def test_trainable_parameters_are_those_of_the_settings_and_the_head(published, tmp_path):
     resnet18.fetch(tmp_path / "raw")
     model = build(["layer4"])
     PretrainedWeights(tmp_path / "x", resnet18.read(tmp_path / "raw"), "official", "").load_into(model)

@@ -1,4 +1,4 @@
-"""Experiments on points in a plane: what each seed measures, and words and counts that follow from it."""
+"""Experiments on 2D points: measurements of each seed, and the descriptions and counts derived from them."""
 
 import html
 import re
@@ -17,7 +17,7 @@ from labbook.plots.curves import draw_pair
 from labbook.report.assignments import CLAIMS, PAIRS
 from labbook.report.principles import (
     OUTCOMES,
-    count_seen,
+    count_outcomes,
     describe_boundary,
     describe_pair,
     measure_seeds,
@@ -29,45 +29,45 @@ from labbook.report.tables import write_results
 from labbook.training.experiment import train_seeds
 from labbook.training.history import rounded
 
-NOTHING = {"boundary_pieces": 0, "boundary_turning": None, "boundary_corners": None}
+NO_BOUNDARY = {"boundary_pieces": 0, "boundary_turning": None, "boundary_corners": None}
 LINE = {"boundary_pieces": 1, "boundary_turning": 3.0, "boundary_corners": 0.3}
 POLYGON = {"boundary_pieces": 1, "boundary_turning": 360.0, "boundary_corners": 0.7}
 SMOOTH = {"boundary_pieces": 1, "boundary_turning": 360.0, "boundary_corners": 0.2}
-LEARNT = {"test_accuracy": 0.99, "steps_to_90_percent": 50, "largest_hidden_gradient": 0.5, "dead_units": None}
+LEARNED = {"test_accuracy": 0.99, "steps_to_90_percent": 50, "largest_hidden_gradient": 0.5, "dead_units": None}
 STUCK = {"test_accuracy": 0.5, "steps_to_90_percent": None, "largest_hidden_gradient": 0.0, "dead_units": None}
 
-# What shows the outcome that the assignment claims, and what spoils it.
+# Measurements with the outcome that the assignment claims, and changes that prevent the outcome.
 EXAMPLES = {
-    "rings_relu_random": (LEARNT | POLYGON, [SMOOTH, NOTHING, LINE, {"test_accuracy": 0.8}]),
+    "rings_relu_random": (LEARNED | POLYGON, [SMOOTH, NO_BOUNDARY, LINE, {"test_accuracy": 0.8}]),
     "rings_relu_zero": (
-        STUCK | NOTHING,
+        STUCK | NO_BOUNDARY,
         [LINE, {"largest_hidden_gradient": 1e-6}, {"largest_hidden_gradient": None}, {"test_accuracy": 0.6}],
     ),
     "rings_sigmoid_random": (
-        LEARNT | SMOOTH | {"steps_to_90_percent": 400},
+        LEARNED | SMOOTH | {"steps_to_90_percent": 400},
         [{"steps_to_90_percent": 50}, {"steps_to_90_percent": None}, POLYGON, LINE, {"test_accuracy": 0.93}],
     ),
     "rings_sigmoid_zero": (
         STUCK | LINE | {"test_accuracy": 0.612, "largest_hidden_gradient": 0.1},
-        [NOTHING, SMOOTH, {"boundary_pieces": 2}, {"test_accuracy": 0.5}, {"test_accuracy": 0.7}],
+        [NO_BOUNDARY, SMOOTH, {"boundary_pieces": 2}, {"test_accuracy": 0.5}, {"test_accuracy": 0.7}],
     ),
     "dying_relu_sorted": (
-        STUCK | NOTHING | {"dead_units": 0.9},
+        STUCK | NO_BOUNDARY | {"dead_units": 0.9},
         [{"dead_units": 0.4}, {"dead_units": None}, {"test_accuracy": 0.8}],
     ),
     "dying_relu_shuffled": (
-        LEARNT | LINE | {"dead_units": 0.3},
+        LEARNED | LINE | {"dead_units": 0.3},
         [{"dead_units": 0.95}, {"dead_units": None}, {"test_accuracy": 0.8}],
     ),
 }
 
 
 def make_member(name: str, seeds: int = 2, **first: object) -> Record:
-    """Make a record in which every seed shows the outcome, except for the values `first` of the first seed."""
+    """Make a record in which every seed has the outcome; `first` overrides measurements of the first seed."""
     record = make_record(name, [0.3, 0.4], seeds=seeds)
     for seed in record.seeds:
         measured = EXAMPLES[name][0] | (first if seed["seed"] == 0 else {})
-        seed["test"] |= {key: measured[key] for key in ("test_accuracy", *NOTHING)}
+        seed["test"] |= {key: measured[key] for key in ("test_accuracy", *NO_BOUNDARY)}
         seed["test"]["test_accuracy_per_class"] = {"disc": 0.8, "ring": 1.0}
         step = measured["steps_to_90_percent"]
         rows = record.histories[seed["seed"]]
@@ -77,7 +77,7 @@ def make_member(name: str, seeds: int = 2, **first: object) -> Record:
 
 
 def _watched(measured: dict, share: float) -> dict[str, dict[str, float]]:
-    """Return a row of what was watched: the largest gradient and the dead units come in the last one, in the second layer."""
+    """Return a row of recorded values; the largest values are in the last row (`share` 1), in the second layer."""
     row = {}
     gradient, dead = measured["largest_hidden_gradient"], measured["dead_units"]
     if gradient is not None:
@@ -98,46 +98,44 @@ def test_every_experiment_of_a_pair_has_a_claim_with_an_outcome():
     assert {claim.reference for claim in CLAIMS.values()} - {None} <= members
 
 
-def test_what_a_seed_measures_comes_from_its_own_history_and_summary():
+def test_measurements_of_a_seed_come_from_its_history_and_summary():
     measured = measure_seeds(make_member("rings_relu_random", test_accuracy=0.7, steps_to_90_percent=30, **SMOOTH))
-    assert measured == {0: LEARNT | SMOOTH | {"test_accuracy": 0.7, "steps_to_90_percent": 30}, 1: LEARNT | POLYGON}
-    assert measure_seeds(make_member("dying_relu_sorted"))[1] == STUCK | NOTHING | {"dead_units": 0.9}
+    assert measured == {0: LEARNED | SMOOTH | {"test_accuracy": 0.7, "steps_to_90_percent": 30}, 1: LEARNED | POLYGON}
+    assert measure_seeds(make_member("dying_relu_sorted"))[1] == STUCK | NO_BOUNDARY | {"dead_units": 0.9}
     plain = make_member("rings_relu_random", seeds=1)
     del plain.seeds[0]["watched"]
     unwatched = measure_seeds(plain)[0]
     assert (unwatched["largest_hidden_gradient"], unwatched["dead_units"]) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("name", "spoilt"), [(name, spoilt) for name, (_, all_spoilt) in EXAMPLES.items() for spoilt in all_spoilt]
-)
-def test_an_outcome_is_seen_only_where_the_measurements_say_so(name, spoilt):
-    assert all((seen.count, seen.seeds) == (2, 2) for seen in count_seen(make_members()).values())
-    counted = count_seen(make_members(**{name: spoilt}))
+@pytest.mark.parametrize(("name", "change"), [(name, change) for name, (_, changes) in EXAMPLES.items() for change in changes])
+def test_outcome_is_counted_only_if_all_its_conditions_hold(name, change):
+    assert all((seen.count, seen.seeds) == (2, 2) for seen in count_outcomes(make_members()).values())
+    counted = count_outcomes(make_members(**{name: change}))
     assert (counted[name].count, counted[name].seeds) == (1, 2)
 
 
-def test_an_experiment_is_not_counted_without_the_same_seeds_of_the_one_beside_it():
+def test_experiment_is_not_counted_without_the_seeds_of_its_reference():
     members = make_members()
-    assert set(count_seen(members)) == set(EXAMPLES)
+    assert set(count_outcomes(members)) == set(EXAMPLES)
     without = [member for member in members if member.name != "rings_relu_random"]
-    assert "rings_sigmoid_random" not in count_seen(without)
+    assert "rings_sigmoid_random" not in count_outcomes(without)
     fewer = [*without, make_member("rings_relu_random", seeds=1)]
-    assert "rings_sigmoid_random" not in count_seen(fewer)
-    assert count_seen(fewer)["rings_relu_random"].seeds == 1
+    assert "rings_sigmoid_random" not in count_outcomes(fewer)
+    assert count_outcomes(fewer)["rings_relu_random"].seeds == 1
 
 
-def test_an_experiment_that_is_no_longer_about_points_is_not_counted():
+def test_experiment_with_another_task_is_not_counted():
     member = make_member("rings_relu_random")
     member.settings["task"] = "classification"
-    assert count_seen([member]) == {}
+    assert count_outcomes([member]) == {}
     assert principles_table([member]).empty
 
 
 @pytest.mark.parametrize(
     ("measured", "words"),
     [
-        (NOTHING, "no boundary"),
+        (NO_BOUNDARY, "no boundary"),
         (LINE, "one straight line as the boundary"),
         (POLYGON, "a boundary with corners"),
         (SMOOTH, "a smooth boundary"),
@@ -145,32 +143,32 @@ def test_an_experiment_that_is_no_longer_about_points_is_not_counted():
         (LINE | {"boundary_pieces": 2, "boundary_turning": 0.0, "boundary_corners": None}, "a smooth boundary"),
     ],
 )
-def test_a_boundary_is_described_by_its_measurements(measured, words):
+def test_describe_boundary(measured, words):
     assert describe_boundary(measured) == words
 
 
-def test_the_sentence_follows_the_first_seed():
+def test_describe_pair_describes_the_first_seeds():
     relu = [make_member(name) for name in ("rings_relu_random", "rings_relu_zero")]
     assert describe_pair(relu) == (
         "ReLU from small random weights: 90% of the points are classified correctly after 50 steps, a boundary with corners, "
         "test error 0.010; "
-        "ReLU from weights that are all zero: no gradient reaches a hidden layer, 90% of the points are never classified "
+        "ReLU from zero weights: no gradient reaches a hidden layer, 90% of the points are never classified "
         "correctly, no boundary, test error 0.500."
     )
     dying = [make_member(name) for name in ("dying_relu_sorted", "dying_relu_shuffled")]
     assert "up to 90% of the units of a layer are dead at the end, no boundary, test error 0.500; " in describe_pair(dying)
-    moved = [relu[0], make_member("rings_relu_zero", **(LEARNT | SMOOTH))]
+    moved = [relu[0], make_member("rings_relu_zero", **(LEARNED | SMOOTH))]
     assert "no gradient" not in describe_pair(moved)
     assert describe_pair(moved).endswith("classified correctly after 50 steps, a smooth boundary, test error 0.010.")
 
 
-def test_the_table_has_the_error_of_every_seed():
+def test_table_has_the_error_of_every_seed():
     table = principles_table(make_members(dying_relu_sorted={"test_accuracy": 0.9})).set_index("experiment")
     assert list(table.loc["`dying_relu_sorted`"])[::2] == ["0.100, 0.500", "1 of 2"]
-    assert table.loc["`rings_relu_zero`", "seen in"] == "2 of 2"
+    assert table.loc["`rings_relu_zero`", "observed in"] == "2 of 2"
 
 
-def test_curves_name_each_layer_and_show_a_gradient_of_zero():
+def test_draw_pair_labels_each_layer_and_shows_a_gradient_of_zero():
     members = [make_member(name) for name in ("dying_relu_sorted", "dying_relu_shuffled")]
     drawn = svg(draw_pair, *[member.curves for member in members])
     assert drawn == svg(draw_pair, *[member.curves for member in members])
@@ -185,8 +183,8 @@ def test_curves_name_each_layer_and_show_a_gradient_of_zero():
     unwatched = svg(draw_pair, *[member.curves for member in plain])
     assert "gradient norm" not in unwatched
     assert "accuracy" not in unwatched
-    one_of_two = svg(draw_pair, members[0].curves, plain[1].curves)
-    assert "gradient norm" not in one_of_two, "what only one of them has is left out"
+    one_watched = svg(draw_pair, members[0].curves, plain[1].curves)
+    assert "gradient norm" not in one_watched, "metrics of only one of the two are omitted"
 
 
 @pytest.fixture
@@ -210,7 +208,7 @@ def pending(name: str) -> Pending:
     return Pending(name, experiment)
 
 
-def test_the_page_shows_pairs_side_by_side_and_in_how_many_seeds_their_outcome_is_seen(write, tmp_path):
+def test_page_shows_pairs_side_by_side_with_outcome_counts(write, tmp_path):
     members = make_members(seeds=5, rings_relu_random=SMOOTH)
     page = write(members)
     by_name = {member.name: member for member in members}
@@ -221,14 +219,14 @@ def test_the_page_shows_pairs_side_by_side_and_in_how_many_seeds_their_outcome_i
     for member in members:
         assert page.count(f'<img src="../pictures/samples/{member.name}.png"') == 1
     assert 'alt="Regions of both classes by rings_sigmoid_zero, with the test points: one straight line' in page
-    assert "Seen in 4 of 5 seeds: a boundary with corners and an error of at most 0.1." in page
-    assert "Reported: “never moves: error about 0.5, no boundary”. Seen in 5 of 5 seeds: no gradient" in page
-    assert "test accuracy 0.6120." in page, "of the first seed, whose picture it is"
+    assert "Observed in 4 of 5 seeds: a boundary with corners and an error of at most 0.1." in page
+    assert "Reported: “never moves: error about 0.5, no boundary”. Observed in 5 of 5 seeds: no gradient" in page
+    assert "test accuracy 0.6120." in page, "the accuracy of the first seed, as in the picture"
     write_results(Gathered("official", members), tmp_path)
     assert "## Principles" in (tmp_path / "official.md").read_text()
 
 
-def test_the_page_says_what_was_not_run(write, tmp_path):
+def test_page_marks_experiments_that_were_not_run(write, tmp_path):
     first, *rest = EXAMPLES
     entries = [make_member(first), *map(pending, rest)]
     page = write(entries)
@@ -236,14 +234,14 @@ def test_the_page_says_what_was_not_run(write, tmp_path):
     assert page.count('<img src="../pictures/samples/rings_relu_random.png"') == 1
     assert "Reported" in page
     assert "Reported: “" not in write([make_member(first)], "embedded")
-    assert not any(pair.title in write([make_member(first)]) for pair in PAIRS), "half of a pair is none"
+    assert not any(pair.title in write([make_member(first)]) for pair in PAIRS), "a pair needs both experiments"
     write_results(Gathered("official", [pending(first)]), tmp_path)
     assert "Principles" not in (tmp_path / "official.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def train_record(rings_packed):
-    """Train an experiment on the rings for few steps, and return its record."""
+    """Return a function that trains an experiment on the rings for a few steps and returns its record."""
 
     def train(name: str, model: dict, seeds: int = 1, **changes) -> Record:
         settings = toy_settings(
@@ -264,7 +262,7 @@ def train_record(rings_packed):
 
 
 @pytest.mark.usefixtures("workdir")
-def test_seeds_of_a_real_training_are_measured_one_by_one(train_record):
+def test_seeds_of_a_real_training_are_measured_separately(train_record):
     record = train_record("rings_relu_random", {"hidden": [16]}, seeds=2)
     first, second = measure_seeds(record).values()
     assert list(record.histories) == [3, 4]
@@ -273,11 +271,11 @@ def test_seeds_of_a_real_training_are_measured_one_by_one(train_record):
     assert second["dead_units"] == watched[-1]["dead_units"]["2"]
     assert second["largest_hidden_gradient"] == max(row["gradient_norms"]["1"] for row in watched)
     accuracies, reached = list(record.histories[4]["train_accuracy"]), second["steps_to_90_percent"]
-    assert accuracies[reached - 1] >= 0.9 > max(accuracies[: reached - 1]), "each step is a row"
+    assert accuracies[reached - 1] >= 0.9 > max(accuracies[: reached - 1]), "the history has one row per step"
 
 
 @pytest.mark.usefixtures("workdir")
-def test_zero_weights_of_relu_are_never_left_and_those_of_sigmoid_are(train_record):
+def test_zero_weights_have_no_gradient_with_relu_but_one_with_sigmoid(train_record):
     relu = measure_seeds(train_record("rings_relu_zero", {"hidden": [16], "init": "zeros"}))[3]
     assert (relu["largest_hidden_gradient"], relu["boundary_pieces"], relu["test_accuracy"]) == (0, 0, 0.5)
     assert (relu["steps_to_90_percent"], relu["dead_units"]) == (None, 1)

@@ -1,4 +1,4 @@
-"""The report: verdicts, tables, answers and pages, from records made here."""
+"""The report: tables, charts, pages and training times, from synthetic records."""
 
 import csv
 import dataclasses
@@ -46,10 +46,10 @@ TIMING = {
     "cores": 2,
     "python": "3.11",
 }
-BESIDE = {"timing.js", "exercises.html"}  # written beside the pages, by others
+OTHER_FILES = {"timing.js", "exercises.html"}  # written by other code
 
 
-def test_every_name_in_the_declarations_is_an_experiment():
+def test_every_name_in_assignments_is_an_experiment():
     named = {name for questions in QUESTIONS.values() for question in questions for name in question.experiments}
     named |= {*DETAILED.values(), *EFFECTS}
     named |= {name for pair in PAIRS for name in (pair.first, pair.second)}
@@ -60,16 +60,16 @@ def test_every_name_in_the_declarations_is_an_experiment():
     assert letters <= set(ASSIGNMENTS)
 
 
-def test_only_the_declarations_know_experiments_by_name():
+def test_only_assignments_refers_to_experiments_by_name():
     names = re.compile("|".join(rf"\b{name}\b" for name in make_project().experiments))
     sources = [*(ROOT / "src/labbook/report").rglob("*.py"), *(ROOT / "src/labbook/report").rglob("*.html")]
     sources += (ROOT / "src/labbook/plots").rglob("*.py")
     assert len(sources) > 20
-    knowing = {source.name for source in sources if names.search(source.read_text())}
-    assert knowing == {"assignments.py"}
+    matches = {source.name for source in sources if names.search(source.read_text())}
+    assert matches == {"assignments.py"}
 
 
-def test_the_result_of_an_experiment_is_the_mean_over_its_seeds():
+def test_result_of_an_experiment_is_the_mean_over_its_seeds():
     record = make_record("mnist_cnn_adam", [0.97, 0.98], seeds=3)
     assert record.values("test_accuracy") == [0.98, 0.979, 0.978]
     assert (record.test_accuracy, record.deviation("test_accuracy")) == (0.979, 0.001)
@@ -77,10 +77,10 @@ def test_the_result_of_an_experiment_is_the_mean_over_its_seeds():
     assert (record.mean("test_loss"), record.mean("test_ece")) == (0.135, 0.0133)
     assert (record.values("val_accuracy"), record.mean("val_accuracy"), record.deviation("val_accuracy")) == ([], None, None)
     assert make_record("mnist_cnn_adam", [0.98]).deviation("test_accuracy") is None
-    assert (record.history["test_accuracy"].iloc[-1], record.kept["test_accuracy"]) == (0.98, 0.98)
+    assert (record.history["test_accuracy"].iloc[-1], record.selected["test_accuracy"]) == (0.98, 0.98)
 
 
-def test_one_line_of_the_results_holds_every_value_in_its_column(tmp_path):
+def test_row_of_the_results_has_every_value_in_its_column(tmp_path):
     record = make_record("mnist_mlp_100", [0.5, 0.975, 0.978], seeds=2, validation=[0.4, 0.1, 0.2])
     write_results(Gathered("official", [record]), tmp_path)
     with (tmp_path / "official.csv").open() as file:
@@ -103,7 +103,7 @@ def test_epochs_are_the_mean_over_the_seeds():
     assert comparison(table)["epochs"].tolist() == ["4.5"]
 
 
-def test_an_embedded_run_is_compared_with_chance_only(tmp_path):
+def test_embedded_run_is_compared_only_with_chance(tmp_path):
     records = [make_record("mnist_cnn_adam", [0.5, 0.9], source="embedded")]
     shown = comparison(results_table("embedded", records))
     assert list(shown) == ["experiment", "test accuracy", "chance", "parameters", "epochs"]
@@ -112,7 +112,7 @@ def test_an_embedded_run_is_compared_with_chance_only(tmp_path):
     assert "0.9909" not in (tmp_path / "embedded.md").read_text() + (tmp_path / "embedded.csv").read_text()
 
 
-def test_an_official_run_is_compared_with_the_reported_result(tmp_path):
+def test_official_run_is_compared_with_the_reported_result(tmp_path):
     records = [make_record("mnist_cnn_adam", [0.97, 0.98]), make_record("mnist_mlp_100", [0.98], seeds=3)]
     write_results(Gathered("official", records), tmp_path)
     text = (tmp_path / "official.md").read_text()
@@ -121,15 +121,15 @@ def test_an_official_run_is_compared_with_the_reported_result(tmp_path):
     assert "Device: cpu, threads: 1; first seed 0; torch 2.0." in text
 
 
-def test_tables_hold_no_seconds_no_dates_and_no_link(tmp_path):
+def test_tables_contain_no_times_dates_or_links(tmp_path):
     records = [make_record("mnist_mlp_100", [0.98], seeds=2), make_record("rings_relu_zero", [0.5])]
     write_results(Gathered("official", records), tmp_path)
     text = "".join(file.read_text() for file in tmp_path.iterdir())
-    assert "](" not in text, "a table links to no file, which git might lack"
+    assert "](" not in text, "tables contain no links, because git may not track their targets"
     assert not re.search(r"20\d\d-\d\d-\d\d|seconds_", text)
 
 
-def test_a_required_accuracy_is_compared_with_the_mean():
+def test_required_accuracy_is_compared_with_the_mean():
     records = [
         make_record("mnist_mlp_100", [0.974]),
         make_record("mnist_mlp_200", [0.98]),
@@ -150,7 +150,7 @@ def test_markdown_has_a_cell_for_each_value():
 
 def test_curves_with_several_rows_per_epoch_are_drawn_by_step():
     record = make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6])
-    assert (record.curves.progress, record.kept["step"], record.curves.kept) == ("step", 100, 0)
+    assert (record.curves.progress, record.selected["step"], record.curves.selected) == ("step", 100, 0)
     assert make_record("mnist_cnn_adam", [0.9, 0.95]).curves.progress == "epoch"
     assert svg(draw_learning_curves, record.curves) == svg(draw_learning_curves, record.curves)
     assert svg(draw_comparison, [record.curves]) == svg(draw_comparison, [record.curves])
@@ -158,19 +158,19 @@ def test_curves_with_several_rows_per_epoch_are_drawn_by_step():
 
 def texts(draw: Callable[..., Figure], curves: Curves) -> list[tuple[str, float]]:
     """Return each text of a figure with its distance from the top."""
-    placed = re.findall(r"<text [^>]*?(?:translate\([-.\d]+ |\by=\")([-.\d]+)[^>]*>([^<]+)</text>", svg(draw, curves))
-    return [(text, float(height)) for height, text in placed]
+    matches = re.findall(r"<text [^>]*?(?:translate\([-.\d]+ |\by=\")([-.\d]+)[^>]*>([^<]+)</text>", svg(draw, curves))
+    return [(text, float(height)) for height, text in matches]
 
 
-def test_the_legend_is_above_the_curves_and_names_the_kept_row():
-    kept = texts(draw_learning_curves, make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]).curves)
-    (legend,) = {height for text, height in kept if text in {"train", "val", "test", "kept"}}
-    assert [text for text, height in kept if height == legend] == ["train", "val", "test", "kept"]
-    assert all(height > legend for text, height in kept if height != legend)
-    assert "kept" not in dict(texts(draw_learning_curves, make_record("mnist_cnn_adam", [0.9, 0.95]).curves))
+def test_legend_is_above_the_curves_and_includes_the_selected_weights():
+    legend_texts = texts(draw_learning_curves, make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]).curves)
+    (legend,) = {height for text, height in legend_texts if text in {"train", "val", "test", "selected"}}
+    assert [text for text, height in legend_texts if height == legend] == ["train", "val", "test", "selected"]
+    assert all(height > legend for text, height in legend_texts if height != legend)
+    assert "selected" not in dict(texts(draw_learning_curves, make_record("mnist_cnn_adam", [0.9, 0.95]).curves))
 
 
-def test_epochs_are_whole_and_a_loss_that_hardly_moves_is_printed_in_full():
+def test_epoch_ticks_are_integers_and_a_flat_loss_has_no_offset():
     history = make_record("mnist_cnn_adam", [0.9, 0.95, 0.96]).history
     flat = Curves("flat", history.assign(train_loss=[2.3029, 2.3027, 2.3026], test_loss=2.3026))
     labels = [text for text, _ in texts(draw_learning_curves, flat)]
@@ -180,23 +180,23 @@ def test_epochs_are_whole_and_a_loss_that_hardly_moves_is_printed_in_full():
     assert not any(label.startswith("+") for label in labels)
 
 
-def test_figures_are_the_same_bytes_twice_and_name_no_date():
+def test_figures_are_reproducible_and_contain_no_date():
     curves = make_record("mnist_cnn_adam", [0.9, 0.95]).curves
     assert svg(draw_learning_curves, curves) == svg(draw_learning_curves, curves)
     assert svg(draw_overview, [curves], 0.98) == svg(draw_overview, [curves], 0.98)
     assert not re.search(r"20\d\d-\d\d-\d\d", svg(draw_overview, [curves], 0.98))
 
 
-def test_all_curves_are_in_one_table_with_experiment_and_seed():
+def test_curve_points_contain_experiment_and_seed():
     points = curve_points([make_record("mnist_cnn_adam", [0.5, 0.6], seeds=2), make_record("mnist_mlp_100", [0.7])])
     assert list(points["experiment"]) == ["mnist_cnn_adam"] * 4 + ["mnist_mlp_100"]
     assert list(points["seed"]) == [0, 0, 1, 1, 0]
     assert list(points["test_accuracy"]) == [0.5, 0.6, 0.499, 0.599, 0.7]
-    assert list(curve_points([])) == ["seed", "epoch", "train_accuracy", "experiment"], "DVC plots a table without rows"
+    assert list(curve_points([])) == ["seed", "epoch", "train_accuracy", "experiment"], "DVC can plot a table without rows"
 
 
 class Elements(html.parser.HTMLParser):
-    """Collects every element with its attributes."""
+    """All elements of a page, with their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class Elements(html.parser.HTMLParser):
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write a site and return its pages and scripts by address."""
+    """Return a function that writes a site and returns its pages, scripts and style sheets by path."""
     monkeypatch.chdir(tmp_path)
 
     def written(entries, source: str = "official", **gathered) -> dict[str, str]:
@@ -229,7 +229,7 @@ def site(write) -> dict[str, str]:
     return write([make_record(name, [0.9, 0.985]) for name in names])
 
 
-def test_pages_load_what_lies_beside_them_and_name_only_what_is_there(site, tmp_path):
+def test_pages_reference_only_local_files_and_anchors_that_exist(site, tmp_path):
     for page, text in site.items():
         elements = Elements(text).found if page.endswith(".html") else []
         ids = {attributes.get("id") for _, attributes in elements}
@@ -238,12 +238,12 @@ def test_pages_load_what_lies_beside_them_and_name_only_what_is_there(site, tmp_
                 continue
             file, _, anchor = address.partition("#")
             target = (tmp_path / "reports" / page).parent / file
-            assert target.exists() or target.name in BESIDE, (page, tag, address)
+            assert target.exists() or target.name in OTHER_FILES, (page, tag, address)
             assert not anchor or anchor in ids or file == "../compare.html", (page, address)
         assert "@import" not in text
 
 
-def test_every_picture_has_words(site):
+def test_every_picture_has_alternative_text(site):
     pictures = 0
     for page, text in site.items():
         for tag, attributes in Elements(text).found if page.endswith(".html") else []:
@@ -253,18 +253,18 @@ def test_every_picture_has_words(site):
                 assert (attributes["width"], attributes["height"]) == ("7", "5")
             if attributes.get("role") == "img":
                 assert attributes["aria-label"]
-    assert pictures == 5, "one per experiment, and that which its assignment shows in detail"
+    assert pictures == 5, "one per experiment, and one that its assignment shows in detail"
 
 
-def test_pages_hold_no_seconds_and_no_dates(site):
+def test_pages_contain_no_dates(site):
     assert not any(re.search(r"20\d\d-\d\d-\d\d", text) for address, text in site.items() if "vendor" not in address)
 
 
-def test_a_site_is_the_same_bytes_twice_and_leaves_nothing_of_another_run(write, tmp_path):
+def test_site_is_reproducible_and_replaces_files_of_earlier_runs(write, tmp_path):
     records = [make_record(name, [0.9, 0.985]) for name in ("mnist_mlp_100", "mnist_cnn_small")]
     first = write(records)
-    (tmp_path / "reports/exercises.html").write_text("of another stage")
-    assert write(records) == first | {"exercises.html": "of another stage"}
+    (tmp_path / "reports/exercises.html").write_text("from another stage")
+    assert write(records) == first | {"exercises.html": "from another stage"}
     assert "experiments/mnist_mlp_100.html" not in write(records[1:])
     assert not (tmp_path / "reports/pictures/samples/mnist_mlp_100.png").exists()
 
@@ -276,7 +276,7 @@ def test_nothing_is_written_when_a_picture_is_missing(tmp_path, monkeypatch):
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_page_says_how_many_processes_trained(write):
+def test_page_shows_the_number_of_training_processes(write):
     records = [make_record(name, [0.9], source="embedded") for name in ("mnist_mlp_100", "mnist_mlp_200")]
     records[0].settings["world_size"] = 4
     pages = write(records, "embedded")
@@ -286,15 +286,15 @@ def test_a_page_says_how_many_processes_trained(write):
     assert "processes" not in pages["experiments/mnist_mlp_200.html"]
 
 
-def test_a_page_tells_everything_of_its_experiment(site):
+def test_page_contains_all_results_of_its_experiment(site):
     page = site["experiments/mnist_mlp_100.html"]
     assert "in its best epoch and 0.9776 in its last" in page
     assert "0.975 reached" in page
     assert re.search(r"<code>optimizer\.lr</code></th><td>0\.02<", page)
-    assert '<tr class="changed"><th scope="row"><code>batch_size</code>' not in page, "as in the official run"
+    assert '<tr class="changed"><th scope="row"><code>batch_size</code>' not in page, "the same as in the official run"
     assert re.search(r"Linear</td><td>10</td><td class=\"number\">21,578<", page)
-    rows = re.findall(r'<th scope="row">(\d)</th><td>(\d)</td><td class="number">(\d+)</td><td class="number">([\d.]+) %', page)
-    assert rows == [("4", "9", "30", "3.0"), ("9", "4", "3", "0.5")], "the most frequent confusion comes first"
+    rows = re.findall(r'<th scope="row">(\d)</th><td>(\d)</td><td class="number">(\d+)</td><td class="number">([\d.]+)%', page)
+    assert rows == [("4", "9", "30", "3.0"), ("9", "4", "3", "0.5")], "most frequent confusion first"
     classes = re.findall(
         r'<th scope="row">(\d)</th><td class="number">([\d,]+)</td><td[^>]*>([\d.]+)</td><td[^>]*>([\d.]+)</td>', page
     )
@@ -313,13 +313,13 @@ def test_a_page_tells_everything_of_its_experiment(site):
         ("defaults.A.embedded", "+experiments.mnist_mlp_100.train.embedded"),
     ],
 )
-def test_a_page_shows_how_to_change_a_setting_of_this_experiment_wherever_it_is_set(write, origin, override):
+def test_page_shows_the_override_for_each_origin_of_a_setting(write, origin, override):
     record = dataclasses.replace(make_record("mnist_mlp_100", [0.9]), origins={"optimizer.lr": origin})
     page = write([record])["experiments/mnist_mlp_100.html"]
     assert f" -S {override}.optimizer.lr=0.02 evaluate@mnist_mlp_100 " in page
 
 
-def test_an_optimizer_without_a_learning_rate_in_its_settings_is_shown(write):
+def test_page_of_an_optimizer_without_a_learning_rate_has_no_override(write):
     record = make_record("mnist_mlp_100", [0.9])
     record.settings["optimizer"] = {"name": "Adam"}
     page = write([record])["experiments/mnist_mlp_100.html"]
@@ -327,40 +327,42 @@ def test_an_optimizer_without_a_learning_rate_in_its_settings_is_shown(write):
     assert "optimizer.lr=" not in page
 
 
-def test_charts_hold_the_history_and_mark_the_kept_weights():
+def test_charts_contain_the_history_and_mark_the_selected_weights():
     (loss, accuracy) = learning_curves(make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6]))
-    assert (loss.x, loss.y, loss.mark) == ("step", "loss", 100)
+    assert (loss.x, loss.y, loss.selected) == ("step", "loss", 100)
     assert [(line.name, line.x) for line in loss.series] == [(name, [100, 200]) for name in ("train", "validation", "test")]
     assert [line.y for line in loss.series] == [[0.45, 0.15], [0.4, 0.6], [0.6, 0.3]]
     assert [line.y for line in accuracy.series] == [[0.505, 0.805], [0.57, 0.37], [0.5, 0.8]]
     assert accuracy.label.startswith(
         "Accuracy of cifar10_cnn by step: train from 0.505 to 0.805, validation from 0.57 to 0.37, test from 0.5 to 0.8"
     )
-    assert learning_curves(make_record("mnist_cnn_adam", [0.9, 0.95]))[0].mark is None
+    assert learning_curves(make_record("mnist_cnn_adam", [0.9, 0.95]))[0].selected is None
 
 
-def test_the_kept_weights_are_marked_in_the_units_of_the_axis():
+def test_selected_weights_are_marked_in_the_unit_of_the_axis():
     record = make_record("mnist_cnn_adam", [0.9, 0.95, 0.93])
     record.settings["select"] = "best_val_loss"
     record.seeds[0]["kept"] = {"row": 1, "epoch": 2, "step": 200}
-    assert [(chart.x, chart.mark) for chart in learning_curves(record)] == [("epoch", 2.0), ("epoch", 2.0)]
+    assert [(chart.x, chart.selected) for chart in learning_curves(record)] == [("epoch", 2.0), ("epoch", 2.0)]
 
 
-def test_a_sparkline_rises_with_accuracy_and_says_so():
+def test_sparkline_has_points_and_a_label():
     line = sparkline(make_record("mnist_cnn_adam", [0.5, 1.0, 0.75]))
-    assert line["points"] == "2.0,12.0 48.0,2.0 94.0,7.0", "24 pixels high with a margin of 2: 0 is at 22, 1 at 2"
-    assert line["words"] == "test accuracy from 0.50 to 0.75, at most 1.00"
+    assert line["points"] == "2.0,12.0 48.0,2.0 94.0,7.0", (
+        "24 pixels high with a margin of 2: accuracy 0 is at y = 22, 1 at y = 2"
+    )
+    assert line["label"] == "test accuracy from 0.50 to 0.75, at most 1.00"
     record = make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6])
     record.history["test_accuracy"] = float("nan")
-    assert sparkline(record)["words"] == "validation accuracy from 0.57 to 0.37, at most 0.57"
+    assert sparkline(record)["label"] == "validation accuracy from 0.57 to 0.37, at most 0.57"
 
 
-def test_charts_of_several_experiments_hold_their_own_values():
+def test_charts_of_several_experiments_contain_the_values_of_each():
     first = make_record("cifar10_cnn", [0.5, 0.8], validation=[0.4, 0.6])
     second = make_record("cifar10_cnn_plus_flip", [0.6, 0.7], validation=[0.3, 0.2])
     overview = error_curves([first, second])
     assert [(line.name, line.y) for line in overview.series] == [(first.name, [50, 20]), (second.name, [40, 30])]
-    assert (overview.scale, overview.level) == ("log", 2)
+    assert (overview.scale, overview.target) == ("log", 2)
     loss, accuracy = comparison_curves([first, second])
     assert [(line.name, line.dashed, line.y) for line in loss.series] == [
         ("cifar10_cnn, train", True, [0.45, 0.15]),
@@ -371,23 +373,23 @@ def test_charts_of_several_experiments_hold_their_own_values():
     assert [line.colour for line in accuracy.series] == [0, 0, 1, 1]
     ((left, right), (more, _)) = pair_charts(learning_curves(first), learning_curves(second))
     assert (left.y, right.y, more.y) == ("loss", "loss", "accuracy")
-    assert left.ends == right.ends == (0.15, 0.6)
-    assert more.ends == (0.37, 0.805)
+    assert left.y_range == right.y_range == (0.15, 0.6)
+    assert more.y_range == (0.37, 0.805)
 
 
 @pytest.mark.parametrize("names", [("mnist_cnn_adam", "mnist_cnn_small"), ("mnist_cnn_small", "mnist_cnn_adam")])
-def test_a_pair_is_scaled_by_whichever_chart_reaches_further(names):
+def test_paired_charts_share_the_larger_range(names):
     accuracies = {"mnist_cnn_adam": [0.9, 0.95], "mnist_cnn_small": [0.5, 0.99]}
     (loss, accuracy) = pair_charts(*(learning_curves(make_record(name, accuracies[name])) for name in names))
-    assert [chart.ends for chart in loss] == [(-0.04, 0.6)] * 2
-    assert [chart.ends for chart in accuracy] == [(0.5, 0.995)] * 2
+    assert [chart.y_range for chart in loss] == [(-0.04, 0.6)] * 2
+    assert [chart.y_range for chart in accuracy] == [(0.5, 0.995)] * 2
 
 
-def test_a_sweep_and_the_calibration_are_drawn_from_their_own_columns():
+def test_charts_of_a_sweep_and_of_calibration():
     sweep = make_project().sweeps["mnist_cnn_dropout"]
     rows = pd.DataFrame({"value": [0.0, 0.5], "train_accuracy": [0.9, 0.8], "test_accuracy": [0.97, 0.93]})
     chart = sweep_curve(SweepRecord("x", sweep, 1, rows))
-    assert ([(line.x, line.y) for line in chart.series], chart.ends) == ([([0.0, 0.5], [0.97, 0.93])], (0, 1))
+    assert ([(line.x, line.y) for line in chart.series], chart.y_range) == ([([0.0, 0.5], [0.97, 0.93])], (0, 1))
     record = make_record("mnist_mlp_100", [0.9])
     chart = reliability(record)
     assert chart["bins"] == record.card["reliability"]
@@ -396,15 +398,15 @@ def test_a_sweep_and_the_calibration_are_drawn_from_their_own_columns():
     assert reliability(record) is None
 
 
-def test_the_model_in_detail_does_not_depend_on_test_results(write):
-    """The report has it at 0.9918, and the others of its last three at 0.9902 and 0.9872."""
+def test_detailed_model_does_not_depend_on_test_results(write):
+    """Its reported accuracy is 0.9918; those of the other two of the last three models are 0.9902 and 0.9872."""
     names = {"mnist_resnet_bn_sgd": 0.9, "mnist_cnn_adam_tuned": 0.95, "mnist_resnet_bn_adam": 0.99}
     page = write([make_record(name, [accuracy]) for name, accuracy in names.items()])["assignments/B.html"]
     assert "In detail: <code>mnist_resnet_bn_sgd</code>" in page
     assert "In detail" not in write([make_record("mnist_cnn_adam_tuned", [0.95])])["assignments/B.html"]
 
 
-def test_claims_of_the_report_are_shown_beside_the_answers_on_official_data(write):
+def test_claims_of_the_report_are_shown_only_on_official_data(write):
     names = {"mnist_cnn_small": 0.985, "mnist_cnn_adam": 0.95, "cifar10_cnn": 0.5, "cifar10_cnn_plus_dropout": 0.5}
     validated = {"cifar10_cnn": [0.4], "cifar10_cnn_plus_dropout": [0.3]}
 
@@ -417,7 +419,7 @@ def test_claims_of_the_report_are_shown_beside_the_answers_on_official_data(writ
         '<span class="bad">Our results differ (SGD: reached; Adam: ours is lower).</span></p>'
     ) in official["assignments/B.html"]
     row = (
-        "<code>cifar10_cnn_plus_dropout</code></a></th><td>+10.00 percentage points (95 % interval +10.00 to +10.00)</td>"
+        "<code>cifar10_cnn_plus_dropout</code></a></th><td>+10.00 percentage points (95% interval +10.00 to +10.00)</td>"
         "<td>above zero</td>"
     )
     claim = '<td class="claim">“slight gain”. <span class="good">Our results agree.</span></td>'
@@ -427,7 +429,7 @@ def test_claims_of_the_report_are_shown_beside_the_answers_on_official_data(writ
     assert "Claims of the reports are not judged on embedded data" in embedded["assignments/B.html"]
 
 
-def test_best_and_last_epoch_of_a_report_stand_beside_ours(write):
+def test_best_and_last_epochs_of_a_report_are_shown_beside_ours(write):
     curves = make_record("mnist_mlp_100", [0.97, 0.98, 0.978], seeds=3, validation=[0.1, 0.3, 0.2])
     page = write([curves])["experiments/mnist_mlp_100.html"]
     section = page[page.index('<h2 id="epochs">') : page.index('<h2 id="curves">')]
@@ -444,7 +446,7 @@ def test_best_and_last_epoch_of_a_report_stand_beside_ours(write):
     assert 'id="epochs"' not in write([embedded], "embedded")["experiments/mnist_mlp_100.html"]
 
 
-def test_a_run_of_an_earlier_version_is_shown_without_a_page_and_without_a_gap(write):
+def test_run_by_an_earlier_version_has_a_row_but_no_page_and_no_gap(write):
     entry = Earlier("mnist_mlp_100", make_project().experiments["mnist_mlp_100"], {"test_accuracy": "0.9778"})
     pages = write([entry])
     cells = cells_of(pages["index.html"], "mnist_mlp_100")
@@ -458,7 +460,7 @@ def cells_of(page: str, name: str) -> list[str]:
     return [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
 
 
-def test_the_table_of_results_has_each_value_below_its_heading(write):
+def test_table_of_results_has_each_value_in_its_column(write):
     record = make_record("mnist_mlp_100", [0.975, 0.978], seeds=2, validation=[0.4, 0.1])
     official = cells_of(write([record])["index.html"], record.name)
     assert official == [
@@ -470,7 +472,7 @@ def test_the_table_of_results_has_each_value_below_its_heading(write):
     assert embedded == ["A", "", "0.9775 ± 0.0007 n = 2", "0.1135", "21,578", "1", "–", "0.9490", "0.8700", "0.0128"]
 
 
-def test_what_was_not_measured_is_a_gap():
+def test_missing_measurements_are_gaps_in_a_curve():
     record = make_record("mnist_cnn_adam", [0.9, 0.95])
     record.history["train_loss"] = [float("nan"), 0.5]
     (line, *_) = learning_curves(record)[0].series
@@ -478,7 +480,7 @@ def test_what_was_not_measured_is_a_gap():
     assert error_curves([record]).series[0].y == [10, 5]
 
 
-def test_what_was_explained_is_shown_with_its_trust(write, tmp_path):
+def test_explanations_are_shown_with_attribution_quality(write, tmp_path):
     record = make_record("mnist_cnn", [0.9], source="embedded")
     metrics = {"infidelity": 0.25, "sensitivity_max": 0.5, "deletion": 0.125, "insertion": 0.75}
     metrics["similarity_randomised_down_to"] = {"10": 0.5, "0": None}
@@ -493,13 +495,13 @@ def test_what_was_explained_is_shown_with_its_trust(write, tmp_path):
     assert "<code>10</code> 0.50, <code>0</code> –" in page
     assert "Requested images: no more; all correct." in page
     runs = json.loads(pages["assets/runs.js"].partition("window.labbookRuns = ")[2].partition(";\n")[0])
-    assert runs["mnist_cnn"]["pictures"]["filters"]["address"] == "pictures/filters/mnist_cnn.png"
-    assert runs["mnist_cnn"]["trust"]["layer_gradcam"]["insertion"] == 0.75
-    assert gather_explained(make_project("official"), tmp_path) == {}, "pictures of other data are not those of this run"
+    assert runs["mnist_cnn"]["pictures"]["filters"]["path"] == "pictures/filters/mnist_cnn.png"
+    assert runs["mnist_cnn"]["attribution_quality"]["layer_gradcam"]["insertion"] == 0.75
+    assert gather_explained(make_project("official"), tmp_path) == {}, "explanations on another data source are ignored"
 
 
 @pytest.mark.parametrize("source", ["official", "embedded"])
-def test_several_seeds_are_shown_and_compared_with_the_report_on_official_data_only(write, tmp_path, source):
+def test_several_seeds_are_compared_with_the_report_only_on_official_data(write, tmp_path, source):
     several = make_record("mnist_mlp_100", [0.9, 0.9786], source, seeds=3)
     pages = write([several, make_record("mnist_mlp_200", [0.9], source)], source)
     page = pages["experiments/mnist_mlp_100.html"]
@@ -507,7 +509,7 @@ def test_several_seeds_are_shown_and_compared_with_the_report_on_official_data_o
     # Of 0.9786, 0.9776 and 0.9766: t with two degrees of freedom is 4.302653.
     interval, of_run = "0.9751 to 0.9801", "0.9726 to 0.9826"
     assert "Trained with 3 seeds." in section
-    assert f"Mean test accuracy 0.9776, standard deviation 0.0010; 95 % interval of the mean {interval}" in section
+    assert f"Mean test accuracy 0.9776, standard deviation 0.0010; 95% interval of the mean {interval}" in section
     assert f"of one more run {of_run}" in section
     rows = re.findall(r'<th scope="row">([\w ]+)</th>' + 5 * r'<td(?: class="number")?>([^<]*)</td>', section)
     assert rows == [
@@ -517,8 +519,8 @@ def test_several_seeds_are_shown_and_compared_with_the_report_on_official_data_o
         ("Mean", "2", "0.9480", "–", "0.9776", "0.1350"),
         ("Standard deviation", "", "", "", "0.0010", "0.0100"),
     ]
-    placed = "The reported test accuracy, 0.9776, lies inside the interval of one more run."
-    assert (placed in section) == (source == "official")
+    sentence = "The reported test accuracy, 0.9776, lies inside the interval of one more run."
+    assert (sentence in section) == (source == "official")
     assert 'id="seeds"' not in pages["experiments/mnist_mlp_200.html"]
     assert "<strong>0.9776</strong> ± 0.0010 <small>n = 3</small>" in pages["index.html"]
     assert "<dd><strong>0.9776</strong> ± 0.0010 <small>n = 3</small></dd>" in page
@@ -536,7 +538,7 @@ def write_and_read(name: str, source: str, folder: Path) -> str:
     return (folder / f"{source}.md").read_text()
 
 
-def test_confusion_counts_are_read_by_class_and_a_torn_file_is_refused(tmp_path):
+def test_read_confusion_checks_the_classes(tmp_path):
     record = make_record("mnist_mlp_100", [0.9])
     write_pictures(record, tmp_path)
     counts = read_confusion(record, tmp_path)
@@ -546,13 +548,13 @@ def test_confusion_counts_are_read_by_class_and_a_torn_file_is_refused(tmp_path)
         read_confusion(record, tmp_path)
 
 
-def test_seconds_are_written_beside_the_pages(tmp_path):
+def test_training_times_are_written_to_separate_files(tmp_path):
     for name in ("mnist_mlp_2x50", "mnist_cnn_dropout"):
         write_json(tmp_path / f"timing/{name}.json", TIMING | {"finished": f"2020-01-0{len(name) - 12}T00:00:00Z"})
     project = make_project("embedded")
     timing = gather_timing(project, tmp_path)
-    assert list(timing) == ["mnist_mlp_2x50", "mnist_cnn_dropout"], "experiments and sweeps, and only those with a file"
-    assert gather_timing(make_project("official"), tmp_path) == {}, "seconds on other data are not those of this run"
+    assert list(timing) == ["mnist_mlp_2x50", "mnist_cnn_dropout"], "experiments and sweeps that have a file"
+    assert gather_timing(make_project("official"), tmp_path) == {}, "training times on another data source are ignored"
     write_timing(project, timing, tmp_path / "timing.js", tmp_path)
     script = (tmp_path / "timing.js").read_text()
     values = json.loads(script.removeprefix("window.labbookTiming = ").removesuffix(";\n"))
@@ -567,7 +569,7 @@ def test_seconds_are_written_beside_the_pages(tmp_path):
     }  # fmt: skip
 
 
-def test_seconds_on_official_data_are_written_beside_the_reported_ones(tmp_path):
+def test_training_times_on_official_data_include_the_reported_ones(tmp_path):
     names = ("mnist_mlp_2x50", "mnist_cnn_small", "mnist_mlp_100")
     write_timing(make_project("official"), dict.fromkeys(names, TIMING), tmp_path / "timing.js", tmp_path)
     with (tmp_path / "official.csv").open() as file:
@@ -576,19 +578,19 @@ def test_seconds_on_official_data_are_written_beside_the_reported_ones(tmp_path)
     assert reported == [("199.0", ""), ("", "146.0"), ("", "")]
 
 
-def test_a_script_without_seconds_is_written_where_none_are_known(tmp_path):
+def test_timing_script_is_written_without_training_times(tmp_path):
     write_timing(make_project("embedded"), {}, tmp_path / "timing.js", tmp_path)
     assert '"runs": {}' in (tmp_path / "timing.js").read_text()
 
 
-def test_damaged_seconds_are_named_with_what_to_do(tmp_path):
+def test_damaged_timing_file_is_reported_with_its_fix(tmp_path):
     (tmp_path / "timing").mkdir()
     (tmp_path / "timing/mnist_mlp_100.json").write_text("{")
     with pytest.raises(DataError, match=r"timing/mnist_mlp_100\.json: damaged.*Delete it"):
         gather_timing(make_project("embedded"), tmp_path)
 
 
-def test_what_was_not_run_is_pending_and_shown_as_that(tmp_path, write):
+def test_experiments_that_were_not_run_are_pending(tmp_path, write):
     project = make_project()
     entries = gather(params(), project, tmp_path)
     assert [entry.name for entry in entries] == list(project.experiments)
@@ -612,7 +614,7 @@ def test_what_was_not_run_is_pending_and_shown_as_that(tmp_path, write):
 
 
 @pytest.mark.parametrize("source", ["embedded", "official"])
-def test_the_source_is_named_where_nothing_was_run(tmp_path, source):
+def test_tables_without_results_name_the_data_source(tmp_path, source):
     gathered = gather_all(params(source), make_project(source), tmp_path)
     assert set(results_table(source, gathered.entries)["data"]) == {source}
     write_results(gathered, tmp_path)
@@ -621,7 +623,7 @@ def test_the_source_is_named_where_nothing_was_run(tmp_path, source):
     assert ("0.9786" in text) is (source == "official")
 
 
-def test_a_sweep_is_shown_with_its_numbers(tmp_path, write):
+def test_sweep_has_a_table_and_a_chart(tmp_path, write):
     ((name, sweep),) = make_project().sweeps.items()
     columns = {"value": [0.0, 0.5], "train_accuracy": [0.9, 0.8], "test_loss": [0.1, 0.2], "test_accuracy": [0.97, 0.93]}
     record = SweepRecord(name, sweep, 1, pd.DataFrame(columns))
@@ -637,7 +639,7 @@ def test_a_sweep_is_shown_with_its_numbers(tmp_path, write):
     assert ">model.dropout</text>" in drawn[0]
 
 
-def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(tmp_path, monkeypatch):
+def test_segmentation_has_iou_by_class_and_mean_iou(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = make_record("scenes_unet", [0.8, 0.85])
     record.card["metrics"].update(
@@ -662,8 +664,8 @@ def test_a_segmenter_is_shown_by_class_with_its_mean_overlap(tmp_path, monkeypat
     assert "Segmentation" not in (tmp_path / "official.md").read_text()
 
 
-def test_results_of_other_data_are_pending_too(tmp_path):
-    """Files of an embedded run are in git; an official report must not take them for its own."""
+def test_results_on_another_data_source_are_pending(tmp_path):
+    """Git tracks files of embedded runs; an official report must ignore them."""
     write_record(make_record("mnist_mlp_100", [0.9], source="embedded"), tmp_path)
     rows = [{"source": "embedded", "value": 0.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}]
     write_tsv(tmp_path / "plots/sweeps/mnist_cnn_dropout.tsv", list(rows[0]), rows)
@@ -676,7 +678,7 @@ def test_results_of_other_data_are_pending_too(tmp_path):
     assert sweep.epochs == params()["sweeps"]["mnist_cnn_dropout"]["train"]["embedded"]["epochs"]
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path):
+def test_record_round_trip(tmp_path):
     record = make_record("mnist_mlp_100", [0.5, 0.9, 0.8], source="embedded", seeds=2, validation=[0.3, 0.1, 0.2])
     write_record(record, tmp_path)
     read, *_ = gather(params("embedded"), make_project("embedded"), tmp_path)
@@ -685,11 +687,11 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert list(read.histories) == [0, 1]
     for seed, history in record.histories.items():
         pd.testing.assert_frame_equal(read.histories[seed], history, check_exact=True)
-    assert (read.kept["step"], read.kept["val_loss"]) == (200, 0.1)
+    assert (read.selected["step"], read.selected["val_loss"]) == (200, 0.1)
     assert read.official["batch_size"] == 32
 
 
-def test_a_record_of_embedded_data_has_the_official_settings_beside_its_own(tmp_path):
+def test_embedded_record_also_has_the_official_settings(tmp_path):
     write_record(make_record("mnist_cnn_adam", [0.5, 0.9], source="embedded"), tmp_path)
     (read,) = (entry for entry in gather(params("embedded"), make_project("embedded"), tmp_path) if isinstance(entry, Record))
     assert (read.settings["epochs"], read.official["epochs"]) == (12, 100)
@@ -712,30 +714,30 @@ def _change_epochs(record: Record) -> None:
     record.seeds[1]["epochs_trained"] = 9
 
 
-def _change_kept(key: str) -> Callable[[Record], None]:
+def _change_selected(key: str) -> Callable[[Record], None]:
     return lambda record: record.seeds[1]["kept"].update({key: 9})
 
 
 @pytest.mark.parametrize(
-    "change", [_cut_last_seed, _cut_last_row, _change_seed, _change_epochs, *map(_change_kept, ("row", "epoch", "step"))]
+    "change", [_cut_last_seed, _cut_last_row, _change_seed, _change_epochs, *map(_change_selected, ("row", "epoch", "step"))]
 )
-def test_a_card_and_a_history_of_two_runs_are_refused(tmp_path, change):
+def test_card_and_history_from_different_runs_are_rejected(tmp_path, change):
     record = make_record("mnist_mlp_100", [0.5, 0.9], source="embedded", seeds=2)
     change(record)
     write_record(record, tmp_path)
     with pytest.raises(
-        DataError, match=r"mnist_mlp_100/card\.json: of another run than .*\.tsv\. Run `dvc repro evaluate@mnist_mlp_100`"
+        DataError, match=r"mnist_mlp_100/card\.json: from a different run than .*\.tsv\. Run `dvc repro evaluate@mnist_mlp_100`"
     ):
         gather(params("embedded"), make_project("embedded"), tmp_path)
 
 
-def test_a_damaged_card_names_the_stage_that_makes_it(tmp_path):
+def test_damaged_card_names_its_stage(tmp_path):
     write_json(tmp_path / "models/cards/mnist_mlp_100/card.json", {})
     with pytest.raises(DataError, match=r"mnist_mlp_100/card\.json: damaged.* Run `dvc repro evaluate@mnist_mlp_100`"):
         gather(params("embedded"), make_project("embedded"), tmp_path)
 
 
-def test_the_readme_takes_the_table_of_results():
+def test_fill_replaces_the_table_in_the_readme():
     table = results_table("official", [make_record("mnist_mlp_100", [0.98], seeds=3)])
     text = fill(f"before {BEGIN}{END} after", table)
     row = "| `mnist_mlp_100` | 0.9776 | 0.9790 ± 0.0010 (n = 3) | +0.0014 | consistent | 0.975 reached | 21,578 | 1 |"
@@ -743,7 +745,7 @@ def test_the_readme_takes_the_table_of_results():
     assert text.endswith(f"{row}\n\n{END} after")
 
 
-def test_a_readme_without_marks_is_refused():
-    with pytest.raises(DataError, match="missing a marker"):
+def test_readme_without_markers_is_rejected():
+    with pytest.raises(DataError, match="a marker is missing"):
         fill(f"{BEGIN} and no end", pd.DataFrame())
     assert END not in BEGIN

@@ -1,4 +1,4 @@
-"""How settings are resolved: defaults, blocks, embedded data, sweeps, and where each value comes from."""
+"""Resolution of settings: precedence of defaults, blocks and embedded data, sweeps, and the origin of each value."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from labbook.__main__ import main
 from labbook.config import show as show_command
-from labbook.config.layers import Layer, merge
+from labbook.config.merging import SettingsLayer, merge
 from labbook.config.project import parse_project
 from labbook.config.reading import read
 from labbook.config.show import show
@@ -71,7 +71,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-# Which value wins
+# Precedence
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def folder(tmp_path, monkeypatch):
         ({"train": {"validate_every": 2, "embedded": {"validate_every": None}}}, 2, None),
     ],
 )
-def test_a_value_is_looked_up_in_embedded_then_the_block_then_the_defaults_then_the_schema(layers, official, embedded):
+def test_embedded_overrides_the_block_which_overrides_the_defaults_which_override_the_schema(layers, official, embedded):
     assert settings("official", **layers)["validate_every"] == official
     assert settings("embedded", **layers)["validate_every"] == embedded
 
@@ -105,12 +105,12 @@ SGD = {"name": "SGD", "lr": 0.1, "momentum": 0.9}
         ({}, SGD),
     ],
 )
-def test_a_part_is_merged_with_the_default_unless_it_has_another_name(block, resolved):
+def test_a_component_is_merged_with_the_default_unless_the_names_differ(block, resolved):
     values = params({"optimizer": block}, {"optimizer": SGD})
     assert resolve(values, "experiments.one", "official").settings.optimizer.model_dump() == resolved
 
 
-def test_a_default_without_a_name_completes_the_part_of_the_block():
+def test_a_default_without_a_name_completes_the_component_of_the_block():
     values = params({"model": {"name": "mlp", "hidden": [10]}}, {"model": {"dropout": 0.5}})
     assert resolve(values, "experiments.one", "official").settings.model.model_dump() == {
         "name": "mlp",
@@ -125,44 +125,44 @@ def test_a_default_without_a_name_completes_the_part_of_the_block():
 )
 def test_a_schedule_of_the_defaults_is_cleared_replaced_or_merged(change):
     default = {"name": "MultiStepLR", "milestones": [5]}
-    wanted = {
+    expected = {
         None: None,
         "StepLR": {"name": "StepLR", "step_size": 2},
         "gamma": {"name": "MultiStepLR", "milestones": [5], "gamma": 0.5},
     }
     key = change["schedule"] and change["schedule"].get("name", "gamma")
-    assert settings(train=change, defaults={"schedule": default})["schedule"] == wanted[key]
+    assert settings(train=change, defaults={"schedule": default})["schedule"] == expected[key]
 
 
-def test_the_loss_has_a_name_in_the_schema_that_a_block_may_leave_out():
+def test_a_block_may_omit_the_name_of_the_default_loss():
     assert settings()["loss"] == {"name": "CrossEntropyLoss"}
     assert settings(train={"loss": {"label_smoothing": 0.1}})["loss"] == {"name": "CrossEntropyLoss", "label_smoothing": 0.1}
     assert settings(train={"loss": {"name": "MultiMarginLoss"}})["loss"] == {"name": "MultiMarginLoss"}
 
 
 def test_lists_replace_lists():
-    found = settings(
+    resolved = settings(
         train={"constraint": {"layers_allowed": ["Linear"]}}, defaults={"constraint": {"layers_allowed": ["ReLU"]}}
     )
-    assert found["constraint"]["layers_allowed"] == ["Linear"]
+    assert resolved["constraint"]["layers_allowed"] == ["Linear"]
 
 
-def test_settings_that_are_no_parts_are_merged_key_by_key():
-    found = settings(train={"augment": {"flip": 0.5}}, defaults={"augment": {"rotation": 30.0}})
-    assert found["augment"] == {"crop_padding": 0, "flip": 0.5, "rotation": 30.0}
+def test_mappings_that_are_not_components_are_merged_key_by_key():
+    resolved = settings(train={"augment": {"flip": 0.5}}, defaults={"augment": {"rotation": 30.0}})
+    assert resolved["augment"] == {"crop_padding": 0, "flip": 0.5, "rotation": 30.0}
 
 
-def test_a_rule_of_early_stopping_replaces_that_of_the_defaults_once_it_is_cleared():
+def test_a_rule_of_early_stopping_replaces_the_default_rule_if_that_is_cleared():
     defaults = {"validation": True, "early_stopping": {"window": 4}}
     assert settings(defaults=defaults)["early_stopping"] == {"window": 4, "patience": None}
     other = {"early_stopping": {"window": None, "patience": 5}}
     assert settings(train=other, defaults=defaults)["early_stopping"] == {"window": None, "patience": 5}
     assert settings(train={"early_stopping": None}, defaults=defaults)["early_stopping"] is None
     message = refusal(train={"early_stopping": {"patience": 5}}, defaults=defaults)
-    assert message == f"{TRAIN}.early_stopping: give exactly one of window and patience, such as {{patience: 5}}."
+    assert message == f"{TRAIN}.early_stopping: set exactly one of window and patience, such as {{patience: 5}}."
 
 
-def test_what_embedded_changes_holds_on_embedded_data_alone():
+def test_embedded_applies_only_to_embedded_data():
     changes = {"epochs": 1, "model": {"dropout": 0.5}, "optimizer": {"lr": 0.5}}
     official, embedded = settings("official", train={"embedded": changes}), settings("embedded", train={"embedded": changes})
     assert official == settings()
@@ -173,11 +173,11 @@ def test_what_embedded_changes_holds_on_embedded_data_alone():
     }
 
 
-def test_a_part_in_embedded_of_the_defaults_applies_to_a_part_of_the_same_name():
+def test_a_component_in_embedded_of_the_defaults_applies_to_components_of_the_same_name():
     defaults = {"embedded": {"optimizer": {"name": "SGD", "lr": 0.5}, "model": {"dropout": 0.5}, "epochs": 1}}
     adam = {"name": "Adam", "lr": 0.001}
-    found = settings("embedded", train={"optimizer": adam}, defaults=defaults)
-    assert (found["optimizer"], found["model"]["dropout"], found["epochs"]) == (adam, 0.5, 1)
+    resolved = settings("embedded", train={"optimizer": adam}, defaults=defaults)
+    assert (resolved["optimizer"], resolved["model"]["dropout"], resolved["epochs"]) == (adam, 0.5, 1)
     assert settings("embedded", defaults=defaults)["optimizer"] == {"name": "SGD", "lr": 0.5}
     assert settings("embedded", train={"embedded": {"optimizer": {"lr": 0.7}}}, defaults=defaults)["optimizer"]["lr"] == 0.7
     assert settings("official", defaults=defaults)["optimizer"] == {"name": "SGD", "lr": 0.1}
@@ -189,13 +189,13 @@ def test_a_block_without_an_assignment_has_no_defaults():
     assert resolve(values, "pretrained.net", "official").settings.batch_size == 8
 
 
-def test_resolving_changes_none_of_the_values():
-    values, same = (
+def test_resolving_does_not_modify_the_values():
+    values, copy = (
         params({"optimizer": {"lr": 0.5}}, {"optimizer": SGD}),
         params({"optimizer": {"lr": 0.5}}, {"optimizer": SGD}),
     )
     resolve(values, "experiments.one", "embedded")
-    assert values == same
+    assert values == copy
 
 
 nested = st.recursive(
@@ -207,7 +207,7 @@ nested = st.recursive(
 
 @given(layers=st.lists(st.dictionaries(st.sampled_from(["x", "y"]), nested), max_size=3))
 def test_origins_name_the_last_layer_that_sets_a_value(layers):
-    merged, origins = merge([Layer(str(number), layer) for number, layer in enumerate(layers)])
+    merged, origins = merge([SettingsLayer(str(number), layer) for number, layer in enumerate(layers)])
 
     def leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()):
         for key, value in values.items():
@@ -271,10 +271,10 @@ def test_origins_name_the_last_layer_that_sets_a_value(layers):
         ),
     ],
 )
-def test_what_is_wrong_is_named_at_the_place_that_sets_it(changes, message):
-    found = refusal(**changes)
-    assert found.startswith(message)
-    assert "\n" not in found
+def test_an_error_names_the_key_that_sets_the_value(changes, message):
+    actual = refusal(**changes)
+    assert actual.startswith(message)
+    assert "\n" not in actual
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_what_is_wrong_is_named_at_the_place_that_sets_it(changes, message):
         ({"train": {"embedded": {"embedded": {}}}}, f"{TRAIN}.embedded.embedded: unknown key. Known keys here: inputs, "),
     ],
 )
-def test_what_is_wrong_on_embedded_data_is_named_there(changes, message):
+def test_an_error_on_embedded_data_names_the_key_that_sets_the_value(changes, message):
     assert refusal("embedded", **changes).startswith(message)
     if "embedded.embedded" not in message:
         settings("official", **changes)
@@ -345,7 +345,7 @@ def test_a_block_that_does_not_exist_is_refused_with_the_nearest_one(block, mess
 
 
 def test_a_training_reads_only_its_own_block_and_its_defaults(edit_params):
-    """A mistake in another experiment must not make this one retrain or fail."""
+    """An error in another experiment must not make this one fail or train again."""
 
     def change(values):
         values["experiments"]["mnist_cnn"]["train"]["batch_size"] = "wrong"
@@ -358,23 +358,23 @@ def test_a_training_reads_only_its_own_block_and_its_defaults(edit_params):
 
 
 def test_a_training_has_the_seed_and_device_of_the_project(folder):
-    found, runtime = read_training("one", "official")
+    resolved, runtime = read_training("one", "official")
     assert (runtime.seed, runtime.device) == (7, "cpu")
-    assert found == resolve(params(), "experiments.one", "official").settings
+    assert resolved == resolve(params(), "experiments.one", "official").settings
 
 
-# Errors that a training raises later
+# Errors that training raises after the settings are resolved
 
 
-def test_a_later_error_names_the_place_that_sets_the_value(folder):
+def test_an_error_during_training_names_the_key_that_sets_the_value(folder):
     values = params({"model": {"hidden": [10]}}, {"model": {"name": "mlp", "hiden": [3]}, "optimizer": {"nesterof": True}})
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    late = (
+    message = (
         f"{TRAIN}.model.hiden: unknown key.\n{TRAIN}.model.hidden.0: too many.\n{TRAIN}.optimizer.nesterof: unknown.\n"
         f"{TRAIN}.optimizer: SGD: something else.\n{TRAIN}.precision: no bf16.\n{TRAIN}: all of it.\nelsewhere: {TRAIN}.epochs."
     )
     with pytest.raises(ConstraintError) as caught, errors_at_origin("experiments.one", "official"):
-        raise ConstraintError(late)
+        raise ConstraintError(message)
     assert str(caught.value).splitlines() == [
         "defaults.A.model.hiden: unknown key.",
         f"{TRAIN}.model.hidden.0: too many.",
@@ -417,18 +417,18 @@ def test_a_sweep_is_its_experiment_with_one_setting_varied(folder):
     variants, runtime = read_sweep("rates", "official")
     one = resolve(params(), "experiments.one", "official").settings.model_dump()
     assert [value for value, _ in variants] == [0.1, 0.2, 0.3, 0.4]
-    for value, found in variants:
-        assert found.model_dump() == one | {"optimizer": {"name": "SGD", "lr": value}}
+    for value, train in variants:
+        assert train.model_dump() == one | {"optimizer": {"name": "SGD", "lr": value}}
     assert runtime.seed == 7
 
 
-def test_a_sweep_trains_once_per_value_and_may_be_shorter():
+def test_a_sweep_trains_once_per_value_and_may_override_settings():
     values = params({"seeds": 5}, sweep={"train": {"epochs": 2, "embedded": {"epochs": 1, "batch_size": 8}}})
     sweep = Sweep.model_validate(values["sweeps"]["rates"])
     for source, epochs, batch_size in (("official", 2, 32), ("embedded", 1, 8)):
         for _, resolved in resolve_sweep(values, "rates", sweep, source):
-            found = resolved.settings
-            assert (found.seeds, found.epochs, found.batch_size) == (1, epochs, batch_size)
+            train = resolved.settings
+            assert (train.seeds, train.epochs, train.batch_size) == (1, epochs, batch_size)
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_a_sweep_trains_once_per_value_and_may_be_shorter():
         ({"experiment": "onn"}, "experiments: no key 'onn'; did you mean 'one'?"),
     ],
 )
-def test_what_is_wrong_with_a_sweep_is_named(folder, sweep, message):
+def test_an_error_in_a_sweep_is_named(folder, sweep, message):
     (folder / "params.yaml").write_text(yaml.safe_dump(params(sweep=sweep)), encoding="utf-8")
     with pytest.raises(ParamsError) as caught:
         read_sweep("rates", "embedded")
@@ -523,17 +523,17 @@ def test_show_prints_each_value_with_its_origin(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("source", ["embedded", "official"])
-def test_what_show_prints_is_yaml_and_equals_the_settings(repository, monkeypatch, tmp_path, source):
+def test_show_prints_the_settings_as_yaml(repository, monkeypatch, tmp_path, source):
     monkeypatch.chdir(repository)
     values = read()
     blocks = [f"{group}.{name}" for group in ("experiments", "pretrained") for name in values[group]]
     assert len(blocks) > 30
     for block in blocks:
-        shown, wanted = show(block.partition(".")[2], source), resolve(values, block, source).settings.model_dump()
+        shown, expected = show(block.partition(".")[2], source), resolve(values, block, source).settings.model_dump()
         (tmp_path / "shown.yaml").write_text(shown, encoding="utf-8")
-        found = read(tmp_path / "shown.yaml")
-        assert found == wanted
-        assert list(found) == list(wanted)
+        loaded = read(tmp_path / "shown.yaml")
+        assert loaded == expected
+        assert list(loaded) == list(expected)
         assert all("  # " in line or line.endswith(":") for line in shown.splitlines()[1:])
 
 
@@ -582,14 +582,14 @@ def test_show_of_an_unknown_name_names_the_nearest_and_all_others(folder):
     )
 
 
-def test_show_of_wrong_settings_names_what_is_wrong(folder):
+def test_show_names_invalid_settings(folder):
     (folder / "params.yaml").write_text(yaml.safe_dump(params(defaults={"epoch": 1})), encoding="utf-8")
     with pytest.raises(SystemExit) as ended:
         main(["show", "one"])
     assert str(ended.value.code).startswith("error: defaults.A.epoch: unknown key; did you mean 'epochs'?")
 
 
-def test_show_imports_nothing_slow(repository):
+def test_show_imports_no_slow_package(repository):
     script = (
         "import sys; from labbook.__main__ import main; main(['show', 'mnist_cnn']); "
         "sys.exit(', '.join({'torch', 'numpy', 'dvc', 'scipy'} & set(sys.modules)) or None)"
@@ -600,8 +600,8 @@ def test_show_imports_nothing_slow(repository):
     assert yaml.safe_load(done.stdout)["model"]["name"] == "cnn"
 
 
-def test_a_project_of_one_experiment_lacks_only_its_other_groups():
-    """The values that this file begins with are not refused for another reason than the tests say."""
+def test_values_of_these_tests_lack_only_the_other_groups():
+    """Otherwise the tests above could pass because of an unrelated error."""
     with pytest.raises(ParamsError) as caught:
         parse_project(params())
     assert str(caught.value).splitlines() == [

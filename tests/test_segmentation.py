@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import confusion_matrix, jaccard_score
-from toolbox import never_asked
+from toolbox import unused_compute_logits
 
 from labbook.evaluation import stack_predictions
-from labbook.evaluation.predictions import metrics_of
+from labbook.evaluation.predictions import recompute_metrics
 from labbook.evaluation.tasks import segmentation
 from labbook.evaluation.tasks.segmentation import SHOWN
 
 CLASSES = ("ground", "disc", "square", "7")
-evaluate = functools.partial(segmentation.evaluate, ask=never_asked)
+evaluate = functools.partial(segmentation.evaluate, compute_logits=unused_compute_logits)
 
 
 @st.composite
@@ -66,7 +66,7 @@ def test_confusion_counts_are_kept_for_every_image():
     counts = evaluation.predictions["confusion"]
     assert counts.dtype == np.uint16
     stored = stack_predictions([{"confusion": counts[::-1] * 2}, evaluation.predictions])
-    assert {"test_loss": 0.5, **metrics_of(stored, 1, CLASSES)} == evaluation.metrics
+    assert {"test_loss": 0.5, **recompute_metrics(stored, 1, CLASSES)} == evaluation.metrics
     assert (counts.sum(axis=0) == evaluation.confusion).all()
     for index in (0, SHOWN + 1):
         assert (counts[index] == confusion_matrix(labels[index].ravel(), predicted[index].ravel(), labels=range(4))).all()

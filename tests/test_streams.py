@@ -1,4 +1,4 @@
-"""Streams of random numbers: independent of each other, and restored on whatever devices there are."""
+"""Streams of random numbers: independent, and restored on any device."""
 
 import numpy as np
 import pytest
@@ -13,22 +13,22 @@ def numbers(generator: torch.Generator) -> set[float]:
 
 
 def test_streams_are_independent():
-    found = {derived_seed(seed, stream) for seed in range(50) for stream in range(50)}
-    assert len(found) == 2500
-    assert all(2**32 <= one < 2**64 for one in found), "none is a plain seed, which weights are drawn from"
-    # The same on every machine and in every version: NumPy promises its SeedSequence to be stable.
+    seeds = {derived_seed(seed, stream) for seed in range(50) for stream in range(50)}
+    assert len(seeds) == 2500
+    assert all(2**32 <= derived < 2**64 for derived in seeds), "no derived seed is a plain seed, from which weights are drawn"
+    # NumPy guarantees that SeedSequence is stable across machines and versions.
     assert derived_seed(0, 1) == int(np.random.SeedSequence((0, 1)).generate_state(1, np.uint64)[0])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
 def test_augmentation_shares_no_number_with_weights_orders_or_other_seeds(seed):
-    own = numbers(augmentation_generator(seed, CPU))
+    augmentation = numbers(augmentation_generator(seed, CPU))
     plain = [torch.Generator().manual_seed(other) for other in range(10)]
     orders = [torch.Generator().manual_seed(derived_seed(seed, epoch)) for epoch in range(1, 10)]
     others = [augmentation_generator(other, CPU) for other in range(10) if other != seed]
-    assert len(own) == 1000
-    assert not any(own & numbers(generator) for generator in (*plain, *orders, *others))
-    assert own == numbers(augmentation_generator(seed, CPU))
+    assert len(augmentation) == 1000
+    assert not any(augmentation & numbers(generator) for generator in (*plain, *orders, *others))
+    assert augmentation == numbers(augmentation_generator(seed, CPU))
 
 
 def test_order_of_an_epoch_depends_on_seed_and_epoch_alone():
@@ -49,7 +49,7 @@ def test_random_state_is_restored():
 
 
 def test_random_state_is_that_of_the_trainings_own_gpu(monkeypatch):
-    """A checkpoint of a machine with eight GPUs resumes on one with a single GPU, and on another GPU than before."""
+    """A checkpoint from one of eight GPUs can be resumed on a machine with a single GPU."""
     restored = []
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: f"state of {device}")
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, str(device))))

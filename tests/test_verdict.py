@@ -1,4 +1,4 @@
-"""Verdicts: whether a reported test accuracy could be one more run of ours."""
+"""Verdicts: whether a reported test accuracy could be the result of one more run of ours."""
 
 import math
 import statistics
@@ -22,25 +22,27 @@ from labbook.report.verdict import (
     judge_run,
 )
 
-FIVE = [0.978, 0.979, 0.98, 0.981, 0.982]  # mean 0.98, deviation √2.5 / 1000
-HALF = 2.776445 * math.sqrt(2.5 * 1.2) / 1000  # of the prediction interval; t with four degrees of freedom
+FIVE = [0.978, 0.979, 0.98, 0.981, 0.982]  # mean 0.98, standard deviation √2.5 / 1000
+HALF = (
+    2.776445 * math.sqrt(2.5 * 1.2) / 1000
+)  # half-width of the prediction interval; 2.776445 is t with four degrees of freedom
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_a_report_that_is_one_more_run_is_consistent_in_95_of_100_cases(seeds):
+def test_one_more_run_is_consistent_in_95_percent_of_cases(seeds):
     runs = np.random.default_rng(seeds).normal(0.98, 0.002, (2000, seeds + 1))
-    words = [judge(Reported(test=reported), list(ours), chance=0.1).words for reported, *ours in runs]
+    words = [judge(Reported(test=reported), list(ours), chance=0.1).label for reported, *ours in runs]
     assert words.count("consistent") / len(words) == pytest.approx(0.95, abs=0.02)
     assert set(words) == {"consistent", "ours is higher", "ours is lower"}
     assert words.count("ours is higher") == pytest.approx(words.count("ours is lower"), rel=0.5)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_a_gap_of_one_deviation_is_consistent_and_one_of_ten_is_not(sign):
+def test_gap_of_one_standard_deviation_is_consistent_and_of_ten_is_not(sign):
     deviation = statistics.stdev(FIVE)
-    assert judge(Reported(test=0.98 + sign * deviation), FIVE, 0.1).words == "consistent"
+    assert judge(Reported(test=0.98 + sign * deviation), FIVE, 0.1).label == "consistent"
     verdict = judge(Reported(test=0.98 + sign * 10 * deviation), FIVE, 0.1)
-    assert (verdict.words, verdict.good) == ("ours is lower" if sign > 0 else "ours is higher", False)
+    assert (verdict.label, verdict.reproduced) == ("ours is lower" if sign > 0 else "ours is higher", False)
     assert verdict.gap == pytest.approx(-sign * 10 * deviation, abs=1e-6)
 
 
@@ -53,23 +55,23 @@ def test_a_gap_of_one_deviation_is_consistent_and_one_of_ten_is_not(sign):
         (0.98 - HALF - 2e-6, "ours is higher"),
     ],
 )
-def test_the_border_is_the_prediction_interval_of_one_more_run(reported, words):
+def test_verdict_changes_at_the_ends_of_the_prediction_interval(reported, words):
     verdict = judge(Reported(test=reported), FIVE, 0.1)
-    assert (verdict.words, verdict.good) == (words, words == "consistent")
+    assert (verdict.label, verdict.reproduced) == (words, words == "consistent")
     assert verdict.gap == pytest.approx(0.98 - reported, abs=1e-6)
 
 
-def test_a_single_run_has_a_gap_and_no_verdict():
+def test_single_run_has_a_gap_but_no_verdict():
     assert judge(Reported(test=0.98), [0.9], 0.1) == Verdict(-0.08, "one run only", None)
 
 
-def test_seeds_without_variance_are_consistent_with_the_same_number_alone():
-    assert judge_run("exact", 0.9, [0.9, 0.9, 0.9]) == Verdict(0, "consistent", good=True)
-    assert judge_run("exact", 0.9001, [0.9, 0.9, 0.9]).words == "ours is lower"
+def test_seeds_without_variance_are_consistent_only_with_their_value():
+    assert judge_run("exact", 0.9, [0.9, 0.9, 0.9]) == Verdict(0, "consistent", reproduced=True)
+    assert judge_run("exact", 0.9001, [0.9, 0.9, 0.9]).label == "ours is lower"
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "least", "greatest"),
+    ("kind", "value", "smallest", "largest"),
     [
         ("exact", 0.987, 0.987, 0.987),
         ("about", 0.44, 0.435, 0.445),
@@ -78,13 +80,13 @@ def test_seeds_without_variance_are_consistent_with_the_same_number_alone():
         ("almost", 0.99, 0.98, 0.99),
     ],
 )
-def test_a_rounded_number_stands_for_all_that_are_rounded_to_it(kind, value, least, greatest):
-    assert bounds(kind, value) == (pytest.approx(least), pytest.approx(greatest))
-    spread = [least - 0.01, least - 0.01 + 1e-4]  # interval of ±0.0011 around it
-    assert judge_run(kind, value, spread).words == "ours is lower"
-    assert judge_run(kind, value, [least - 1e-4, least + 1e-4]).words == "consistent"
-    assert judge_run(kind, value, [greatest - 1e-4, greatest + 1e-4]).words == "consistent"
-    assert judge_run(kind, value, [greatest + 0.01, greatest + 0.01 + 1e-4]).words == "ours is higher"
+def test_rounded_number_is_treated_as_a_range(kind, value, smallest, largest):
+    assert bounds(kind, value) == (pytest.approx(smallest), pytest.approx(largest))
+    spread = [smallest - 0.01, smallest - 0.01 + 1e-4]  # prediction interval of about ±0.0011
+    assert judge_run(kind, value, spread).label == "ours is lower"
+    assert judge_run(kind, value, [smallest - 1e-4, smallest + 1e-4]).label == "consistent"
+    assert judge_run(kind, value, [largest - 1e-4, largest + 1e-4]).label == "consistent"
+    assert judge_run(kind, value, [largest + 0.01, largest + 0.01 + 1e-4]).label == "ours is higher"
 
 
 @pytest.mark.parametrize(
@@ -97,17 +99,17 @@ def test_a_rounded_number_stands_for_all_that_are_rounded_to_it(kind, value, lea
         ([0.96, 0.969, 0.98], "missed"),
     ],
 )
-def test_the_mean_has_to_pass_a_lower_bound(accuracies, words):
+def test_lower_bound_is_compared_with_the_mean(accuracies, words):
     verdict = judge(Reported(kind="over", test=0.97), accuracies, 0.1)
-    assert (verdict.words, verdict.good) == (words, words == "reached")
+    assert (verdict.label, verdict.reproduced) == (words, words == "reached")
     assert verdict.gap == pytest.approx(statistics.fmean(accuracies) - 0.97, abs=1e-6)
 
 
-def test_guessing_is_answered_with_chance_and_never_with_a_verdict():
+def test_reported_guessing_is_compared_with_chance():
     reported = Reported(kind="guessing", quote="fails")
     assert judge(reported, [0.1135], 0.1135) == Verdict(None, "hardly better than chance (0.1135)", None)
-    assert judge(reported, [0.10, 0.22], 0.1135).words == "hardly better than chance (0.1135)", "0.16 is the mean"
-    assert judge(reported, [0.17], 0.1135).words == "better than chance (0.1135)"
+    assert judge(reported, [0.10, 0.22], 0.1135).label == "hardly better than chance (0.1135)", "the mean is 0.16"
+    assert judge(reported, [0.17], 0.1135).label == "better than chance (0.1135)"
 
 
 @pytest.mark.parametrize(
@@ -118,36 +120,36 @@ def test_guessing_is_answered_with_chance_and_never_with_a_verdict():
         (Reported(), "nothing reported"),
     ],
 )
-def test_what_cannot_be_compared_gets_no_verdict(reported, words):
+def test_results_without_a_comparable_number_have_no_verdict(reported, words):
     assert judge(reported, [0.9, 0.91], 0.1) == Verdict(None, words, None)
 
 
-def test_a_record_is_judged_by_the_test_accuracy_of_every_seed():
+def test_record_is_judged_by_the_test_accuracy_of_every_seed():
     record = make_record("mnist_cnn_adam", [0.5, 0.992], seeds=3)  # 0.992, 0.991, 0.99; reported: 0.9909
-    assert judge_record(record) == Verdict(0.0001, "consistent", good=True)
+    assert judge_record(record) == Verdict(0.0001, "consistent", reproduced=True)
     assert judge_record(make_record("mnist_cnn_adam", [0.992])) == Verdict(0.0011, "one run only", None)
-    assert judge_record(make_record("mnist_plain_deep_sgd", [0.12])).words == "hardly better than chance (0.1135)"
+    assert judge_record(make_record("mnist_plain_deep_sgd", [0.12])).label == "hardly better than chance (0.1135)"
 
 
-def test_the_best_epoch_is_compared_with_the_best_and_the_last_with_the_last():
+def test_best_and_last_epochs_are_compared_with_best_and_last():
     record = make_record("mnist_mlp_100", [0.97, 0.98, 0.978], seeds=3, validation=[0.1, 0.3, 0.2])
     best, last = compare_epochs(record)  # reported: 0.9786 and 0.9776
     assert (best.epoch, best.reported, best.accuracies) == ("best epoch by test accuracy", 0.9786, [0.98, 0.979, 0.978])
     assert (last.epoch, last.reported, last.accuracies) == ("last epoch", 0.9776, [0.978, 0.977, 0.976])
-    assert (best.mean, best.deviation, best.verdict) == (0.979, 0.001, Verdict(0.0004, "consistent", good=True))
-    assert (last.mean, last.verdict) == (0.977, Verdict(-0.0006, "consistent", good=True))
+    assert (best.mean, best.deviation, best.verdict) == (0.979, 0.001, Verdict(0.0004, "consistent", reproduced=True))
+    assert (last.mean, last.verdict) == (0.977, Verdict(-0.0006, "consistent", reproduced=True))
     assert judge_record(record).gap == round(0.969 - 0.9786, 6), "weights selected on validation data beside the best epoch"
     assert compare_epochs(make_record("mnist_mlp_100", [0.97]))[0].deviation is None
 
 
-def test_epochs_are_not_compared_without_a_test_curve_of_every_seed_or_a_last_epoch_in_the_report():
+def test_epochs_are_not_compared_without_test_curves_or_a_reported_last_epoch():
     record = make_record("mnist_mlp_100", [0.97, 0.98], seeds=2)
     record.histories[1]["test_accuracy"] = float("nan")
     assert compare_epochs(record) == []
     assert compare_epochs(make_record("mnist_cnn_adam", [0.97, 0.98])) == []
 
 
-def test_the_last_weights_are_judged_by_the_last_epoch_of_the_report():
+def test_weights_after_the_last_step_are_compared_with_the_reported_last_epoch():
     last, selected = make_record("mnist_mlp_100", [0.97]), make_record("mnist_mlp_100", [0.97], validation=[0.1])
     assert (comparable(last).test, judge_record(last).gap) == (0.9776, round(0.97 - 0.9776, 6))
     assert (comparable(selected).test, judge_record(selected).gap) == (0.9786, round(0.97 - 0.9786, 6))
@@ -155,7 +157,7 @@ def test_the_last_weights_are_judged_by_the_last_epoch_of_the_report():
 
 
 @pytest.mark.parametrize(
-    ("reported", "printed"),
+    ("reported", "text"),
     [
         (Reported(test=0.987), "0.9870"),
         (Reported(kind="over", test=0.97), "over 0.97"),
@@ -165,11 +167,11 @@ def test_the_last_weights_are_judged_by_the_last_epoch_of_the_report():
         (Reported(), "–"),
     ],
 )
-def test_reported_results_are_printed_as_the_report_did(reported, printed):
-    assert format_reported(reported) == printed
+def test_format_reported_keeps_the_precision_of_the_report(reported, text):
+    assert format_reported(reported) == text
 
 
-def test_everything_reported_is_described():
+def test_describe_reported_includes_all_results():
     reported = Reported(test=0.9, last_test=0.89, train=0.95, val=0.91, train_loss=0.2, test_loss=0.3, seconds_cpu=199)
     assert describe_reported(reported) == (
         "test accuracy 0.9000 in its best epoch and 0.8900 in its last, validation accuracy 0.91, train accuracy 0.95, "
@@ -178,5 +180,5 @@ def test_everything_reported_is_described():
     assert describe_reported(Reported(test=0.9, seconds_gpu=65.5)) == "test accuracy 0.9000, 65.5 seconds on a GPU"
 
 
-def test_rows_without_a_result_of_today_have_words_of_their_own():
+def test_labels_of_rows_without_a_current_result():
     assert (NOT_RUN, EARLIER) == ("not yet run", "one run, earlier version")

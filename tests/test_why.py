@@ -1,4 +1,4 @@
-"""`labbook why`: the reasons why DVC would run a stage again, compared with what DVC does, in a small repository."""
+"""`labbook why`: the reasons why DVC would run a stage again, compared with what DVC runs, in a small repository."""
 
 import os
 import re
@@ -15,12 +15,12 @@ from labbook.__main__ import main
 from labbook.errors import LabbookError
 from labbook.why import why
 
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC reads it with every pipeline
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # raised when DVC loads a pipeline
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {"train/b": {"epochs": "3"}}
 CHOSEN = {"train/a": ("labbook.models.cnn",), "train/b": ("labbook.models.mlp",)}
-NEEDED = (
+MODULES = (
     "__init__",
     "errors",
     "io",
@@ -88,7 +88,7 @@ def reproduce(folder: Path) -> set[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository in which every stage has run."""
     folder = tmp_path_factory.mktemp("finished") / "project"
-    for name in ("stages/_here.py", "stages/fingerprint.py", *(f"src/labbook/{name}.py" for name in NEEDED)):
+    for name in ("stages/_here.py", "stages/fingerprint.py", *(f"src/labbook/{name}.py" for name in MODULES)):
         write(folder, name, (ROOT / name).read_bytes())
     for name, content in FILES.items():
         write(folder, name, content)
@@ -114,7 +114,7 @@ def test_unchanged_stages_are_up_to_date(project: Path) -> None:
     assert reproduce(project) == set()
 
 
-def test_comment_runs_no_stage_but_code(project: Path) -> None:
+def test_comment_only_runs_the_stage_code(project: Path) -> None:
     replace(project, "src/labbook/models/cnn.py", "width = 3", "# As in the paper.\nwidth = 3")
     assert why("train", CHOSEN, SETTINGS) == "train@a is up to date.\ntrain@b is up to date."
     assert why("code", CHOSEN, SETTINGS) == "code would run again:\n  file src/labbook changed"
@@ -130,7 +130,7 @@ def test_changed_module_is_named(project: Path) -> None:
     assert why("train", CHOSEN, SETTINGS) == "train@a is up to date.\ntrain@b is up to date."
 
 
-def test_new_and_dropped_code_is_named_also_after_code_ran(project: Path) -> None:
+def test_new_and_removed_code_is_named_even_after_the_stage_code_ran(project: Path) -> None:
     write(project, "src/labbook/models/layers.py", "")
     write(project, "src/labbook/models/cnn.py", "import labbook.models.layers\nimport numpy\n")
     expected = (
@@ -169,7 +169,7 @@ def test_changed_parameters_of_a_stage_are_named_with_their_values(project: Path
     assert reproduce(project) == {"train@a", "train@b"}
 
 
-def test_reordered_settings_are_no_reason(project: Path) -> None:
+def test_order_of_settings_does_not_matter(project: Path) -> None:
     write(
         project,
         "params.yaml",
@@ -195,7 +195,7 @@ def test_new_dependencies_are_named(project: Path) -> None:
     assert reproduce(project) == {"prepare"}
 
 
-def test_changed_files_are_named_with_the_stages_before(project: Path) -> None:
+def test_changed_files_are_named_with_their_upstream_stages(project: Path) -> None:
     write(project, "raw.txt", "other\n")
     assert why("train@a", CHOSEN, SETTINGS) == (
         "train@a has not changed, but would run again if one of these stages writes something new:\n"
@@ -225,7 +225,7 @@ def test_changed_outputs_are_named(project: Path, change: Callable[[Path], objec
     assert why("train", CHOSEN, SETTINGS) == f"train@a would run again:\n  output a.model {state}\ntrain@b is up to date."
 
 
-def test_other_package_is_named(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_package_version_is_named(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "site/captum-99.0.dist-info/METADATA", "Name: captum\nVersion: 99.0\n")
     write(tmp_path, "site/captum-99.0.dist-info/top_level.txt", "captum\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
@@ -244,7 +244,7 @@ def test_stage_that_never_ran_is_named(project: Path) -> None:
     )  # fmt: skip
 
 
-def test_lost_fingerprint_is_named(project: Path) -> None:
+def test_missing_fingerprint_is_named(project: Path) -> None:
     shutil.rmtree(project / ".dvc/cache")
     shutil.rmtree(project / "code")
     replace(project, "src/labbook/models/cnn.py", "width = 3", "width = 5")
@@ -264,13 +264,13 @@ def test_lost_fingerprint_is_named(project: Path) -> None:
         ("x" * 20, f"{'x' * 20}: no such stage; `dvc stage list` lists all stages."),
     ],
 )
-def test_unknown_stage_is_refused_with_near_names(project: Path, name: str, message: str) -> None:
+def test_unknown_stage_is_refused_with_the_nearest_names(project: Path, name: str, message: str) -> None:
     with pytest.raises(LabbookError) as caught:
         why(name, CHOSEN, SETTINGS)
     assert str(caught.value) == message
 
 
-def test_what_dvc_cannot_read_is_an_error(project: Path, tmp_path: Path) -> None:
+def test_invalid_pipeline_is_an_error(project: Path, tmp_path: Path) -> None:
     write(project, "dvc.yaml", "stages: [")
     with pytest.raises(LabbookError, match=r"^DVC: .*dvc\.yaml"):
         why("train@a", CHOSEN, SETTINGS)
@@ -286,7 +286,7 @@ def test_invalid_code_is_an_error(project: Path) -> None:
     assert why("train@b", CHOSEN, SETTINGS) == "train@b is up to date."
 
 
-def test_command(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_reasons(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = type(sys)("labbook.config.chosen")
     chosen.chosen_modules = lambda: CHOSEN  # type: ignore[attr-defined]
     chosen.settings_of_stages = lambda: SETTINGS  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What several test files build: small models, plans to train them by, weights as bytes, mirrors and what they publish."""
+"""Helpers of several test files: small models and their hyperparameters, weights as bytes, download servers."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from labbook.config.components import Component
 from labbook.config.images import Preprocess
 from labbook.config.train import TrainSettings
-from labbook.data.download import Remote
+from labbook.data.download import RemoteFile
 from labbook.data.packed import PackedDataset
 from labbook.models import cnn, mlp
 from labbook.training import torch_step
@@ -31,16 +31,16 @@ OPTIMIZERS = {
     "momentum": {"name": "SGD", "lr": 0.05, "momentum": 0.9},
     "adam": {"name": "Adam", "lr": 0.01, "weight_decay": 0.001},
 }
-UNIT = Preprocessing(Preprocess())  # bytes to [0, 1]
+UNIT = Preprocessing(Preprocess())  # scales bytes to [0, 1]
 
 
 def add_noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Augment: move every pixel of a batch a little."""
+    """Add a little noise to every pixel of a batch."""
     return images + 0.1 * torch.randn(images.shape, generator=generator)
 
 
 def toy_model(packed: PackedDataset, kind: str = "mlp", seed: int = 0, **keys: Any) -> nn.Module:
-    """Build a small network of the project's own families, the same for the same seed."""
+    """Build a small MLP or CNN with weights determined by the seed."""
     torch.manual_seed(seed)
     shape, classes = packed.image_shape, len(packed.classes)
     if kind == "mlp":
@@ -54,19 +54,19 @@ def toy_optimizer(name: str, parameters: Any, **keys: Any) -> torch.optim.Optimi
     return build_optimizer(Component(**(OPTIMIZERS[name] | keys)), parameters, "optimizer")
 
 
-def toy_plan(
+def toy_config(
     optimizer: str = "sgd", lr: float | None = None, schedule: dict[str, Any] | None = None, **changes: Any
 ) -> TrainConfig:
-    """Plan three epochs of SGD without any frills, except for `changes`."""
+    """Return the hyperparameters of three epochs of plain SGD, with `changes`."""
     values = {} if lr is None else {"lr": lr}
-    part = Component(**schedule) if schedule else None
-    plan: dict[str, Any] = {
+    schedule_component = Component(**schedule) if schedule else None
+    config: dict[str, Any] = {
         "backend": torch_step.build,
         "loss": build_loss(Component(name="CrossEntropyLoss"), "loss"),
         "optimizer": lambda parameters: toy_optimizer(optimizer, parameters, **values),
-        "schedule": lambda optimizer, steps, epochs: build_schedule(part, optimizer, steps, epochs, "schedule"),
+        "schedule": lambda optimizer, steps, epochs: build_schedule(schedule_component, optimizer, steps, epochs, "schedule"),
         "augment": None,
-        "stop": lambda losses: False,
+        "should_stop": lambda losses: False,
         "batch_size": 16,
         "drop_last": False,
         "epochs": 3,
@@ -74,11 +74,11 @@ def toy_plan(
         "select": "last",
         "seed": 0,
     }
-    return TrainConfig(**(plan | changes))
+    return TrainConfig(**(config | changes))
 
 
 def toy_settings(**changes: Any) -> TrainSettings:
-    """Return the settings of an experiment as `params.yaml` would: three epochs of SGD on a small network."""
+    """Return the settings of an experiment: three epochs of SGD on a small network."""
     settings = {
         "inputs": {"dataset": "toy", "pretrained": "none"},
         "validation": True,
@@ -91,37 +91,37 @@ def toy_settings(**changes: Any) -> TrainSettings:
 
 
 def splits(packed: PackedDataset) -> tuple[DeviceDataset, DeviceDataset, DeviceDataset]:
-    """Place the training split, the validation split and the test set."""
+    """Copy the training split, the validation split and the test set to the CPU."""
     train, validation = packed.held_out()
     return to_device(train, UNIT, CPU), to_device(validation, UNIT, CPU), to_device(packed.test, UNIT, CPU)
 
 
-def never_asked(images: np.ndarray) -> np.ndarray:
-    """Stand for the model where a task shall look at the test set alone."""
-    raise AssertionError("the task looks beyond the test set")
+def unused_compute_logits(images: np.ndarray) -> np.ndarray:
+    """Raise an error, because the task must use only the logits of the test set."""
+    raise AssertionError("the task computes logits outside the test set")
 
 
 def bits(weights: Mapping[str, Tensor]) -> dict[str, bytes]:
     return {name: tensor.detach().contiguous().numpy().tobytes() for name, tensor in weights.items()}
 
 
-def first_byte(asked: str) -> int:
-    """Of an open range such as `bytes=100-`."""
-    return int(asked.removeprefix("bytes=").removesuffix("-"))
+def first_byte(header: str) -> int:
+    """Return the first byte of an open range, such as `bytes=100-`."""
+    return int(header.removeprefix("bytes=").removesuffix("-"))
 
 
 @dataclass
 class Mirror:
-    """A server on this machine, and what it was asked for.
+    """A local download server that records its requests.
 
     Attributes:
-        name: of the one file that it holds, below `/files`.
-        content: what it serves.
-        breaks_after: bytes after which it hangs up, one entry a request; whole answers when the list is used up.
-        ranges: whether it knows HTTP ranges.
-        status: what it answers when that is not 200.
-        stalls: seconds without a byte before its answer.
-        asked: the Range header of every request.
+        name: name of its only file, below `/files`.
+        content: content of the file.
+        breaks_after: number of bytes after which it closes the connection, one entry per request; later responses are complete.
+        ranges: whether it supports HTTP ranges.
+        status: HTTP status of an error response, if any.
+        stalls: seconds before it responds.
+        range_headers: the Range header of each request.
     """
 
     name: str
@@ -130,17 +130,17 @@ class Mirror:
     ranges: bool = True
     status: int | None = None
     stalls: float = 0
-    asked: list[str | None] = field(default_factory=list)
+    range_headers: list[str | None] = field(default_factory=list)
     address: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        asked = handler.headers.get("Range")
-        self.asked.append(asked)
+        header = handler.headers.get("Range")
+        self.range_headers.append(header)
         time.sleep(self.stalls)
         if self.status or handler.path != f"/files/{self.name}":
             handler.send_error(self.status or 404)
             return
-        start = first_byte(asked) if asked and self.ranges else 0
+        start = first_byte(header) if header and self.ranges else 0
         if start and start >= len(self.content):
             handler.send_error(416)
             return
@@ -150,30 +150,30 @@ class Mirror:
         if start:
             handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         handler.end_headers()
-        with contextlib.suppress(ConnectionError):  # who waited too long has gone
+        with contextlib.suppress(ConnectionError):  # the client may have timed out
             handler.wfile.write(body[: self.breaks_after.pop(0)] if self.breaks_after else body)
 
 
-def as_published(remote: Remote, content: bytes) -> Remote:
-    """Let `content` be what was published."""
+def with_checksum_of(remote: RemoteFile, content: bytes) -> RemoteFile:
+    """Return `remote` with the checksum of `content`."""
     return dataclasses.replace(remote, checksum=hashlib.new(remote.algorithm, content).hexdigest())
 
 
-def digest_of(packed: PackedDataset) -> str:
-    """Give the sha256 of images and labels."""
+def dataset_sha256(packed: PackedDataset) -> str:
+    """Return the SHA-256 of images and labels."""
     sha256 = hashlib.sha256()
     for split in (packed.train, packed.test):
         sha256.update(split.images.tobytes() + split.labels.astype("<i8").tobytes())
     return sha256.hexdigest()
 
 
-def count_different(packed: PackedDataset) -> int:
-    """Count the images, those that are the same once."""
+def count_distinct(packed: PackedDataset) -> int:
+    """Return the number of distinct images."""
     return len({image.tobytes() for image in (*packed.train.images, *packed.test.images)})
 
 
-def right_by_mean_colour(packed: PackedDataset) -> float:
-    """Give the accuracy of whoever says the class whose mean colour is the nearest."""
+def mean_colour_accuracy(packed: PackedDataset) -> float:
+    """Return the test accuracy of a classifier that predicts the class with the nearest mean colour."""
     train, test = (split.images.mean(axis=(2, 3)) for split in (packed.train, packed.test))
     means = np.stack([train[packed.train.labels == label].mean(axis=0) for label in range(len(packed.classes))])
     nearest = ((test[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)

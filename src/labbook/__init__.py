@@ -1,4 +1,4 @@
-"""Labbook: five deep-learning courseworks as one reproducible pipeline."""
+"""Labbook: five deep-learning course assignments as one reproducible pipeline."""
 
 import atexit
 import gc

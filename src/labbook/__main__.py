@@ -15,7 +15,7 @@ class Command(NamedTuple):
     """A subcommand.
 
     Attributes:
-        module: defines `add_arguments(parser)` and `main(arguments)`; imported only when the subcommand is used.
+        module: module with `add_arguments(parser)` and `main(arguments)`; imported only when the subcommand is used.
         purpose: one line of help.
         forwards: whether unknown arguments are forwarded to DVC, as `arguments.forwarded`.
     """
@@ -34,7 +34,7 @@ COMMANDS = {
     "repro": Command("labbook.repro.__main__", "run dvc repro with stages in parallel", forwards=True),
     "exp": Command("labbook.exp", "run dvc exp run with stages in parallel", forwards=True),
     "team": Command("labbook.team.__main__", "share results: set up a remote, push, pull"),
-    "doctor": Command("labbook.doctor.__main__", "find and repair problems of this clone"),
+    "doctor": Command("labbook.doctor.__main__", "find and repair problems in this clone"),
 }
 
 

@@ -31,16 +31,16 @@ class DeviceError(LabbookError):
 
 
 class TrainingError(LabbookError):
-    """Training cannot continue, for instance because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class NumpyBackendError(LabbookError):
-    """The NumPy backend does not support a model, shape, dtype, label or order of calls."""
+    """The NumPy backend does not support a layer, shape, dtype, label or call order."""
 
 
 class GradientError(LabbookError):
-    """The outputs or gradients of a NumPy layer differ from what its check expects."""
+    """The outputs or gradients of a NumPy layer differ from the expected ones."""
 
 
 class ExerciseError(LabbookError):
-    """The numbers of an exercise are invalid."""
+    """The input values of an exercise are invalid."""

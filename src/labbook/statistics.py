@@ -15,13 +15,13 @@ DIGITS = 6  # decimals of a result
 
 @dataclass(frozen=True)
 class Difference:
-    """The second mean minus the first one, with its 95 % confidence interval.
+    """The difference of two means, the second minus the first, with its 95% confidence interval.
 
     Attributes:
         mean: the difference.
         low: lower bound of the interval.
-        high: upper bound.
-        n: number of pairs; for unpaired values, the size of the smaller sample.
+        high: upper bound of the interval.
+        n: number of pairs, or the size of the smaller sample if the values are not paired.
     """
 
     mean: float
@@ -36,33 +36,33 @@ class Difference:
 
 
 def summarize_seeds(values: Sequence[float]) -> dict[str, float]:
-    """Compute mean, standard deviation (n - 1) and the bounds of two Student's t intervals, to six decimals.
+    """Compute the mean, the sample standard deviation and two Student's t intervals, rounded to six decimals.
 
-    `low` and `high` bound the 95 % confidence interval of the mean over all seeds, `run_low` and `run_high` the 95 % prediction
-    interval of one more run. Results are assumed to be normally distributed: G. J. Hahn, W. Q. Meeker, "Statistical
+    `low` and `high` bound the 95% confidence interval of the mean; `run_low` and `run_high` bound the 95% prediction interval
+    of one further run. Results are assumed to be normally distributed: G. J. Hahn, W. Q. Meeker, "Statistical
     Intervals", 1991, chapter 4.
 
     Args:
         values: one result per seed, at least two.
     """
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
-    half_width = _quantile(len(values) - 1) * deviation
-    of_mean, of_run = half_width / math.sqrt(len(values)), half_width * math.sqrt(1 + 1 / len(values))
-    summary = {"mean": mean, "deviation": deviation, "low": mean - of_mean, "high": mean + of_mean}
-    summary |= {"run_low": mean - of_run, "run_high": mean + of_run}
+    margin = _t_quantile(len(values) - 1) * deviation
+    mean_margin, run_margin = margin / math.sqrt(len(values)), margin * math.sqrt(1 + 1 / len(values))
+    summary = {"mean": mean, "deviation": deviation, "low": mean - mean_margin, "high": mean + mean_margin}
+    summary |= {"run_low": mean - run_margin, "run_high": mean + run_margin}
     return {key: round(value, DIGITS) for key, value in summary.items()}
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Compute second - first with Student's t interval of the mean of the differences.
+    """Compute the mean of second - first with Student's t interval.
 
     Args:
         first: at least two values.
-        second: the same number of values, in the same order of seeds.
+        second: the values of the same seeds, in the same order.
     """
     differences = [after - before for before, after in zip(first, second, strict=True)]
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return _difference(statistics.fmean(differences), error, len(differences) - 1, len(differences))
+    standard_error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return _difference(statistics.fmean(differences), standard_error, len(differences) - 1, len(differences))
 
 
 def unpaired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
@@ -75,10 +75,10 @@ def unpaired_difference(first: Sequence[float], second: Sequence[float]) -> Diff
         second: at least two values.
     """
     one, two = (statistics.variance(values) / len(values) for values in (first, second))
-    spread = one**2 / (len(first) - 1) + two**2 / (len(second) - 1)
-    freedom = (one + two) ** 2 / spread if spread else len(first) + len(second) - 2
+    denominator = one**2 / (len(first) - 1) + two**2 / (len(second) - 1)
+    degrees_of_freedom = (one + two) ** 2 / denominator if denominator else len(first) + len(second) - 2
     mean = statistics.fmean(second) - statistics.fmean(first)
-    return _difference(mean, math.sqrt(one + two), freedom, min(len(first), len(second)))
+    return _difference(mean, math.sqrt(one + two), degrees_of_freedom, min(len(first), len(second)))
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
@@ -88,17 +88,17 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     exact test uses the binomial distribution.
 
     Args:
-        only_first: samples that only the first one classifies correctly.
-        only_second: samples that only the second one classifies correctly.
+        only_first: number of samples that only the first classifier classifies correctly.
+        only_second: number of samples that only the second classifier classifies correctly.
     """
-    fewer, discordant = min(only_first, only_second), only_first + only_second
-    return min(1.0, 2 * float(bdtr(fewer, discordant, 0.5)))
+    smaller, discordant = min(only_first, only_second), only_first + only_second
+    return min(1.0, 2 * float(bdtr(smaller, discordant, 0.5)))
 
 
-def _difference(mean: float, error: float, freedom: float, n: int) -> Difference:
-    half_width = _quantile(freedom) * error
-    return Difference(round(mean, DIGITS), round(mean - half_width, DIGITS), round(mean + half_width, DIGITS), n)
+def _difference(mean: float, standard_error: float, degrees_of_freedom: float, n: int) -> Difference:
+    margin = _t_quantile(degrees_of_freedom) * standard_error
+    return Difference(round(mean, DIGITS), round(mean - margin, DIGITS), round(mean + margin, DIGITS), n)
 
 
-def _quantile(freedom: float) -> float:
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+def _t_quantile(degrees_of_freedom: float) -> float:
+    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))

@@ -1,6 +1,6 @@
 """Explain why DVC would run a stage again: labbook why STAGE.
 
-DVC names the dependencies that changed; this command names the modules, packages and settings.
+DVC lists the dependencies that changed; this command lists the modules, packages and settings.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from labbook.fingerprint.sources import Sources
 __all__ = ["add_arguments", "main", "why"]
 
 MISSING = object()  # the value of a setting that is not set
-WORDS = {"deleted": "is missing", "modified": "changed", "new": "is new", "not in cache": "is not in DVC's cache"}
+STATE_TEXTS = {"deleted": "is missing", "modified": "changed", "new": "is new", "not in cache": "is not in DVC's cache"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +43,9 @@ def why(
 
     Args:
         target: the name of a stage, or of a group of stages.
-        chosen: the modules that stages import by name, by the key of their fingerprint; read from `params.yaml` by default.
+        chosen: the modules that each stage imports by name, by the key of its fingerprint; read from `params.yaml` by default.
         settings: the settings of each stage, by the key of its fingerprint; read from `params.yaml` if `chosen` is omitted.
-        root: the folder of the DVC repository.
+        root: root folder of the DVC repository.
 
     Raises:
         LabbookError: there is no such stage, or DVC or the settings cannot be read.
@@ -65,7 +65,7 @@ def why(
 
 
 class _Reasons:
-    """The reasons for all stages of a repository; each stage is examined once."""
+    """Finds the reasons for stages of a repository; each stage is examined once."""
 
     def __init__(self, repo: Any, chosen: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping[str, str]]) -> None:
         self._repo = repo
@@ -73,26 +73,26 @@ class _Reasons:
         self._root = Path(repo.root_dir)
         self._sources = Sources(self._root)
         self._stages = {stage.addressing: stage for stage in repo.index.stages}
-        self._known: dict[str, list[str]] = {}
+        self._reasons_by_stage: dict[str, list[str]] = {}
         self._locks: dict[str, dict[str, Any]] = {}
 
     def explain(self, target: str) -> str:
-        found = [name for name in self._stages if name == target or name.startswith(f"{target}@")]
-        if not found:
+        names = [name for name in self._stages if name == target or name.startswith(f"{target}@")]
+        if not names:
             near = difflib.get_close_matches(target, self._stages, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "`dvc stage list` lists all stages."
             raise LabbookError(f"{target}: no such stage; {hint}")
-        return "\n".join(line for name in found for line in self._explain_one(name))
+        return "\n".join(line for name in names for line in self._explain_stage(name))
 
-    def _explain_one(self, name: str) -> Iterator[str]:
+    def _explain_stage(self, name: str) -> Iterator[str]:
         from networkx import descendants
 
-        own = self._reasons(name)
-        before = sorted(stage.addressing for stage in descendants(self._repo.index.graph, self._stages[name]))
-        would_run = {stage: self._reasons(stage) for stage in before if self._reasons(stage) and not self._writes_code(stage)}
-        if own:
+        reasons = self._reasons(name)
+        upstream = sorted(stage.addressing for stage in descendants(self._repo.index.graph, self._stages[name]))
+        would_run = {stage: self._reasons(stage) for stage in upstream if self._reasons(stage) and not self._writes_code(stage)}
+        if reasons:
             yield f"{name} would run again:"
-            yield from (f"  {reason}" for reason in own)
+            yield from (f"  {reason}" for reason in reasons)
             if would_run:
                 yield "These stages would run first:"
         elif would_run:
@@ -103,9 +103,9 @@ class _Reasons:
             yield f"  {stage}: {reasons[0]}" + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
 
     def _reasons(self, name: str) -> list[str]:
-        if name not in self._known:
-            self._known[name] = list(self._find_reasons(self._stages[name]))
-        return self._known[name]
+        if name not in self._reasons_by_stage:
+            self._reasons_by_stage[name] = list(self._find_reasons(self._stages[name]))
+        return self._reasons_by_stage[name]
 
     def _find_reasons(self, stage: Any) -> Iterator[str]:
         locked = self._lock(stage.dvcfile).get(stage.name)
@@ -120,7 +120,7 @@ class _Reasons:
             for dependency in stage.deps:
                 yield from self._dependency(dependency)
         for output in stage.outs:
-            yield from (f"output {path} {WORDS.get(state, state)}" for path, state in output.status().items())
+            yield from (f"output {path} {STATE_TEXTS.get(state, state)}" for path, state in output.status().items())
 
     def _lock(self, pipeline: Any) -> dict[str, Any]:
         """Return the entries of the dvc.lock beside a dvc.yaml, parsed once; DVC would parse it again for every stage."""
@@ -137,23 +137,23 @@ class _Reasons:
         elif path.is_relative_to(self._root / FOLDER) and path.suffix == ".txt":
             yield from self._code(path, dependency.hash_info.value)
         else:
-            yield from (f"file {name} {WORDS.get(state, state)}" for name, state in dependency.status().items())
+            yield from (f"file {name} {STATE_TEXTS.get(state, state)}" for name, state in dependency.status().items())
 
     def _code(self, path: Path, recorded: str) -> Iterator[str]:
         """Compare the fingerprint whose hash is `recorded` with the one that the stage `code` would write now."""
-        shown = path.relative_to(self._root).as_posix()
+        relative = path.relative_to(self._root).as_posix()
         key = path.relative_to(self._root / FOLDER).with_suffix("").as_posix()
         if key not in self._chosen:
-            yield f"file {shown}: the stage `code` does not write it"
+            yield f"file {relative}: the stage `code` does not write it"
             return
         now = compute(self._sources, key.partition("/")[0], self._chosen[key], self._settings.get(key, {}))
         if _md5(now.to_text().encode()) == recorded:
             return
         before = self._recorded(path, recorded)
         if before is None:
-            yield f"code, packages or settings changed; DVC's cache lacks the old {shown}, or its format is outdated"
+            yield f"code, packages or settings changed; DVC's cache lacks the old {relative}, or its format is outdated"
             return
-        changes = before.changes_to(now) or [f"file {shown} has another format"]
+        changes = before.changes_to(now) or [f"file {relative} has a different format"]
         if (
             (before.code, before.settings) == (now.code, now.settings)
             and path.is_file()
@@ -201,5 +201,5 @@ def _command(command: Any) -> str:
 
 
 def _md5(content: bytes) -> str:
-    """Hash a file as DVC does."""
+    """Return the MD5 hash that DVC computes for a file."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

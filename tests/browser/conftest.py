@@ -1,7 +1,7 @@
-"""A small site, a Chromium that is cut off from the network, and pages that fail a test when they complain.
+"""Fixtures: a small site, an offline Chromium, and pages whose errors fail the test.
 
-The browser is that of the distribution: `apt-get install chromium`. Without it these tests are skipped, or fail where the
-environment variable LABBOOK_BROWSER is `required`. The variable may also hold the path of another Chromium.
+Install the browser with `apt-get install chromium`. Without a browser, these tests are skipped, or fail if the environment
+variable LABBOOK_BROWSER is `required`. The variable can also be set to the path of another Chromium.
 """
 
 import os
@@ -19,27 +19,29 @@ LABBOOK_BROWSER = "LABBOOK_BROWSER"
 REQUIRED = "required"
 
 
-class Visits:
-    """Pages, opened as by a reader who has the files and no network.
+class Visitor:
+    """Opens pages from disk, without a network.
 
     Attributes:
-        loaded: the addresses of the page that was opened last and of all that it asked for.
-        complaints: what went wrong on any page.
+        loaded: URLs of the last opened page and of everything that it loaded.
+        errors: errors and warnings of all pages.
     """
 
     def __init__(self, browser: Browser) -> None:
         self.browser = browser
-        self.shown: Path | None = None
+        self.current: Path | None = None
         self.loaded: set[str] = set()
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
 
     def __call__(self, file: Path, **options: Any) -> Page:
-        """Open a file in a window of its own; the options are those of Playwright's `new_context`, such as `color_scheme`."""
+        """Open a file in a new window; `options` are those of Playwright's `new_context`, such as `color_scheme`."""
         context = self.browser.new_context(offline=True, **options)
-        context.on("console", lambda said: said.type in ("error", "warning") and self._complain(said.type, said.text))
-        context.on("weberror", lambda thrown: self._complain("exception", thrown.error))
-        context.on("request", self._note)
-        context.on("requestfailed", lambda request: self._complain(request.failure, request.url))
+        context.on(
+            "console", lambda message: message.type in ("error", "warning") and self._record_error(message.type, message.text)
+        )
+        context.on("weberror", lambda error: self._record_error("exception", error.error))
+        context.on("request", self._record_request)
+        context.on("requestfailed", lambda request: self._record_error(request.failure, request.url))
         page = context.new_page()
         page.set_default_timeout(10_000)
         self.open(file, page)
@@ -47,50 +49,50 @@ class Visits:
 
     def open(self, file: Path, page: Page) -> None:
         """Open another file in the same window."""
-        self.shown, self.loaded = file, set()
+        self.current, self.loaded = file, set()
         page.goto(file.as_uri())
 
-    def _note(self, request: Request) -> None:
+    def _record_request(self, request: Request) -> None:
         self.loaded.add(request.url)
         if not request.url.startswith("file:"):
-            self._complain("asks for more than files", request.url)
+            self._record_error("requests a URL that is not a file", request.url)
 
-    def _complain(self, kind: object, what: object) -> None:
-        self.complaints.append(f"{self.shown}: {kind}: {what}")
+    def _record_error(self, kind: object, message: object) -> None:
+        self.errors.append(f"{self.current}: {kind}: {message}")
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of the browser."""
-    asked = os.environ.get(LABBOOK_BROWSER, "")
-    name = "chromium" if asked in ("", REQUIRED) else asked
+    """Return the path of the browser."""
+    setting = os.environ.get(LABBOOK_BROWSER, "")
+    name = "chromium" if setting in ("", REQUIRED) else setting
     path = shutil.which(name)
     if path is None:
-        stop = pytest.fail if asked else pytest.skip
-        stop(f"{name}: no such browser. Install it (`apt-get install chromium`), or set {LABBOOK_BROWSER} to the path of one.")
+        stop = pytest.fail if setting else pytest.skip
+        stop(f"{name}: no such browser. Install it (`apt-get install chromium`), or set {LABBOOK_BROWSER} to its path.")
     return path
 
 
-@pytest.fixture(scope="module")  # no longer: Playwright's event loop would be in the way of tests with one of their own
+@pytest.fixture(scope="module")  # not `session`: Playwright's event loop would conflict with tests that start another one
 def browser(chromium: str) -> Iterator[Browser]:
-    """A headless Chromium."""
+    """Start a headless Chromium."""
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium) as browser:
         yield browser
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Visits]:
-    """Open pages; at its end the test fails if one wrote an error, threw one, missed a file or asked for more than files."""
-    visits = Visits(browser)
-    yield visits
+def visit(browser: Browser) -> Iterator[Visitor]:
+    """Yield a visitor; fail the test if a page logs an error, throws one, misses a file or requests anything but files."""
+    visitor = Visitor(browser)
+    yield visitor
     for context in browser.contexts:
         context.close()
-    assert not visits.complaints, "\n".join(visits.complaints)
+    assert not visitor.errors, "\n".join(visitor.errors)
 
 
 @pytest.fixture(scope="session")
 def built_once(chromium: str, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
-    """Build a folder once for all workers of pytest-xdist, and only where there is a browser to look at it."""
+    """Return a function that builds a folder once for all workers of pytest-xdist, if there is a browser."""
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
 
@@ -98,7 +100,7 @@ def built_once(chromium: str, tmp_path_factory: pytest.TempPathFactory, worker_i
         folder, done = shared / name, shared / f"{name}.done"
         with FileLock(shared / f"{name}.lock"):
             if not done.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # what another worker failed to build
+                shutil.rmtree(folder, ignore_errors=True)  # incomplete, from a worker that failed
                 folder.mkdir()
                 build(folder, *arguments)
                 done.touch()
@@ -109,39 +111,39 @@ def built_once(chromium: str, tmp_path_factory: pytest.TempPathFactory, worker_i
 
 @pytest.fixture(scope="session")
 def project(built_once: Callable[..., Path]) -> Path:
-    """A project whose stages were run on embedded data."""
+    """Build a project whose stages were run on embedded data."""
     return built_once(small_site.build, "embedded")
 
 
 @pytest.fixture(scope="session")
 def site(project: Path) -> Path:
-    """The folder of its pages."""
+    """Return the folder of its pages."""
     return project / "reports"
 
 
 @pytest.fixture(scope="session")
 def official_site(built_once: Callable[..., Path], project: Path) -> Path:
-    """The folder of the pages of an official run, with reported figures, gaps and verdicts."""
+    """Build the pages of an official run, with reported results, gaps and verdicts."""
     return built_once(small_site.build_official, "official", project) / "reports"
 
 
 @pytest.fixture
 def pages(site: Path, official_site: Path) -> list[Path]:
-    """Every page of the embedded run; of the official one those of the top folder, and one of each folder below it."""
-    one_a_folder = {file.parent: file for file in sorted(official_site.glob("*/*.html"))}
-    return [*sorted(site.rglob("*.html")), *sorted(official_site.glob("*.html")), *one_a_folder.values()]
+    """Return every page of the embedded run, and of the official run those in the top folder and one of each subfolder."""
+    one_per_folder = {file.parent: file for file in sorted(official_site.glob("*/*.html"))}
+    return [*sorted(site.rglob("*.html")), *sorted(official_site.glob("*.html")), *one_per_folder.values()]
 
 
 @pytest.fixture
-def on_every_page(pages: list[Path], visit: Visits) -> Callable[..., None]:
-    """Fail with what is wrong, page by page, when a look at each gives anything at all."""
+def on_every_page(pages: list[Path], visit: Visitor) -> Callable[..., None]:
+    """Return a function that runs `check` on every page and fails with all problems that it returns."""
 
-    def check(look: Callable[[Page], list[str]], **options: Any) -> None:
-        wrong = []
+    def run(check: Callable[[Page], list[str]], **options: Any) -> None:
+        problems = []
         page = visit(pages[0], **options)
         for file in pages:
             visit.open(file, page)
-            wrong += [f"{file}: {what}" for what in look(page)]
-        assert not wrong, "\n" + "\n".join(wrong)
+            problems += [f"{file}: {problem}" for problem in check(page)]
+        assert not problems, "\n" + "\n".join(problems)
 
-    return check
+    return run

@@ -1,4 +1,4 @@
-"""A small project: ten experiments, nine of them trained for a few epochs, and the site that the stages make of them."""
+"""A small project with ten experiments, nine of them trained for a few epochs, and its site."""
 
 import json
 import runpy
@@ -17,7 +17,7 @@ from labbook.evaluation.ledger import LEDGER, SWEEPS, Entry, read_arrays, write_
 
 ROOT = Path(__file__).parents[2]
 PROVENANCE: dict[str, Any] = {"code": {}, "packages": {}, "data": {}, "run": {}}
-KEPT = {
+SUBSET = {
     "datasets": ("mnist", "cifar10", "tiny_imagenet", "rings"),
     "experiments": (
         "mnist_mlp_100", "mnist_cnn", "rings_relu_random", "rings_relu_zero", "mnist_mlp_2x50", "mnist_mlp_2x50_numpy",
@@ -32,28 +32,28 @@ SMALLER = {
 }
 SEEDS = {"mnist_mlp_100": 3, "rings_relu_random": 2, "rings_relu_zero": 2}  # the others have one
 EPOCHS = {"mnist": 2, "cifar10": 1, "tiny_imagenet": 1, "rings": 250, "scenes": 1}
-# One experiment is "not yet run": neither are stages that it alone needs, nor those whose outputs no page shows.
+# Stages that are not run: those of one experiment that is pending, and those whose outputs no page shows.
 NOT_RUN = {
     "code", "gradcheck", "fetch@tiny_imagenet", "prepare@tiny_imagenet", "fetch_pretrained@resnet18", "pretrain@resnet18",
     "train@tiny_wide", "evaluate@tiny_wide",
 }  # fmt: skip
-REACHED = {"mnist_mlp_100": (0.978, 0.979, 0.98)}  # on official data, by seed: around the reported result
-EARLIER = "cifar10_cnn_plus_elu"  # on official data run by an earlier version only
+ACCURACIES = {"mnist_mlp_100": (0.978, 0.979, 0.98)}  # test accuracies by seed on official data, close to the reported result
+EARLIER = "cifar10_cnn_plus_elu"  # on official data, run only by an earlier version
 
 
 def build(folder: Path) -> None:
     """Run the stages on embedded data."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["device"] = "cpu"
-    for group, names in KEPT.items():
+    for group, names in SUBSET.items():
         values[group] = {name: values[group][name] for name in names}
-    values["explain"]["scenes_unet"]["region"] = "background"  # which hardly trained weights predict too
+    values["explain"]["scenes_unet"]["region"] = "background"  # a class that barely trained weights also predict
     for name, block in values["experiments"].items():
         train = block["train"]
         changes = {"seeds": SEEDS.get(name, 1), "epochs": EPOCHS[train["inputs"]["dataset"]]}
         if name in SMALLER:
             changes |= {"model": SMALLER[name], "batch_size": 64}
-            train.pop("constraint", None)  # of the parameters that the report counted
+            train.pop("constraint", None)  # on the number of parameters in the report
         train["embedded"] = train.get("embedded", {}) | changes
     sweep = values["sweeps"]["mnist_cnn_dropout"]
     sweep["train"]["embedded"] = {"epochs": 1}
@@ -67,7 +67,7 @@ def build(folder: Path) -> None:
 
 
 def build_official(folder: Path, embedded: Path) -> None:
-    """Pretend that a built project was run on official data, and write its site again."""
+    """Copy a built project, change its data source to official, and write its site again."""
     shutil.copytree(embedded, folder, dirs_exist_ok=True)
     values = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     _write_params(folder, values | {"data": {"source": "official"}})
@@ -84,7 +84,7 @@ def build_official(folder: Path, embedded: Path) -> None:
 
 
 def _write_entry(folder: Path, name: str, card: dict[str, Any]) -> None:
-    for seed, accuracy in zip(card["seeds"], REACHED.get(name, ()), strict=False):
+    for seed, accuracy in zip(card["seeds"], ACCURACIES.get(name, ()), strict=False):
         seed["test"]["test_accuracy"] = accuracy
     run = json.loads((folder / f"timing/{name}.json").read_text(encoding="utf-8"))
     predictions = read_arrays(folder / f"models/cards/{name}/predictions.npz", "")
@@ -102,8 +102,8 @@ def _python(folder: Path, script: str) -> None:
 
 
 def _run_stages() -> None:
-    """Run what `dvc.yaml` holds in this one process, which imports torch once."""
-    sys.path.append(str(Path("stages").resolve()))  # where stages find `_here`
+    """Run the stages of `dvc.yaml` in this process, which imports torch once."""
+    sys.path.append(str(Path("stages").resolve()))  # for stages that import `_here`
     with Repo() as repo:
         stages = [(stage.name, shlex.split(stage.cmd)) for stage in nx.dfs_postorder_nodes(repo.index.graph)]
     assert {name for name, _ in stages} >= NOT_RUN

@@ -1,16 +1,16 @@
-"""Every page of the site for readers who hear it, use no mouse or need contrast."""
+"""Accessibility of every page: screen readers, keyboard and contrast."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 AXE = Axe()
-AS_LOADED = {
-    "preload": False,  # axe would ask for the style sheet once more, which a page from disk may not
-    "resultTypes": ["violations"],  # what passes need not be described
+AXE_OPTIONS = {
+    "preload": False,  # axe would fetch the style sheet, which a page opened from disk cannot do
+    "resultTypes": ["violations"],  # skip descriptions of rules that pass
 }
 UNFOLD = "() => document.querySelectorAll('details').forEach(folded => { folded.open = true })"
-PICTURES_WITHOUT_WORDS = """() => {
+PICTURES_WITHOUT_ALT_TEXT = """() => {
     const text = id => document.getElementById(id)?.textContent.trim();
     const named = picture => picture.getAttribute('alt')?.trim() || picture.getAttribute('aria-label')?.trim()
         || picture.querySelector(':scope > title')?.textContent.trim()
@@ -40,23 +40,23 @@ FOCUSED = """() => {
 
 
 def test_axe_finds_nothing_serious(on_every_page):
-    def look(page: Page) -> list[str]:
+    def check(page: Page) -> list[str]:
         page.evaluate(UNFOLD)
         return serious_violations(page)
 
-    on_every_page(look)
+    on_every_page(check)
 
 
 @pytest.mark.parametrize("name", ["index", "compare", "exercises", "assignments/A", "experiments/mnist_cnn"])
-def test_axe_finds_nothing_serious_in_the_dark_and_on_a_phone(visit, site, name):
-    """One page of each kind: colours differ there, and tables scroll."""
+def test_axe_finds_nothing_serious_in_dark_mode_on_a_phone(visit, site, name):
+    """One page of each kind, with dark colours and scrolling tables."""
     page = visit(site / f"{name}.html", color_scheme="dark", viewport={"width": 360, "height": 800})
     page.evaluate(UNFOLD)
     assert not serious_violations(page)
 
 
-def test_every_picture_has_words(on_every_page):
-    on_every_page(lambda page: page.evaluate(PICTURES_WITHOUT_WORDS))
+def test_every_picture_has_alternative_text(on_every_page):
+    on_every_page(lambda page: page.evaluate(PICTURES_WITHOUT_ALT_TEXT))
 
 
 def test_every_page_has_a_language_a_title_and_an_outline(on_every_page):
@@ -64,19 +64,19 @@ def test_every_page_has_a_language_a_title_and_an_outline(on_every_page):
 
 
 def test_the_first_tab_reaches_a_link_past_the_header(on_every_page):
-    def look(page: Page) -> list[str]:
+    def check(page: Page) -> list[str]:
         page.keyboard.press("Tab")
         return page.evaluate(FOCUSED)
 
-    on_every_page(look)
+    on_every_page(check)
 
 
 def serious_violations(page: Page) -> list[str]:
-    """Describe what axe finds: rule, element and how to fix it."""
+    """Return the serious violations that axe finds: rule, element and how to fix it."""
     return [
         f"{violation['id']} ({violation['impact']}) at {' '.join(map(str, node['target']))}\n"
         f"    {node['html'][:200]}\n    {node['failureSummary']}"
-        for violation in AXE.run(page, options=AS_LOADED).response["violations"]
+        for violation in AXE.run(page, options=AXE_OPTIONS).response["violations"]
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     ]

@@ -1,4 +1,4 @@
-"""What a reader does on the site: sorts, filters, points, compares, chooses a theme."""
+"""Interaction with the site: sorting, filtering, hovering, comparing, choosing a theme."""
 
 import re
 import shutil
@@ -22,11 +22,11 @@ def official_front(visit, official_site) -> Page:
 
 
 def column(page: Page, name: str) -> list[str]:
-    """Read a column of the results, from the top, of the rows that are shown."""
+    """Return a column of the visible rows of the results."""
     headings = [text.strip() for text in page.locator("table.results thead th").all_inner_texts()]
-    (place,) = [index for index, heading in enumerate(headings) if heading.startswith(name)]
+    (position,) = [index for index, heading in enumerate(headings) if heading.startswith(name)]
     rows = page.locator("table.results tbody tr:visible")
-    return [row.locator("th, td").nth(place).inner_text().strip() for row in rows.all()]
+    return [row.locator("th, td").nth(position).inner_text().strip() for row in rows.all()]
 
 
 def sort_by(page: Page, name: str) -> str | None:
@@ -35,7 +35,7 @@ def sort_by(page: Page, name: str) -> str | None:
     return heading.get_attribute("aria-sort")
 
 
-def test_a_column_is_sorted_up_and_then_down_and_what_is_missing_comes_last(front):
+def test_sort_ascending_then_descending_with_missing_values_last(front):
     assert sort_by(front, "Test accuracy") == "ascending"
     rising = column(front, "Test accuracy")
     assert rising[-1] == "not yet run"
@@ -44,26 +44,26 @@ def test_a_column_is_sorted_up_and_then_down_and_what_is_missing_comes_last(fron
     assert column(front, "Test accuracy") == [*reversed(rising[:-1]), "not yet run"]
     sort_by(front, "Parameters")
     counts = [int(text.replace(",", "")) for text in column(front, "Parameters") if text]
-    assert counts == sorted(counts), "1,000 is more than 9"
+    assert counts == sorted(counts), "1,000 is greater than 9"
     assert front.locator("[aria-sort]").count() == 1
 
 
-def test_seconds_are_sorted_as_numbers_once_they_are_filled_in(front):
+def test_seconds_are_sorted_as_numbers(front):
     sort_by(front, "Seconds")
     seconds = [float(text) for text in column(front, "Seconds") if text]
     assert len(seconds) > 2
     assert seconds == sorted(seconds)
 
 
-def test_seconds_of_one_training_and_of_all_seeds_are_filled_in(visit, site):
+def test_seconds_per_training_and_in_total_are_filled_in(visit, site):
     page = visit(site / "experiments/mnist_mlp_100.html")
     one, total = (float(page.locator(f"[data-{name}]").first.inner_text()) for name in ("seconds", "total"))
     assert total == pytest.approx(3 * one, abs=1)
     assert "n = 3" in page.locator(".facts").inner_text()
 
 
-def test_pages_work_where_no_seconds_are_known(visit, site, tmp_path):
-    """A site that was pulled from a cache has no timing.js."""
+def test_pages_work_without_timing(visit, site, tmp_path):
+    """A site that was pulled from a remote has no timing.js."""
     folder = shutil.copytree(site, tmp_path / "reports")
     (folder / "timing.js").unlink()
     page = visit(folder / "experiments/mnist_mlp_100.html")
@@ -72,18 +72,18 @@ def test_pages_work_where_no_seconds_are_known(visit, site, tmp_path):
     visit.open(folder / "compare.html", page)
     expect(page.locator("#comparison h2").first).to_have_text("Metrics")
     expected = ("reports/timing.js", "Failed to load resource")
-    assert all(any(words in complaint for words in expected) for complaint in visit.complaints)
-    visit.complaints = []
+    assert all(any(words in error for words in expected) for error in visit.errors)
+    visit.errors = []
 
 
-def test_columns_are_sorted_by_keyboard(front):
+def test_columns_can_be_sorted_by_keyboard(front):
     front.locator("table.results thead th", has_text="Epochs").get_by_role("button").focus()
     front.keyboard.press("Enter")
     epochs = [int(text) for text in column(front, "Epochs") if text]
     assert epochs == sorted(epochs)
 
 
-def test_words_and_an_assignment_narrow_the_table_and_say_how_far(front):
+def test_search_and_assignment_filter_the_table(front):
     everything = front.evaluate(NAMES)
     front.get_by_label("Search").fill("cnn elu")
     assert [name.split("\n")[0] for name in front.evaluate(NAMES)] == ["cifar10_cnn_plus_elu"]
@@ -95,7 +95,7 @@ def test_words_and_an_assignment_narrow_the_table_and_say_how_far(front):
     expect(front.locator("#count")).to_have_text(f"0 of {len(everything)} experiments")
 
 
-def test_verdicts_of_an_official_run_are_chosen_among(official_front):
+def test_filter_by_verdict(official_front):
     verdicts = official_front.get_by_label("Verdict")
     offered = [text for text in verdicts.locator("option").all_inner_texts() if text != "all"]
     assert {"consistent", "one run only", "missed", "one run, earlier version", "not yet run"} <= set(offered)
@@ -106,36 +106,36 @@ def test_verdicts_of_an_official_run_are_chosen_among(official_front):
         assert all(text.startswith(verdict) for text in shown)
 
 
-def test_pointing_at_a_curve_tells_its_figures(visit, site):
+def test_hovering_over_a_curve_shows_its_values(visit, site):
     page = visit(site / "experiments/mnist_cnn.html")
     curve = page.locator("[data-chart=lines] svg").nth(1)
     expect(curve.locator(TIP)).to_have_count(0)
     box = curve.bounding_box()
     curve.hover(position={"x": box["width"] - 25, "y": box["height"] / 2})
     expect(curve.locator(TIP)).to_contain_text("epoch 2")
-    told = re.findall(r"(train|validation): ([\d.]+)", curve.locator(TIP).text_content())
+    values = re.findall(r"(train|validation): ([\d.]+)", curve.locator(TIP).text_content())
     page.locator("summary", has_text="As a table").click()
     last = page.locator("details[open] tbody tr").last.locator("td").all_inner_texts()
-    assert [name for name, _ in told] == ["train", "validation"]
-    assert all(any(float(figure) == pytest.approx(float(cell), rel=1e-4) for cell in last if cell) for _, figure in told)
+    assert [name for name, _ in values] == ["train", "validation"]
+    assert all(any(float(value) == pytest.approx(float(cell), rel=1e-4) for cell in last if cell) for _, value in values)
 
 
-def test_pointing_at_the_confusion_matrix_tells_who_is_taken_for_whom(visit, site):
+def test_hovering_over_the_confusion_matrix_shows_a_cell(visit, site):
     page = visit(site / "experiments/mnist_mlp_100.html")
     matrix = page.locator("[data-chart=confusion] svg").first
-    matrix.locator("[aria-label=cell] rect").nth(1).hover(force=True)  # a count lies on it
+    matrix.locator("[aria-label=cell] rect").nth(1).hover(force=True)  # its count covers it
     expect(matrix.locator(TIP)).to_contain_text("0 taken for 1")
     expect(matrix.locator(TIP)).to_contain_text("of the class")
 
 
-def test_pointing_at_the_calibration_tells_a_bin(visit, site):
+def test_hovering_over_the_reliability_diagram_shows_a_bin(visit, site):
     page = visit(site / "experiments/mnist_mlp_100.html")
     chart = page.locator("[data-chart=reliability] svg").first
     chart.locator("[aria-label=rect] rect").last.hover()
     expect(chart.locator(TIP)).to_contain_text("mean confidence")
 
 
-def test_charts_fit_their_place_when_the_window_changes(visit, site):
+def test_charts_resize_with_the_window(visit, site):
     page = visit(site / "experiments/mnist_cnn.html")
     chart = page.locator("[data-chart=lines] svg").first
     wide = chart.bounding_box()["width"]
@@ -144,7 +144,7 @@ def test_charts_fit_their_place_when_the_window_changes(visit, site):
     assert page.locator("[data-chart=lines] svg").first.bounding_box()["width"] <= 360
 
 
-def test_two_experiments_are_compared_and_the_address_names_them(visit, site):
+def test_compare_page_updates_tables_charts_and_url(visit, site):
     page = visit(site / "compare.html")
     page.get_by_label("First").select_option("cifar10_cnn")
     page.get_by_label("Second").select_option("cifar10_cnn_plus_elu")
@@ -167,8 +167,8 @@ def test_two_experiments_are_compared_and_the_address_names_them(visit, site):
     expect(page.get_by_label("Second")).to_have_value("cifar10_cnn_plus_elu")
 
 
-def test_two_experiments_on_one_test_set_are_tested_either_way_round(visit, site):
-    """Numbers are those of the script, which another test compares with the predictions."""
+def test_statistical_tests_in_either_order(visit, site):
+    """The expected numbers are read from the page's script; test_compare.py compares those with the predictions."""
     page = visit(site / "compare.html")
     tested = page.evaluate("window.labbookPairs.rings_relu_random.rings_relu_zero")
     first, second = (f"{tested['mcnemar'][key]:,}" for key in ("first", "second"))
@@ -180,20 +180,20 @@ def test_two_experiments_on_one_test_set_are_tested_either_way_round(visit, site
         page.get_by_label("Second").select_option(pair[1])
         difference, mcnemar = page.locator("#tests p").all_inner_texts()
         assert f"{counts[0]} samples are classified correctly by the first model only and {counts[1]} by the second" in mcnemar
-        bounds = re.search(r"95 % interval [+−]([\d.]+) to [+−]([\d.]+), paired by seed", difference).groups()
+        bounds = re.search(r"95% interval [+−]([\d.]+) to [+−]([\d.]+), paired by seed", difference).groups()
         assert bounds == ((low, high) if names == (0, 1) else (high, low))
     page.get_by_label("First").select_option("scenes_unet")
     expect(page.locator("#tests")).to_have_count(0)
 
 
-def test_an_experiment_leads_to_its_comparison(visit, site):
+def test_experiment_page_links_to_its_comparison(visit, site):
     page = visit(site / "experiments/scenes_unet.html")
     page.get_by_label("On this page").get_by_role("link", name="Compare").click()
     expect(page.get_by_label("First")).to_have_value("scenes_unet")
     expect(page.locator("#comparison h2").first).to_have_text("Metrics")
 
 
-def test_a_theme_is_chosen_and_kept_from_page_to_page(visit, site):
+def test_theme_persists_across_pages(visit, site):
     page = visit(site / "index.html", color_scheme="light")
     colour = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(colour)
@@ -214,7 +214,7 @@ def test_a_theme_is_chosen_and_kept_from_page_to_page(visit, site):
     assert page.evaluate(colour) == dark
 
 
-def test_pages_hold_the_pictures_of_the_explained_alone(visit, site):
+def test_only_explained_experiments_have_explanation_pictures(visit, site):
     page = visit(site / "experiments/mnist_cnn.html")
     expect(page.get_by_role("heading", name="Quality of the attributions")).to_be_visible()
     assert page.locator("#inside ~ figure img").count() == 3
@@ -222,7 +222,7 @@ def test_pages_hold_the_pictures_of_the_explained_alone(visit, site):
     assert page.locator("#inside").count() == 0
 
 
-def test_what_was_not_run_is_said_so_and_has_no_page(front, site):
+def test_experiment_that_was_not_run_is_marked_and_has_no_page(front, site):
     row = front.locator("table.results tr", has_text="tiny_wide")
     expect(row).to_contain_text("not yet run")
     assert row.get_by_role("link").count() == 0

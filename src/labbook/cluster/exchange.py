@@ -17,7 +17,7 @@ from dvc.repo import Repo
 from dvc_objects.fs import generic
 
 from labbook.errors import DataError
-from labbook.io import replace
+from labbook.io import write_atomically
 from labbook.team.store import files_of, hash_files, open_cache, open_remote, parse_entry, read_tree, translate_errors
 
 __all__ = ["Exchange"]
@@ -116,7 +116,7 @@ class Exchange:
             if there[path] != oid:
                 with suppress(IsADirectoryError):
                     Path(path).unlink(missing_ok=True)  # it may be a link into the cache
-                replace(Path(path), lambda part, oid=oid: shutil.copyfile(self._cache.objects.oid_to_path(oid), part))  # type: ignore[misc]
+                write_atomically(Path(path), lambda part, oid=oid: shutil.copyfile(self._cache.objects.oid_to_path(oid), part))  # type: ignore[misc]
 
     def _fetch(self, oids: Iterable[str]) -> bool:
         """Fetch objects that are missing or damaged locally, directories first; return whether all of them are intact now."""

@@ -26,7 +26,7 @@ from labbook.cluster.settings import KINDS, Cluster
 from labbook.cluster.snapshot import Snapshot, snapshot
 from labbook.config.messages import closest
 from labbook.errors import LabbookError, ParamsError
-from labbook.io import explain
+from labbook.io import describe_os_error
 from labbook.repro.display import Display
 
 __all__ = ["RemoteStage", "Workers", "open_workers"]
@@ -203,7 +203,7 @@ def _executor(cluster: Cluster, kind: str) -> Any:
     except RuntimeError as error:
         raise LabbookError(f"executor: {cluster.executor}: {error} `executor: local` runs workers on this machine.") from error
     except OSError as error:
-        raise LabbookError(f"logs: {explain(error, cluster.logs)}") from error
+        raise LabbookError(f"logs: {describe_os_error(error, cluster.logs)}") from error
     try:
         with warnings.catch_warnings(action="error"):  # it only warns about unknown parameters
             executor.update_parameters(**_parameters(cluster, 1, kind))

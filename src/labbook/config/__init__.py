@@ -1,1 +1,1 @@
-"""Settings: the typed schema of `params.yaml`, defaults, loading and the messages about what is wrong."""
+"""Settings: the typed schema of `params.yaml`, its defaults, loading, validation and error messages."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from labbook.config.components import FAMILIES, find, load, names
-from labbook.config.messages import errors_of
+from labbook.config.messages import error_lines
 from labbook.config.project import SOURCES, Project, blocks_of, find_problems, training_blocks
 from labbook.config.reading import PARAMS, read
 from labbook.config.sweep import resolve_sweep
@@ -18,7 +18,7 @@ from labbook.training.runtime import configure
 
 __all__ = ["add_arguments", "check_packages", "check_project", "main"]
 
-# What each file of a family must define.
+# Names that each file of a family must define.
 REQUIRED: dict[str, tuple[str, ...]] = {
     "model": ("Settings", "build"),
     "task": ("evaluate",),
@@ -27,7 +27,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "pretrained": ("fetch", "read", "without_head"),
 }
 COMPONENTS = ("loss", "optimizer", "schedule")
-# Groups of `params.yaml` in which each name is a file of a family.
+# Groups of `params.yaml` whose keys name files of a family.
 GROUPS = {"datasets": "dataset", "derived": "derived", "pretrained": "pretrained"}
 
 
@@ -38,11 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print that params.yaml is valid, or print one line per problem and exit with 1."""
-    configure("cpu", threads=1, seed=0)  # otherwise torch's optimisers import its compiler, which takes a second
+    configure("cpu", threads=1, seed=0)  # otherwise, PyTorch's optimisers import its compiler, which takes a second
     problems = []
     try:
         project = check_project()
-        print(f"{PARAMS} is valid: {', '.join(_count(project, group) for group in ('experiments', 'sweeps', 'datasets'))}")
+        print(
+            f"{PARAMS} is valid: {', '.join(_format_count(project, group) for group in ('experiments', 'sweeps', 'datasets'))}"
+        )
     except ParamsError as error:
         problems.append(str(error))
     try:
@@ -54,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def check_project() -> Project:
-    """Read and validate the whole file, with all components that it names.
+    """Read and validate all of `params.yaml`, including the settings of all components.
 
     Raises:
         ParamsError: a key is wrong; the message has one line for each wrong key.
@@ -79,17 +81,17 @@ def check_packages() -> Iterator[str]:
     for package, (recorded, installed) in changed_packages().items():
         yield (
             f"{package}: {installed} is installed, and the stages were recorded with {recorded}. Install {recorded}, or accept "
-            f"{installed} with `{ACCEPT}`; then these stages run again: {_users(package)}."
+            f"{installed} with `{ACCEPT}`; then these stages run again: {_stages_using(package)}."
         )
 
 
-def _count(project: Project, group: str) -> str:
-    number = len(getattr(project, group))
-    return f"{number} {group if number != 1 else group.removesuffix('s')}"
+def _format_count(project: Project, group: str) -> str:
+    count = len(getattr(project, group))
+    return f"{count} {group if count != 1 else group.removesuffix('s')}"
 
 
-def _users(package: str) -> str:
-    """List the kinds of stages that use a package, with the number of stages of each kind."""
+def _stages_using(package: str) -> str:
+    """Return the kinds of stages that use a package, with the number of stages of each kind."""
     from labbook.fingerprint import record
 
     kinds: Counter[str] = Counter()
@@ -101,13 +103,13 @@ def _users(package: str) -> str:
 
 
 def _incomplete_components() -> Iterator[str]:
-    """Import every component, whether used or not, and yield a message for each incomplete one."""
+    """Import every component, used or not, and yield one message per incomplete component."""
     for family, required in REQUIRED.items():
         for name in names(family):
             file = f"src/labbook/{FAMILIES[family]}/{name}.py"
             try:
                 module = find(family, name, family)
-            except Exception as error:  # whatever the code of a new component raises
+            except Exception as error:  # the code of a new component can raise anything
                 yield f"{file}: cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
                 continue
             missing = [name for name in required if not hasattr(module, name)]
@@ -116,16 +118,16 @@ def _incomplete_components() -> Iterator[str]:
 
 
 def _wrong_components(values: dict[str, Any]) -> Iterator[str]:
-    """Check that named files exist, and check the components of every training that can be resolved."""
+    """Check that the files of named components exist, and check the components of every valid training."""
     for group, family in GROUPS.items():
         for name in blocks_of(values, group):
-            yield from errors_of(find, family, name, f"{group}.{name}")
+            yield from error_lines(find, family, name, f"{group}.{name}")
     for block in training_blocks(values):
         for source in SOURCES:
             try:
                 resolved = resolve(values, block, source)
             except ParamsError:
-                continue  # `find_problems` reports it
+                continue  # reported by `find_problems`
             yield from _check_components(resolved)
 
 
@@ -140,11 +142,11 @@ def _wrong_sweeps(values: dict[str, Any]) -> Iterator[str]:
 def _check_components(resolved: Resolved) -> Iterator[str]:
     settings, key = resolved.settings, f"{resolved.block}.train"
     problems = [
-        *errors_of(find, "task", settings.task, f"{key}.task"),
-        *errors_of(load, "model", settings.model, f"{key}.model"),
+        *error_lines(find, "task", settings.task, f"{key}.task"),
+        *error_lines(load, "model", settings.model, f"{key}.model"),
     ]
     for kind in COMPONENTS:
         component = getattr(settings, kind)
         if component is not None:
-            problems += errors_of(check_component, kind, component, f"{key}.{kind}")
+            problems += error_lines(check_component, kind, component, f"{key}.{kind}")
     yield from map(resolved.relocate, problems)

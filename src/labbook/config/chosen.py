@@ -1,4 +1,4 @@
-"""What a stage depends on through its settings: modules imported by name, such as models, and the settings themselves."""
+"""Dependencies of a stage that come from its settings: the modules that it imports by name, and the settings themselves."""
 
 from labbook.config.components import Component, module_name, names
 from labbook.config.project import parse_project
@@ -26,16 +26,16 @@ def chosen_modules() -> dict[str, tuple[str, ...]]:
         settings = resolve(values, f"pretrained.{name}", project.source).settings
         data = (module_name("pretrained", name), module_name("dataset", settings.inputs.dataset))
         chosen[f"fetch_pretrained/{name}"] = data
-        chosen[f"pretrain/{name}"] = (*data, *_of_training(settings))
+        chosen[f"pretrain/{name}"] = (*data, *_training_modules(settings))
     for name in project.experiments:
         settings = resolve(values, f"experiments.{name}", project.source).settings
-        chosen[f"train/{name}"] = _of_training(settings)
-        chosen[f"evaluate/{name}"] = (module_name("task", settings.task), *_of_model(settings))
+        chosen[f"train/{name}"] = _training_modules(settings)
+        chosen[f"evaluate/{name}"] = (module_name("task", settings.task), *_model_modules(settings))
     for name in project.explain:
-        chosen[f"explain/{name}"] = _of_model(resolve(values, f"experiments.{name}", project.source).settings)
+        chosen[f"explain/{name}"] = _model_modules(resolve(values, f"experiments.{name}", project.source).settings)
     for name, sweep in project.sweeps.items():
         (_, settings), *_ = variants(values, name, sweep, project.source)
-        chosen[f"sweep/{name}"] = _of_training(settings)
+        chosen[f"sweep/{name}"] = _training_modules(settings)
     return chosen
 
 
@@ -47,25 +47,25 @@ def settings_of_stages() -> dict[str, dict[str, str]]:
     """
     values = read()
     project, runtime = parse_project(values), read_runtime(values)
-    found = {
+    settings = {
         f"{stage}/{name}": flat_settings(resolve(values, f"{group}.{name}", project.source).settings, runtime)
         for stage, group in (("train", "experiments"), ("pretrain", "pretrained"))
         for name in getattr(project, group)
     }
     for name, sweep in project.sweeps.items():
-        found[f"sweep/{name}"] = flat_sweep_settings(variants(values, name, sweep, project.source), runtime)
-    return found
+        settings[f"sweep/{name}"] = flat_sweep_settings(variants(values, name, sweep, project.source), runtime)
+    return settings
 
 
-def _of_model(settings: TrainSettings) -> tuple[str, ...]:
-    return (module_name("model", settings.model.name), *_custom("loss", settings.loss))
+def _model_modules(settings: TrainSettings) -> tuple[str, ...]:
+    return (module_name("model", settings.model.name), *_custom_module("loss", settings.loss))
 
 
-def _of_training(settings: TrainSettings) -> tuple[str, ...]:
-    custom = (*_custom("optimizer", settings.optimizer), *_custom("schedule", settings.schedule))
-    return (BACKENDS[settings.backend], *_of_model(settings), *custom)
+def _training_modules(settings: TrainSettings) -> tuple[str, ...]:
+    custom = (*_custom_module("optimizer", settings.optimizer), *_custom_module("schedule", settings.schedule))
+    return (BACKENDS[settings.backend], *_model_modules(settings), *custom)
 
 
-def _custom(family: str, component: Component | None) -> tuple[str, ...]:
-    """Return the module of a loss, optimizer or schedule that is a file of this package, not a class of PyTorch."""
+def _custom_module(family: str, component: Component | None) -> tuple[str, ...]:
+    """Return the module of a loss, optimizer or schedule if it is a file of this package, not a class of PyTorch."""
     return (module_name(family, component.name),) if component and component.name in names(family) else ()

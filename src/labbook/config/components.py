@@ -5,7 +5,7 @@ A new architecture, dataset or task is a new file, and only the experiments that
     models           Settings, build(settings, image_shape, classes): a Module that maps images (N, C, H, W) to logits
     data/datasets    fetch(source, folder); prepare(folder, source, validation_fraction, seed): a `PackedDataset`
     data/derived     derive(packed, validation_fraction, seed): a `PackedDataset` made from another one
-    data/pretrained  fetch(folder): the published file; read(folder): its weights by the names of our model's state;
+    data/pretrained  fetch(folder): the published file; read(folder): its weights as a state dict of our model;
                      without_head(state)
     evaluation/tasks evaluate(...): metrics of predictions on the test set
 
@@ -46,7 +46,7 @@ class Strict(BaseModel):
 
 
 class Component(BaseModel):
-    """A block of `params.yaml`: the name of a component, and its own settings."""
+    """A block of `params.yaml` that selects a component by name and holds its settings."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: str
@@ -79,7 +79,7 @@ def find(family: str, name: str, key: str) -> ModuleType:
 
 
 def names(family: str) -> list[str]:
-    """List the names of a family's components, which are those of its files."""
+    """Return the names of a family's components, which are the stems of its files."""
     return sorted(file.stem for file in (PACKAGE / FAMILIES[family]).glob("[a-z]*.py"))
 
 
@@ -92,7 +92,7 @@ def load(family: str, component: Component, key: str) -> tuple[ModuleType, Any]:
     """Import the module that `component` names, and validate its settings; `key` is the key of the block in `params.yaml`.
 
     Raises:
-        ParamsError: there is no such component, or its settings are wrong.
+        ParamsError: there is no such component, or its settings are invalid.
     """
     module, values = find(family, component.name, f"{key}.name"), component.model_dump()
     try:

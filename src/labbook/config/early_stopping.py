@@ -6,7 +6,7 @@ __all__ = ["EarlyStopping"]
 
 
 class EarlyStopping(BaseModel):
-    """When to stop before the last epoch: exactly one of the two rules, counted in validations."""
+    """When to stop before the last epoch: exactly one of two rules, which count validations."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     window: int | None = Field(None, gt=1, description="stop when the first of the last N validation losses is their minimum")
@@ -15,5 +15,5 @@ class EarlyStopping(BaseModel):
     @model_validator(mode="after")
     def _exactly_one_rule(self) -> "EarlyStopping":
         if (self.window is None) == (self.patience is None):
-            raise ValueError("give exactly one of window and patience, such as {patience: 5}")
+            raise ValueError("set exactly one of window and patience, such as {patience: 5}")
         return self

@@ -12,7 +12,7 @@ Method = Literal["saliency", "integrated_gradients", "layer_gradcam", "guided_gr
 
 
 def _number_if_digits(value: Any) -> Any:
-    """Convert a number that the command line passes as text; leave a path unchanged."""
+    """Convert an index that the command line passes as text; leave a path unchanged."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
@@ -22,7 +22,7 @@ def _text_if_number(value: Any) -> Any:
 
 
 def _not_null(value: Any) -> Any:
-    """Reject null, which DVC would pass on the command line as the text `None`."""
+    """Reject null, which DVC would pass as the argument `None`."""
     if value is None:
         raise ValueError("remove the key to use its default")
     return value
@@ -32,30 +32,31 @@ class Explain(Strict):
     """The settings of one explanation; DVC passes them to the stage on its command line."""
 
     image: Annotated[Annotated[int, Field(ge=0)] | str, BeforeValidator(_number_if_digits)] = Field(
-        0, description="whose activations are shown: an index into the test set, or an image file"
+        0, description="image whose activations are shown: an index into the test set, or a file"
     )
     layer: Annotated[str | None, BeforeValidator(_text_if_number), BeforeValidator(_not_null)] = Field(
-        None, description="a name of model.named_modules(); the first layer with weights when left out"
+        None,
+        description="layer whose activations are shown, a name in model.named_modules(); default: the first layer with weights",
     )
     channels: Annotated[list[Annotated[int, Field(ge=0)]] | None, BeforeValidator(_not_null)] = Field(
-        None, min_length=1, max_length=16, description="of the layer; the first four when left out"
+        None, min_length=1, max_length=16, description="channels of the layer to show; default: the first four"
     )
     attributions: Annotated[list[Method] | None, BeforeValidator(_not_null)] = Field(
-        None, min_length=1, description="all methods that suit the model when left out"
+        None, min_length=1, description="default: all methods applicable to the model"
     )
-    correct: int = Field(1, ge=0, le=10, description="number of correctly classified test images to attribute: the first ones")
-    wrong: int = Field(1, ge=0, le=10, description="number of wrongly classified ones")
-    steps: int = Field(16, gt=0, le=1000, description="of integrated gradients")
+    correct: int = Field(1, ge=0, le=10, description="number of correctly classified test images to attribute")
+    wrong: int = Field(1, ge=0, le=10, description="number of misclassified test images to attribute")
+    steps: int = Field(16, gt=0, le=1000, description="integration steps of integrated gradients")
     region: Annotated[str | None, BeforeValidator(_not_null)] = Field(
-        None, description="segmentation: the class whose pixels are attributed"
+        None, description="class whose pixels are attributed; only for segmentation"
     )
 
     @model_validator(mode="after")
-    def _shows_something_once(self) -> "Explain":
+    def _check_counts_and_lists(self) -> "Explain":
         if not self.correct + self.wrong:
             raise ValueError("correct and wrong are both 0; set one of them to 1 or more")
         for key in ("channels", "attributions"):
-            listed = getattr(self, key) or []
-            if len(set(listed)) < len(listed):
+            items = getattr(self, key) or []
+            if len(set(items)) < len(items):
                 raise ValueError(f"{key} has a duplicate item")
         return self

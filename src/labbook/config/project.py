@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from labbook.config.components import Strict
 from labbook.config.explain import Explain
-from labbook.config.layers import split_embedded
-from labbook.config.messages import closest, describe, errors_of
+from labbook.config.merging import split_embedded
+from labbook.config.messages import closest, describe, error_lines
 from labbook.config.reported import Reported
 from labbook.config.sweep import Sweep, resolve_sweep
 from labbook.config.train import Assignment, Resolved, Runtime, find_unknown_keys, resolve
@@ -23,9 +23,9 @@ __all__ = [
 Source = Literal["official", "embedded"]
 
 NAME = re.compile("[a-z][a-z0-9_-]*")
-STAGES_WITH_METRICS = frozenset({"exercises", "gradcheck"})  # their metrics/NAME.json belongs to no experiment
+STAGES_WITH_METRICS = frozenset({"exercises", "gradcheck"})  # stages that write metrics/NAME.json without being an experiment
 SOURCES: tuple[Source, ...] = ("official", "embedded")
-# Settings that name files or modules: `dvc.yaml` and the fingerprints have one value for both data sources.
+# Settings that select files or modules: `dvc.yaml` and the fingerprints require the same value for both data sources.
 CHOICES = (
     "inputs.dataset",
     "inputs.pretrained",
@@ -38,7 +38,7 @@ CHOICES = (
 )
 
 
-def _name(name: Any) -> Any:
+def _check_name(name: Any) -> Any:
     if not _is_name(name):
         raise ValueError(
             "a name consists of lower-case letters, digits, _ and -, and begins with a letter "
@@ -47,16 +47,16 @@ def _name(name: Any) -> Any:
     return name
 
 
-Name = Annotated[str, BeforeValidator(_name)]
+Name = Annotated[str, BeforeValidator(_check_name)]
 
 
 class Experiment(Strict):
     """One model of one assignment."""
 
-    assignment: str = Field(description="a block of `defaults`; its first letter is the page")
+    assignment: str = Field(description="a block of `defaults`; its first letter selects the page of the report")
     title: str
     reported: Reported = Reported()
-    train: dict[str, Any] = Field(description="what differs from the assignment's defaults, see TrainSettings")
+    train: dict[str, Any] = Field(description="settings that differ from the assignment's defaults, see TrainSettings")
 
 
 class Data(Strict):
@@ -66,20 +66,22 @@ class Data(Strict):
 
 
 class Dataset(Strict):
-    """How a dataset is prepared."""
+    """Settings for preparing a dataset."""
 
-    validation_fraction: float = Field(gt=0, le=0.5, description="of the training set, drawn class by class")
+    validation_fraction: float = Field(
+        gt=0, le=0.5, description="fraction of the training set, drawn separately for each class"
+    )
 
 
 class Derived(Dataset):
-    """How a dataset is made from a prepared one."""
+    """Settings for making a dataset from a prepared one."""
 
     made_from: str
     seed: int = Field(ge=0, lt=2**32)
 
 
 class Pretrained(Dataset):
-    """How initial weights are trained on embedded data, which replaces the download of published ones."""
+    """Settings for training initial weights on embedded data instead of downloading published weights."""
 
     train: dict[str, Any]
 
@@ -93,8 +95,8 @@ class Project(Runtime):
     derived: dict[Name, Derived] = Field(min_length=1)
     pretrained: dict[Name, Pretrained] = Field(min_length=1)
     experiments: dict[Name, Experiment] = Field(min_length=1)
-    sweeps: dict[Name, Sweep] = Field(min_length=1, description="DVC finds no folder of their results when there is none")
-    explain: dict[Name, Explain] = Field(min_length=1, description="by experiment; as sweeps")
+    sweeps: dict[Name, Sweep] = Field(min_length=1, description="not empty, because DVC needs the folder of their results")
+    explain: dict[Name, Explain] = Field(min_length=1, description="by experiment; not empty, like sweeps")
 
     @property
     def source(self) -> Source:
@@ -126,11 +128,11 @@ def find_problems(values: dict[str, Any]) -> list[str]:
 
 
 def training_blocks(values: Mapping[str, Any]) -> list[str]:
-    """List the blocks that describe a training and have the keys to resolve it, such as `experiments.mnist_cnn`."""
-    wanted = {"experiments": {"assignment", "train"}, "pretrained": {"train"}}
+    """Return the keys of the blocks that describe a training and can be resolved, such as `experiments.mnist_cnn`."""
+    required = {"experiments": {"assignment", "train"}, "pretrained": {"train"}}
     return [
         f"{group}.{name}"
-        for group, keys in wanted.items()
+        for group, keys in required.items()
         for name, block in blocks_of(values, group).items()
         if isinstance(block, Mapping) and keys <= block.keys() and isinstance(block["train"], Mapping)
     ]
@@ -150,7 +152,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _duplicate_names(values: Mapping[str, Any]) -> Iterator[str]:
-    """Find names that are already in use."""
+    """Yield one line for each name that is already in use."""
     datasets, experiments = blocks_of(values, "datasets"), blocks_of(values, "experiments")
     for name in blocks_of(values, "derived"):
         if name in datasets:
@@ -177,10 +179,10 @@ def _wrong_trainings(values: dict[str, Any]) -> Iterator[str]:
     defaults = _mapping(values.get("defaults"))
     for assignment, block in defaults.items():
         if isinstance(block, Mapping):
-            yield from errors_of(_check_defaults, f"defaults.{assignment}", block)
+            yield from error_lines(_check_defaults, f"defaults.{assignment}", block)
     for block in training_blocks(values) if defaults else ():
         for source in SOURCES:
-            yield from errors_of(resolve, values, block, source)
+            yield from error_lines(resolve, values, block, source)
 
 
 def _check_defaults(key: str, block: Mapping[str, Any]) -> None:
@@ -190,15 +192,15 @@ def _check_defaults(key: str, block: Mapping[str, Any]) -> None:
 
 
 def _wrong_references(values: dict[str, Any]) -> Iterator[str]:
-    """Find names of blocks that do not exist, and settings that do not fit the block they refer to."""
+    """Yield one line for each reference to a missing block, and for each setting that does not fit the block it refers to."""
     project = Project.model_validate(values)
     datasets, experiments = [*project.datasets, *project.derived], list(project.experiments)
     for name in experiments:
         yield from _wrong_inputs(values, f"experiments.{name}", datasets, ["none", *project.pretrained])
     for name in project.pretrained:
-        yield from _wrong_inputs(values, f"pretrained.{name}", list(project.datasets), ["none"])  # from random weights
+        yield from _wrong_inputs(values, f"pretrained.{name}", list(project.datasets), ["none"])  # trained from random weights
         for source in SOURCES:
-            yield from _several_processes(f"pretrained.{name}", resolve(values, f"pretrained.{name}", source))
+            yield from _wrong_world_size(f"pretrained.{name}", resolve(values, f"pretrained.{name}", source))
     yield from _unused_components(project, values)
     for name, derived in project.derived.items():
         yield from _unknown(f"derived.{name}.made_from", derived.made_from, project.datasets, "datasets")
@@ -218,19 +220,19 @@ def _unknown(key: str, name: str, known: Iterable[str], group: str) -> Iterator[
         yield f"{key}: {name!r} is not a block of {group}{closest(name, known)} Known: {', '.join(known)}."
 
 
-def _wrong_inputs(values: dict[str, Any], block: str, datasets: list[str], networks: list[str]) -> Iterator[str]:
-    """Check the inputs of a training, and that both data sources name the same files and modules."""
+def _wrong_inputs(values: dict[str, Any], block: str, datasets: list[str], pretrained: list[str]) -> Iterator[str]:
+    """Check the inputs of a training, and that both data sources select the same files and modules."""
     official, embedded = (resolve(values, block, source) for source in SOURCES)
     inputs = official.settings.inputs
     yield from _unknown(official.locate("inputs.dataset"), inputs.dataset, datasets, "datasets or derived")
-    yield from _unknown(official.locate("inputs.pretrained"), inputs.pretrained, networks, "pretrained")
+    yield from _unknown(official.locate("inputs.pretrained"), inputs.pretrained, pretrained, "pretrained")
     for path in ("inputs.dataset", "inputs.pretrained"):
         if official.origins[path] != f"{block}.train":
             yield f"{official.locate(path)}: dvc.yaml looks for it in {block}.train.{path}. Move it there."
     for path in CHOICES:
-        wanted, found = (_value(resolved, path) for resolved in (official, embedded))
-        if found != wanted:
-            yield f"{embedded.locate(path)}: invalid value {found!r}: must be the same as on official data, {wanted!r}."
+        expected, actual = (_setting(resolved, path) for resolved in (official, embedded))
+        if actual != expected:
+            yield f"{embedded.locate(path)}: invalid value {actual!r}: must be the same as on official data, {expected!r}."
 
 
 def _wrong_sweep(values: dict[str, Any], name: str, sweep: Sweep, source: Source) -> Iterator[str]:
@@ -240,35 +242,35 @@ def _wrong_sweep(values: dict[str, Any], name: str, sweep: Sweep, source: Source
         yield from str(error).splitlines()
     else:
         for _, resolved in variants:
-            yield from _several_processes(f"sweeps.{name}", resolved)
+            yield from _wrong_world_size(f"sweeps.{name}", resolved)
 
 
-def _several_processes(block: str, resolved: Resolved) -> Iterator[str]:
+def _wrong_world_size(block: str, resolved: Resolved) -> Iterator[str]:
     """Check that a training outside `experiments` has one process, because only the stage `train` starts several."""
     count = resolved.settings.world_size
     if count > 1:
-        place = resolved.locate("world_size")
-        yield f"{block}.train.world_size: {place} is {count}, and only experiments train with several processes. Set 1 here."
+        origin = resolved.locate("world_size")
+        yield f"{block}.train.world_size: {origin} is {count}, and only experiments train with several processes. Set 1 here."
 
 
 def _unused_components(project: Project, values: dict[str, Any]) -> Iterator[str]:
-    """Find components in `embedded` of defaults that apply to no experiment, because none has a component of that name."""
+    """Yield one line for each component in `embedded` of the defaults whose name no experiment uses."""
     for assignment, defaults in project.defaults.items():
-        trained = [
+        experiments = [
             resolve(values, f"experiments.{name}", "official")
             for name, experiment in project.experiments.items()
             if experiment.assignment == assignment
         ]
-        for key, component in defaults.get("embedded", {}).items() if trained else ():
+        for key, component in defaults.get("embedded", {}).items() if experiments else ():
             if isinstance(component, Mapping) and "name" in component:
                 name = component["name"]
-                known = list(dict.fromkeys(str(_value(resolved, f"{key}.name")) for resolved in trained))
+                known = list(dict.fromkeys(str(_setting(resolved, f"{key}.name")) for resolved in experiments))
                 if name not in known:
-                    where = f"defaults.{assignment}.embedded.{key}.name"
-                    yield f"{where}: no experiment of {assignment} has {name!r}{closest(str(name), known)}"
+                    location = f"defaults.{assignment}.embedded.{key}.name"
+                    yield f"{location}: no experiment of {assignment} has {name!r}{closest(str(name), known)}"
 
 
-def _value(resolved: Resolved, path: str) -> Any:
+def _setting(resolved: Resolved, path: str) -> Any:
     value: Any = resolved.settings.model_dump()
     for step in path.split("."):
         value = value and value[step]
@@ -279,4 +281,4 @@ def _wrong_explanation(name: str, explain: Explain, task: str) -> Iterator[str]:
     if task == "toy2d":
         yield f"explain.{name}: points in a plane have no pixels to attribute. Remove the block."
     elif (task == "segmentation") != (explain.region is not None):
-        yield f"explain.{name}.region: goes with task: segmentation, and the task of {name} is {task}."
+        yield f"explain.{name}.region: set it if and only if the task is segmentation; the task of {name} is {task}."

@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from labbook.config.messages import closest, describe
 from labbook.errors import ParamsError
 
-__all__ = ["PARAMS", "pick", "read", "validate"]
+__all__ = ["PARAMS", "look_up", "read", "validate"]
 
 PARAMS = Path("params.yaml")
 
@@ -20,10 +20,10 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def read(path: Path = PARAMS) -> dict[str, Any]:
-    """Read the file as plain dictionaries.
+    """Read `params.yaml` as plain dictionaries.
 
     Raises:
-        ParamsError: the file is missing, or is not a YAML mapping without duplicate keys.
+        ParamsError: the file is missing, is not a YAML mapping, or has a duplicate key.
     """
     try:
         values = YAML(typ="safe").load(path)  # as DVC reads it: YAML 1.2
@@ -41,21 +41,21 @@ def read(path: Path = PARAMS) -> dict[str, Any]:
     return values
 
 
-def pick(values: Mapping[str, Any], key: str, within: str = "") -> Any:
+def look_up(values: Mapping[str, Any], key: str, within: str = "") -> Any:
     """Look up a dotted key such as `experiments.mnist_cnn.train`; `within` is the key of `values` in the file, for messages.
 
     Raises:
         ParamsError: there is no such key; the message suggests the nearest one.
     """
-    found: Any = values
-    above = within
+    value: Any = values
+    parent = within
     for step in key.split("."):
-        if not isinstance(found, Mapping) or step not in found:
-            known = map(str, found) if isinstance(found, Mapping) else ()
-            raise ParamsError(f"{above or PARAMS}: no key {step!r}{closest(step, known)}")
-        found = found[step]
-        above = f"{above}.{step}".lstrip(".")
-    return found
+        if not isinstance(value, Mapping) or step not in value:
+            known = map(str, value) if isinstance(value, Mapping) else ()
+            raise ParamsError(f"{parent or PARAMS}: no key {step!r}{closest(step, known)}")
+        value = value[step]
+        parent = f"{parent}.{step}".lstrip(".")
+    return value
 
 
 def validate(values: Any, model: type[Settings], key: str = "") -> Settings:

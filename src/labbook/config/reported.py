@@ -19,19 +19,21 @@ class Reported(Strict):
 
     kind: Literal["exact", "about", "over", "almost", "other_data", "guessing", "words"] = "exact"
     test: float | None = Field(None, ge=0, le=1)
-    last_test: float | None = Field(None, ge=0, le=1, description="of the last epoch, where `test` is that of the best one")
+    last_test: float | None = Field(
+        None, ge=0, le=1, description="test accuracy after the last epoch, if `test` is that of the best epoch"
+    )
     required: float | None = Field(None, ge=0, le=1, description="test accuracy that the assignment requires")
     train: float | None = Field(None, ge=0, le=1)
     val: float | None = Field(None, ge=0, le=1)
     per_class: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = Field(None, description="test accuracy by class")
     train_loss: float | None = Field(None, ge=0)
     test_loss: float | None = Field(None, ge=0)
-    seconds_cpu: float | None = Field(None, gt=0, description="of training")
+    seconds_cpu: float | None = Field(None, gt=0, description="training time in seconds")
     seconds_gpu: float | None = Field(None, gt=0)
     quote: str | None = None
 
     @model_validator(mode="after")
-    def _kind_has_its_value(self) -> "Reported":
+    def _kind_has_required_value(self) -> "Reported":
         if self.kind in {"words", "guessing"} and self.quote is None:
             raise ValueError(f"kind: {self.kind} needs a quote")
         if self.kind in {"about", "over", "almost", "other_data"} and self.test is None:

@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from labbook.config.messages import closest
-from labbook.config.reading import pick, read, validate
+from labbook.config.reading import look_up, read, validate
 from labbook.config.sweep import Sweep, resolve_sweep
 from labbook.config.train import SCHEMA, Resolved, resolve
 from labbook.errors import ParamsError
@@ -18,17 +18,17 @@ __all__ = ["add_arguments", "main", "show"]
 
 GROUPS = ("experiments", "sweeps", "pretrained")
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text without quotes, unless YAML reads it as another type
-WIDEST = 48  # characters before the column of origins; longer lines shift their origin to the right
+MAX_WIDTH = 48  # characters before the column of origins; the origin of a longer line follows that line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `labbook show`."""
     parser.epilog = (
-        "The output is YAML. `schema` stands for src/labbook/config/train.py. Settings of a model, optimizer, loss or schedule "
-        "that are not listed have the default of their class."
+        "The output is YAML. `schema` stands for src/labbook/config/train.py. Unlisted settings of a model, optimizer, loss or "
+        "schedule have the default of their class."
     )
     parser.add_argument("name", metavar="NAME", help="an experiment, a sweep or pretrained weights, as in params.yaml")
-    parser.add_argument("--source", choices=("embedded", "official"), help="of the data (default: data.source of params.yaml)")
+    parser.add_argument("--source", choices=("embedded", "official"), help="data source (default: data.source in params.yaml)")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -41,17 +41,17 @@ def show(name: str, source: str | None = None) -> str:
 
     Args:
         name: name of an experiment, a sweep or pretrained weights; a sweep is shown at its first value.
-        source: `embedded` or `official`; by default `data.source` of `params.yaml`.
+        source: `embedded` or `official`; by default `data.source` in `params.yaml`.
 
     Raises:
         ParamsError: no block has this name, or a key is wrong.
     """
     values = read()
-    source = source or str(pick(values, "data.source"))
+    source = source or str(look_up(values, "data.source"))
     block = _find(values, name)
     heading = f"# {block} on {source} data"
     if block.startswith("sweeps."):
-        sweep = validate(pick(values, block), Sweep, block)
+        sweep = validate(look_up(values, block), Sweep, block)
         variants = resolve_sweep(values, name, sweep, source)
         heading += f", at the first value of {sweep.vary.key}: {_flow([value for value, _ in variants])}"
         resolved = variants[0][1]
@@ -65,26 +65,26 @@ def _find(values: Mapping[str, Any], name: str) -> str:
     for group, blocks in groups.items():
         if name in blocks:
             return f"{group}.{name}"
-    known = [str(other) for blocks in groups.values() for other in blocks]
+    known = [str(key) for blocks in groups.values() for key in blocks]
     raise ParamsError(f"{name}: no experiment, sweep or pretrained weights{closest(name, known)} Known: {', '.join(known)}.")
 
 
 def _lines(settings: Mapping[str, Any], resolved: Resolved, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each line of a block, and the origin of its value; none for a line that opens a nested block."""
+    """Yield each line of a block with the origin of its value, which is empty for a line that opens a nested block."""
     indent = "  " * path.count(".")
     for key, value in settings.items():
-        where = f"{path}{key}"
+        setting = f"{path}{key}"
         if isinstance(value, dict) and value:
             yield f"{indent}{_flow(key)}:", ""
-            yield from _lines(value, resolved, f"{where}.")
+            yield from _lines(value, resolved, f"{setting}.")
         else:
-            yield f"{indent}{_flow(key)}: {_flow(value)}", resolved.origins.get(where, SCHEMA)
+            yield f"{indent}{_flow(key)}: {_flow(value)}", resolved.origins.get(setting, SCHEMA)
 
 
 def _align(lines: Iterator[tuple[str, str]]) -> Iterator[str]:
-    listed = list(lines)
-    width = max(len(text) for text, _ in listed if len(text) <= WIDEST)
-    for text, origin in listed:
+    pairs = list(lines)
+    width = max(len(text) for text, _ in pairs if len(text) <= MAX_WIDTH)
+    for text, origin in pairs:
         yield f"{text:<{width}}  # {origin}" if origin else text
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from labbook.config.components import Strict
-from labbook.config.layers import Layer, split_embedded
-from labbook.config.reading import pick, read, validate
+from labbook.config.merging import SettingsLayer, split_embedded
+from labbook.config.reading import look_up, read, validate
 from labbook.config.train import Resolved, Runtime, TrainSettings, flat_settings, read_runtime, resolve
 from labbook.errors import ParamsError
 
@@ -43,19 +43,19 @@ class Sweep(Strict):
 
     assignment: str = Field(description="a block of `defaults`; its first letter is the page")
     title: str
-    experiment: str = Field(description="whose settings apply")
+    experiment: str = Field(description="experiment whose settings apply")
     vary: Vary
     train: dict[str, Any] = Field({}, description="other changes to the experiment's settings, such as epochs")
 
 
 def read_sweep(name: str, source: str) -> tuple[list[tuple[float, TrainSettings]], Runtime]:
-    """Read a sweep: each value with its training settings, and the settings of the runtime.
+    """Read a sweep: each value with its training settings, and the runtime settings.
 
     Raises:
         ParamsError: there is no such sweep, or a key is wrong.
     """
     values = read()
-    sweep = validate(pick(values, f"sweeps.{name}"), Sweep, f"sweeps.{name}")
+    sweep = validate(look_up(values, f"sweeps.{name}"), Sweep, f"sweeps.{name}")
     return variants(values, name, sweep, source), read_runtime(values)
 
 
@@ -65,16 +65,16 @@ def variants(values: Mapping[str, Any], name: str, sweep: Sweep, source: str) ->
 
 
 def flat_sweep_settings(trainings: Sequence[tuple[float, TrainSettings]], runtime: Runtime) -> dict[str, str]:
-    """Return everything that a sweep reads from `params.yaml`, as JSON by dotted key; a list where its trainings differ."""
-    settings = [flat_settings(each, runtime) for _, each in trainings]
-    values = {key: [each.get(key, "null") for each in settings] for key in dict.fromkeys(chain(*settings))}
-    return {key: each[0] if len(set(each)) == 1 else f"[{', '.join(each)}]" for key, each in values.items()}
+    """Return everything that a sweep reads from `params.yaml`, as JSON by dotted key; a list if its trainings differ."""
+    settings = [flat_settings(training, runtime) for _, training in trainings]
+    values = {key: [flat.get(key, "null") for flat in settings] for key in dict.fromkeys(chain(*settings))}
+    return {key: texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]" for key, texts in values.items()}
 
 
 def resolve_sweep(values: Mapping[str, Any], name: str, sweep: Sweep, source: str) -> list[tuple[float, Resolved]]:
     """Resolve the training settings of each value of a sweep.
 
-    A sweep trains once per value, because it compares values, not seeds.
+    A sweep trains once per value, with one seed.
 
     Args:
         values: all of `params.yaml`.
@@ -83,7 +83,7 @@ def resolve_sweep(values: Mapping[str, Any], name: str, sweep: Sweep, source: st
         source: `embedded` or `official`.
 
     Raises:
-        ParamsError: the experiment has no such setting or rejects the value, or `train` changes a fixed setting.
+        ParamsError: the experiment has no such setting, the value is invalid, or `train` changes a fixed setting.
     """
     train, embedded = split_embedded(sweep.train, f"sweeps.{name}.train")
     fixed = {
@@ -93,23 +93,23 @@ def resolve_sweep(values: Mapping[str, Any], name: str, sweep: Sweep, source: st
     }
     for layer in (train, embedded):
         for key, reason in fixed.items():
-            if _holds(layer.values, key):
+            if _contains(layer.values, key):
                 raise ParamsError(f"{layer.key}.{key}: {reason}. Remove it.")
-    changes = [Layer(f"sweeps.{name}", {"seeds": 1}), train, *([embedded] if source == "embedded" else [])]
+    changes = [SettingsLayer(f"sweeps.{name}", {"seeds": 1}), train, *([embedded] if source == "embedded" else [])]
     return [
-        (value, resolve(values, f"experiments.{sweep.experiment}", source, [*changes, _varied(name, sweep, value)]))
+        (value, resolve(values, f"experiments.{sweep.experiment}", source, [*changes, _vary(name, sweep, value)]))
         for value in sweep.vary.values()
     ]
 
 
-def _varied(name: str, sweep: Sweep, value: float) -> Layer:
+def _vary(name: str, sweep: Sweep, value: float) -> SettingsLayer:
     nested: Any = value
     for step in reversed(sweep.vary.key.split(".")):
         nested = {step: nested}
-    return Layer(f"sweeps.{name}.vary", nested)
+    return SettingsLayer(f"sweeps.{name}.vary", nested)
 
 
-def _holds(values: Any, key: str) -> bool:
+def _contains(values: Any, key: str) -> bool:
     for step in key.split("."):
         if not isinstance(values, Mapping) or step not in values:
             return False

@@ -11,23 +11,31 @@ import pooch
 import requests
 
 from labbook.errors import DataError, DownloadError
-from labbook.io import explain, replace
+from labbook.io import describe_os_error, write_atomically
 
-__all__ = ["DATA_ROOT", "FETCH", "FETCH_AGAIN", "PARTIAL", "Remote", "in_data_root", "obtain"]
+__all__ = [
+    "DATA_ROOT", "FIX_DAMAGED", "FIX_MISSING", "PARTIAL_DOWNLOADS", "RemoteFile", "fetch_file", "find_in_data_root",
+]  # fmt: skip
 
 DATA_ROOT = "LABBOOK_DATA_ROOT"
-PARTIAL = Path(".downloads")
-# Names no stage, because a dataset is fetched for its own stages and for pretraining.
-FETCH = "Run `dvc repro`, which fetches the data that `data.source` in params.yaml names."
-FETCH_AGAIN = "Remove it and run `dvc repro`."
+PARTIAL_DOWNLOADS = Path(".downloads")
+# How to fix a problem with a raw file. The messages name no stage: pretraining fetches datasets, too.
+FIX_MISSING = "Run `dvc repro`, which fetches the data that `data.source` in params.yaml names."
+FIX_DAMAGED = "Remove it and run `dvc repro`."
 TIMEOUT = 30  # seconds without a byte before the next mirror is tried
-BLOCK = 1 << 14
+CHUNK_SIZE = 1 << 14  # bytes
 MD5_LENGTH = 32  # hexadecimal digits; sha256 has 64
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A published file: its name, its checksum (md5 or sha256), and its folder below a torchvision-style data root."""
+class RemoteFile:
+    """A published file.
+
+    Attributes:
+        name: its file name.
+        checksum: its published md5 or sha256.
+        folder: its folder below a data root with torchvision's layout.
+    """
 
     name: str
     checksum: str
@@ -35,139 +43,139 @@ class Remote:
 
     @property
     def algorithm(self) -> str:
-        """Return the algorithm of the checksum, according to its length."""
+        """Return the algorithm of the checksum, inferred from its length."""
         return "md5" if len(self.checksum) == MD5_LENGTH else "sha256"
 
 
-def obtain(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path = PARTIAL) -> str:
-    """Write the file to `target`, from the data root if it is there, otherwise from the first mirror that serves it.
+def fetch_file(remote: RemoteFile, mirrors: Sequence[str], target: Path, partial: Path = PARTIAL_DOWNLOADS) -> str:
+    """Copy the file from the data root to `target`; download it if there is no data root, or the data root lacks it.
 
     Args:
         remote: the file.
-        mirrors: addresses of folders that hold it, tried in this order.
+        mirrors: URLs of folders that contain the file, in the order in which they are tried.
         target: path of the result.
-        partial: folder of unfinished downloads, which the next attempt resumes.
+        partial: folder of partial downloads, which the next attempt resumes.
 
     Returns:
-        The path or address of its source.
+        The path or URL of the source.
 
     Raises:
         DataError: the data root cannot be read, or its file has another checksum.
-        DownloadError: no mirror served the file; the message lists the answer of each.
+        DownloadError: no mirror served the file; the message lists the error of each.
     """
-    local = in_data_root(f"{remote.folder}/{remote.name}")
+    local = find_in_data_root(f"{remote.folder}/{remote.name}")
     if local is None:
         return _download(remote, mirrors, target, partial)
-    _check_local(local, remote)
-    replace(target, lambda part: part.write_bytes(local.read_bytes()))
+    _verify_checksum(local, remote)
+    write_atomically(target, lambda temporary: temporary.write_bytes(local.read_bytes()))
     return str(local)
 
 
-def in_data_root(place: str) -> Path | None:
-    """Return the path of a file or folder below the data root; `None` if there is none, or no data root is set.
+def find_in_data_root(path: str) -> Path | None:
+    """Return the location of a file or folder of the data root; `None` if it is missing, or no data root is set.
 
     Raises:
         DataError: the data root cannot be read.
     """
-    named = os.environ.get(DATA_ROOT)
-    if not named:
+    value = os.environ.get(DATA_ROOT)
+    if not value:
         return None
-    root = Path(named)
+    root = Path(value)
     try:
         if not root.is_dir():
             raise DataError(f"{DATA_ROOT}={root}: no such folder. Correct the variable, or unset it to download.")
         next(root.iterdir(), None)
-        return root / place if (root / place).exists() else None
+        return root / path if (root / path).exists() else None
     except OSError as error:
-        raise DataError(f"{DATA_ROOT}: {explain(error, root)}") from error
+        raise DataError(f"{DATA_ROOT}: {describe_os_error(error, root)}") from error
 
 
-def _check_local(file: Path, remote: Remote) -> None:
+def _verify_checksum(file: Path, remote: RemoteFile) -> None:
     try:
-        found = checksum_of(file, remote.algorithm)
+        actual = checksum_of(file, remote.algorithm)
     except OSError as error:
-        raise DataError(f"{DATA_ROOT}: {explain(error, file)}") from error
-    if found != remote.checksum:
+        raise DataError(f"{DATA_ROOT}: {describe_os_error(error, file)}") from error
+    if actual != remote.checksum:
         raise DataError(
-            f"{file}: has {remote.algorithm} {found}, expected {remote.checksum}: truncated or altered. "
+            f"{file}: has {remote.algorithm} {actual}, expected {remote.checksum}: truncated or altered. "
             f"Replace the file, or remove it to download it again."
         )
 
 
-def _download(remote: Remote, mirrors: Sequence[str], target: Path, partial: Path) -> str:
-    pooch.get_logger().setLevel("WARNING")  # the lines printed below say the same
-    unfinished = partial / f"{remote.checksum}.part"
-    answers = []
+def _download(remote: RemoteFile, mirrors: Sequence[str], target: Path, partial: Path) -> str:
+    pooch.get_logger().setLevel("WARNING")  # instead of pooch's log, the lines printed below show the progress
+    partial_file = partial / f"{remote.checksum}.part"
+    failures = []
     for mirror in mirrors:
-        address = f"{mirror.rstrip('/')}/{remote.name}"
-        print(f"{remote.name}: from {address}", flush=True)
-        # A damaged partial download is no fault of the mirror: try once more from the first byte.
-        for _attempt in range(2 if unfinished.is_file() else 1):
+        url = f"{mirror.rstrip('/')}/{remote.name}"
+        print(f"{remote.name}: downloading from {url}", flush=True)
+        # If a partial file turns out to be damaged, the mirror is not to blame: retry from the first byte.
+        for _attempt in range(2 if partial_file.is_file() else 1):
             try:
                 pooch.retrieve(
-                    address,
+                    url,
                     known_hash=f"{remote.algorithm}:{remote.checksum}",
                     fname=target.name,
                     path=target.parent,
-                    downloader=Resuming(unfinished),
+                    downloader=ResumingDownloader(partial_file),
                 )
                 target.chmod(0o644)  # pooch makes it readable only for the owner, but teams share it
-                unfinished.unlink(missing_ok=True)
-                return address
+                partial_file.unlink(missing_ok=True)
+                return url
             except requests.RequestException as error:
-                answers.append(f"{address}: {_short(error)}")
+                failures.append(f"{url}: {_shorten(error)}")
                 break
             except ValueError:
-                size = unfinished.stat().st_size
-                unfinished.unlink()
-                published = f"the published {remote.algorithm} {remote.checksum}"
-                answers.append(f"{address}: received {size} bytes, which do not have {published}")
+                size = partial_file.stat().st_size
+                partial_file.unlink()
+                failures.append(
+                    f"{url}: received {size} bytes, which do not have the published {remote.algorithm} {remote.checksum}"
+                )
             except OSError as error:
-                raise DownloadError(explain(error, target)) from error
+                raise DownloadError(describe_os_error(error, target)) from error
     raise DownloadError(
         f"{remote.name}: no mirror served the file.\n  "
-        + "\n  ".join(answers)
-        + f"\nCheck the connection and run again (received bytes are kept), or put the file at "
-        f"{remote.folder}/{remote.name} below a folder that {DATA_ROOT} names."
+        + "\n  ".join(failures)
+        + f"\nCheck the connection and run the command again, which resumes partial downloads; or set {DATA_ROOT} to a folder "
+        f"that contains {remote.folder}/{remote.name}."
     )
 
 
-class Resuming:
-    """A downloader for pooch that resumes an interrupted download by an HTTP range request."""
+class ResumingDownloader:
+    """A downloader for pooch that resumes an interrupted download with an HTTP range request."""
 
-    def __init__(self, unfinished: Path) -> None:
-        self.unfinished = unfinished
+    def __init__(self, partial_file: Path) -> None:
+        self.partial_file = partial_file
 
     def __call__(self, url: str, output_file: str | IO[Any], _pooch: object) -> None:
-        """Download `url` to `output_file`, a path, via the unfinished file."""
-        self.unfinished.parent.mkdir(parents=True, exist_ok=True)
-        have = self.unfinished.stat().st_size if self.unfinished.is_file() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        """Download `url` to the partial file, then copy that to `output_file`, a path."""
+        self.partial_file.parent.mkdir(parents=True, exist_ok=True)
+        offset = self.partial_file.stat().st_size if self.partial_file.is_file() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                have = -1  # the file is complete already; the checksum decides
-            else:
+            # 416: there are no bytes after the offset, so the file is complete; its checksum is verified afterwards.
+            if response.status_code != requests.codes.requested_range_not_satisfiable:
                 response.raise_for_status()
-                resumed = response.status_code == requests.codes.partial_content
-                with self.unfinished.open("ab" if resumed else "wb") as file:
-                    for block in response.iter_content(BLOCK):
-                        file.write(block)
-                self._check_length(response, have if resumed else 0)
-        Path(str(output_file)).write_bytes(self.unfinished.read_bytes())
+                is_resumed = response.status_code == requests.codes.partial_content
+                with self.partial_file.open("ab" if is_resumed else "wb") as file:
+                    for chunk in response.iter_content(CHUNK_SIZE):
+                        file.write(chunk)
+                self._check_length(response, offset if is_resumed else 0)
+        Path(str(output_file)).write_bytes(self.partial_file.read_bytes())
 
-    def _check_length(self, response: requests.Response, before: int) -> None:
-        expected = int(response.headers.get("Content-Length", 0)) + before
-        found = self.unfinished.stat().st_size
-        if expected > found:
-            raise requests.ConnectionError(f"ended after {found} of {expected} bytes")
+    def _check_length(self, response: requests.Response, offset: int) -> None:
+        expected = int(response.headers.get("Content-Length", 0)) + offset
+        actual = self.partial_file.stat().st_size
+        if expected > actual:
+            raise requests.ConnectionError(f"connection closed after {actual} of {expected} bytes")
 
 
 def checksum_of(file: Path, algorithm: str) -> str:
-    """Compute the checksum of a file, by the algorithm that its publisher used."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, algorithm).hexdigest()
+    """Compute the checksum of a file with the algorithm that its publisher used."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
-def _short(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if len(text) < 200 else text[:200] + "…"

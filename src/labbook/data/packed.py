@@ -1,4 +1,4 @@
-"""A prepared dataset: one safetensors file with images, labels and validation split, and a checksum of its content."""
+"""A prepared dataset: one safetensors file with images, labels, the validation split and a checksum of the content."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from labbook.config.components import names
 from labbook.errors import DataError
-from labbook.io import replace
+from labbook.io import write_atomically
 
 __all__ = ["PackedDataset", "Split", "read_packed", "stratified_split", "write_packed"]
 
@@ -25,7 +25,7 @@ ARRAYS = ("train_images", "train_labels", "validation", "test_images", "test_lab
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W), uint8, and their labels: (N,), int64, or one per pixel (N, H, W), uint8."""
+    """Images (N, C, H, W), uint8, and their labels: one per image, (N,), int64, or one per pixel, (N, H, W), uint8."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | NDArray[np.uint8]
@@ -41,11 +41,11 @@ class PackedDataset:
     Attributes:
         name: its name in `params.yaml`.
         source: `official` or `embedded`.
-        classes: their names.
-        train: the whole training set, the validation split included.
-        validation: sorted indices into `train` that an experiment may hold out.
+        classes: class names, in the order of the labels.
+        train: the whole training set, including the validation split.
+        validation: sorted indices of the validation split in `train`; experiments decide whether to hold it out.
         test: the test set.
-        digest: sha256 of the file's content; empty before it is written.
+        digest: sha256 of the content of the file; empty if the dataset was not read from a file.
     """
 
     name: str
@@ -62,22 +62,21 @@ class PackedDataset:
         _, channels, height, width = self.train.images.shape
         return channels, height, width
 
-    def held_out(self) -> tuple[Split, Split]:
+    def train_val_split(self) -> tuple[Split, Split]:
         """Split the training set into the training split and the validation split."""
-        kept = np.ones(len(self.train), dtype=bool)
-        kept[self.validation] = False
+        in_train = np.ones(len(self.train), dtype=bool)
+        in_train[self.validation] = False
         images, labels = self.train.images, self.train.labels
-        return Split(images[kept], labels[kept]), Split(images[~kept], labels[~kept])
+        return Split(images[in_train], labels[in_train]), Split(images[~in_train], labels[~in_train])
 
 
 def stratified_split(labels: NDArray[np.integer[Any]], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Draw a validation split with the same fraction of every class, and return its sorted indices.
+    """Draw a stratified validation split and return its sorted indices; the same seed gives the same indices.
 
-    Its size is the fraction of all samples, rounded, and distributed over the classes by the largest-remainder method. The same
-    seed gives the same indices.
+    Its size is the fraction of all samples, rounded, and distributed over the classes by the largest-remainder method.
 
     Args:
-        labels: (N,) class numbers.
+        labels: (N,), class indices.
         fraction: fraction of the samples.
         seed: seed of NumPy's PCG64.
 
@@ -85,35 +84,35 @@ def stratified_split(labels: NDArray[np.integer[Any]], fraction: float, seed: in
         DataError: the fraction is so small that a class would have no sample in the validation split.
     """
     generator = np.random.default_rng(seed)
-    classes, members = np.unique(labels, return_counts=True)
-    drawn = []
-    for label, size, count in zip(classes, members, _quotas(members, fraction), strict=True):
+    classes, class_sizes = np.unique(labels, return_counts=True)
+    selected = []
+    for label, size, count in zip(classes, class_sizes, _apportion(class_sizes, fraction), strict=True):
         if not count:
             raise DataError(
                 f"validation_fraction: {fraction} selects none of the {size} samples of class {label}. Increase it."
             )
-        drawn.append(generator.permutation(np.flatnonzero(labels == label))[:count])
-    return np.sort(np.concatenate(drawn))
+        selected.append(generator.permutation(np.flatnonzero(labels == label))[:count])
+    return np.sort(np.concatenate(selected))
 
 
-def _quotas(members: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-    """Return how many samples of each class to draw, given how many each class has."""
-    quotas = fraction * members
+def _apportion(class_sizes: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """Return the number of samples to draw from each class, by the largest-remainder method."""
+    quotas = fraction * class_sizes
     counts: NDArray[np.int64] = np.floor(quotas).astype(np.int64)
-    missing = round(fraction * int(members.sum())) - int(counts.sum())
-    counts[np.argsort(counts - quotas, kind="stable")[:missing]] += 1
+    unassigned = round(fraction * int(class_sizes.sum())) - int(counts.sum())
+    counts[np.argsort(counts - quotas, kind="stable")[:unassigned]] += 1
     return counts
 
 
 def write_packed(path: Path, packed: PackedDataset) -> None:
-    """Write the file atomically; the same content gives the same bytes."""
+    """Write a dataset atomically; the same content gives the same bytes."""
     train, test = packed.train, packed.test
     values = (train.images, train.labels, packed.validation, test.images, test.labels)
     arrays = {name: np.ascontiguousarray(value) for name, value in zip(ARRAYS, values, strict=True)}
-    about = {"name": packed.name, "source": packed.source, "classes": packed.classes}
-    # One metadata key: safetensors writes several in random order.
-    metadata = {"labbook": json.dumps(about | {"sha256": _digest(about, arrays.values())})}
-    replace(path, lambda part: _save(part, arrays, metadata))
+    attributes = {"name": packed.name, "source": packed.source, "classes": packed.classes}
+    # A single metadata key, because safetensors writes several in random order.
+    metadata = {"labbook": json.dumps(attributes | {"sha256": _digest(attributes, arrays.values())})}
+    write_atomically(path, lambda temporary: _save_arrays(temporary, arrays, metadata))
 
 
 def read_packed(path: Path) -> PackedDataset:
@@ -128,39 +127,39 @@ def read_packed(path: Path) -> PackedDataset:
         raise DataError(f"{path}: not found. {fix}")
     try:
         with safe_open(path, "numpy") as file:
-            about = json.loads(file.metadata()["labbook"])
+            attributes = json.loads(file.metadata()["labbook"])
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
-        published, found = about.pop("sha256"), _digest(about, arrays.values())
+        expected, actual = attributes.pop("sha256"), _digest(attributes, arrays.values())
     except (SafetensorError, OSError, AttributeError, TypeError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: corrupt, not a prepared dataset ({error}). {fix}") from error
-    if found != published:
-        raise DataError(f"{path}: corrupt, its content has sha256 {found[:12]}…, expected {published[:12]}…. {fix}")
+        raise DataError(f"{path}: damaged, not a prepared dataset ({error}). {fix}") from error
+    if actual != expected:
+        raise DataError(f"{path}: damaged, its content has sha256 {actual[:12]}…, expected {expected[:12]}…. {fix}")
     return PackedDataset(
-        name=about["name"],
-        source=about["source"],
-        classes=tuple(about["classes"]),
+        name=attributes["name"],
+        source=attributes["source"],
+        classes=tuple(attributes["classes"]),
         train=Split(arrays["train_images"], arrays["train_labels"]),
         validation=arrays["validation"],
         test=Split(arrays["test_images"], arrays["test_labels"]),
-        digest=found,
+        digest=actual,
     )
 
 
-def _save(part: Path, arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> None:
-    part.touch()
-    mode = part.stat().st_mode
+def _save_arrays(path: Path, arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+    path.touch()
+    mode = path.stat().st_mode
     try:
-        safetensors.numpy.save_file(arrays, part, metadata=metadata)  # array by array: no second copy in memory
+        safetensors.numpy.save_file(arrays, path, metadata=metadata)  # writes array by array, without a copy in memory
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-    part.chmod(mode)  # safetensors ignores the umask and makes the file readable only for its owner
+    path.chmod(mode)  # safetensors ignores the umask and makes the file readable only by its owner
 
 
-def _digest(about: dict[str, Any], arrays: Iterable[NDArray[Any]]) -> str:
-    sha256 = hashlib.sha256(json.dumps(about).encode())
+def _digest(attributes: dict[str, Any], arrays: Iterable[NDArray[Any]]) -> str:
+    sha256 = hashlib.sha256(json.dumps(attributes).encode())
     for array in arrays:
         sha256.update(f"{array.dtype}{array.shape}".encode())
         sha256.update(array.data)

@@ -1,4 +1,4 @@
-"""Find and repair problems of this clone: labbook doctor [--repair] [--remote NAME]; exit status 1 if problems are left."""
+"""Find and repair problems in this clone: labbook doctor [--repair] [--remote NAME]; exits with 1 if problems are left."""
 
 import argparse
 import sys
@@ -22,37 +22,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `labbook doctor`."""
     parser.epilog = "See docs/teams.md."
     parser.add_argument(
-        "--repair", action="store_true", help="replace damaged files by intact copies; nothing intact is deleted"
+        "--repair", action="store_true", help="replace damaged files with intact copies; intact files are never deleted"
     )
-    parser.add_argument("--remote", help="download and hash our objects on this remote, instead of comparing names and sizes")
+    parser.add_argument("--remote", help="download and hash objects on this remote, instead of comparing names and sizes")
 
 
-def main(given: argparse.Namespace) -> None:
-    """Report problems, and repair them if asked to."""
+def main(arguments: argparse.Namespace) -> None:
+    """Report problems; with `--repair`, also repair them."""
     started = time.monotonic()
     print(environment.describe(), flush=True)
-    wrong = _report(
+    problems = _report(
         (*environment.check_environment(), *environment.check_params(), *environment.check_data_root()), repair=False
     )
     repo = open_repository()
-    wrong += _report(_of_repository(repo), repair=given.repair)
+    problems += _report(_check_repository(repo), repair=arguments.repair)
     busy = locks.running_processes(repo)
-    if busy and given.repair:
-        raise LabbookError(f"stages are running (process {', '.join(map(str, busy))}). Repair after they have ended.")
-    remote, found = configuration.reach(repo, given.remote)
-    wrong += _report(found, repair=False)
-    with translate_errors(remote.name if remote else "DVC"), lock_repo(repo) if given.repair else nullcontext():
-        objects = Objects(repo, remote, hash_remote=given.remote is not None)
-        wrong += _report(objects.findings(), repair=given.repair)
+    if busy and arguments.repair:
+        raise LabbookError(f"stages are running (process {', '.join(map(str, busy))}). Run the repair when they have finished.")
+    remote, findings = configuration.connect(repo, arguments.remote)
+    problems += _report(findings, repair=False)
+    with translate_errors(remote.name if remote else "DVC"), lock_repo(repo) if arguments.repair else nullcontext():
+        objects = Objects(repo, remote, hash_remote=arguments.remote is not None)
+        problems += _report(objects.findings(), repair=arguments.repair)
     print(f"hashed: {objects.summary}, in {time.monotonic() - started:.1f} s")
-    if wrong:
+    if problems:
         sys.exit(
-            f"problems left: {wrong}" if given.repair else f"problems: {wrong}. `make doctor REPAIR=1` repairs what it can"
+            f"problems left: {problems}"
+            if arguments.repair
+            else f"problems: {problems}. `make doctor REPAIR=1` repairs what it can"
         )
     print("no problems found")
 
 
-def _of_repository(repo: Repo) -> Iterator[Finding]:
+def _check_repository(repo: Repo) -> Iterator[Finding]:
     cache = open_cache(repo)
     yield from configuration.check_remotes(repo)
     yield from configuration.check_cache(repo)
@@ -62,18 +64,18 @@ def _of_repository(repo: Repo) -> Iterator[Finding]:
 
 
 def _report(findings: Iterator[Finding] | tuple[Finding, ...] | list[Finding], *, repair: bool) -> int:
-    """Print findings, repair them if `repair` is set, and return how many problems are left."""
-    left = 0
+    """Print findings, repair them if `repair` is set, and return the number of problems that are left."""
+    problems = 0
     for finding in findings:
-        print(f"{'problem' if finding.wrong else 'note'}: {finding}", flush=True)
+        print(f"{'problem' if finding.is_problem else 'note'}: {finding}", flush=True)
         if repair and finding.repair:
             try:
                 print(f"repaired: {finding.repair()}", flush=True)
                 continue
             except (LabbookError, OSError) as error:  # for example, the file belongs to another user
                 print(f"not repaired: {error}", flush=True)
-        left += finding.wrong
-    return left
+        problems += finding.is_problem
+    return problems
 
 
 if __name__ == "__main__":

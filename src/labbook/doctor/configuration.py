@@ -12,13 +12,13 @@ from labbook.doctor.finding import Finding
 from labbook.errors import LabbookError
 from labbook.team.store import Store, open_remote
 
-__all__ = ["check_cache", "check_remotes", "reach"]
+__all__ = ["check_cache", "check_remotes", "connect"]
 
 SECRETS = ("password", "passphrase", "access_key_id", "secret_access_key", "session_token", "token", "connection_string")
 
 
 def check_remotes(repo: Repo) -> Iterator[Finding]:
-    """Check whether the settings of remotes are safe."""
+    """Check remotes for settings that skip verification, and for secrets in tracked files."""
     tracked = repo.config.read("repo").get("remote", {})
     for name, settings in repo.config["remote"].items():
         if not settings.get("verify"):
@@ -32,26 +32,26 @@ def check_remotes(repo: Repo) -> Iterator[Finding]:
                 f"Run `dvc remote modify {name} --unset ssl_verify`, and the same for use_ssl. "
                 "For a private CA, set ssl_verify to its file.",
             )
-        found = [key for key in SECRETS if key in tracked.get(name, {})]
-        if found or urlsplit(settings["url"]).password:
+        secrets = [key for key in SECRETS if key in tracked.get(name, {})]
+        if secrets or urlsplit(settings["url"]).password:
             yield Finding(
-                f"remote {name}: {', '.join(found) or 'a password'} is in .dvc/config, which git tracks",
-                f"Change the secret, which is in git's history; set the new one with `dvc remote modify --local {name} ...`.",
+                f"remote {name}: {', '.join(secrets) or 'a password'} is in .dvc/config, which git tracks",
+                f"Git's history contains it: replace it, and set the new one with `dvc remote modify --local {name} ...`.",
             )
 
 
 def check_cache(repo: Repo) -> Iterator[Finding]:
-    """Check whether a group can write to a shared cache, and whether workspace links endanger it."""
+    """Check whether the group can write to a shared cache, and whether links in the workspace could modify it."""
     settings = repo.config["cache"]
     folder = Path(repo.cache.local.path)
     if not os.access(folder if folder.exists() else Path(repo.root_dir), os.W_OK | os.X_OK):
         yield Finding(f"{folder}: no write permission", "Ask its owner to add you to its group.")
     if settings.get("shared") == "group":
-        shut = [path for path in (folder, *folder.glob("??")) if not _is_shared(path)]
-        if shut:
+        unshared = [path for path in (folder, *folder.glob("??")) if not _is_shared(path)]
+        if unshared:
             yield Finding(
-                f"{len(shut)} folders of the shared cache are not writable by the group, such as {shut[0]}",
-                f"Their owner runs: chmod g+rwxs {folder} {folder}/??",
+                f"{len(unshared)} folders of the shared cache are not writable by the group, such as {unshared[0]}",
+                f"Ask their owner to run `chmod g+rwxs {folder} {folder}/??`.",
             )
         links = {"hardlink", "symlink"} & set(settings.get("type", ()))
         if links:
@@ -66,11 +66,11 @@ def check_cache(repo: Repo) -> Iterator[Finding]:
         )
 
 
-def reach(repo: Repo, name: str | None) -> tuple[Store | None, list[Finding]]:
-    """Open a remote, by default the default remote; a repository without a remote is no problem."""
+def connect(repo: Repo, name: str | None) -> tuple[Store | None, list[Finding]]:
+    """Open a remote, by default the default remote; a repository without one gets a note."""
     if name is None and not repo.config["core"].get("remote"):
         return None, [
-            Finding("no remote", "docs/teams.md shows how to set one up for sharing and as a second copy.", wrong=False)
+            Finding("no remote", "See docs/teams.md to set one up, for sharing and as a second copy.", is_problem=False)
         ]
     try:
         return open_remote(repo, name), []

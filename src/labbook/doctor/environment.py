@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from labbook.config.check import check_project
 from labbook.config.reading import PARAMS, read
 from labbook.config.train import resolve
-from labbook.data.download import DATA_ROOT, in_data_root
+from labbook.data.download import DATA_ROOT, find_in_data_root
 from labbook.doctor.finding import Finding
 from labbook.errors import LabbookError
 from labbook.training.runtime import choose_device
@@ -20,7 +20,7 @@ from labbook.training.runtime import choose_device
 __all__ = ["check_data_root", "check_disk", "check_environment", "check_params", "describe"]
 
 LOCK = Path("requirements.lock")
-LITTLE_SPACE = 2 << 30  # bytes; a run on embedded data leaves 0.2 GB, on official data 2 GB
+MIN_FREE_SPACE = 2 << 30  # bytes; a run writes 0.2 GB on embedded data and 2 GB on official data
 DATASETS = {
     "mnist": ("MNIST/raw",),
     "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
@@ -30,7 +30,7 @@ DATASETS = {
 
 
 def describe() -> str:
-    """Return platform and versions, for bug reports."""
+    """Return the platform and package versions, for bug reports."""
     python = ".".join(map(str, sys.version_info[:3]))
     return f"Python {python} on {sys.platform}, torch {version('torch')}, DVC {version('dvc')}, {_cores()} cores"
 
@@ -43,18 +43,24 @@ def check_environment() -> Iterator[Finding]:
         yield Finding(f"{LOCK}: not found", "Run from the root of the repository.")
         return
     lines = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    wanted = [requirement for requirement in map(Requirement, lines) if not requirement.marker or requirement.marker.evaluate()]
-    found = {requirement.name: _version(requirement.name) for requirement in wanted}
+    required = [
+        requirement for requirement in map(Requirement, lines) if not requirement.marker or requirement.marker.evaluate()
+    ]
+    installed = {requirement.name: _version(requirement.name) for requirement in required}
     remedy = f"Run `python -m pip install -r {LOCK}` to install the versions that produced the results."
-    absent = [name for name, there in found.items() if there is None]
-    if absent:
-        yield Finding(f"not installed: {', '.join(absent)}", remedy)
-    other = [f"{r.name} {found[r.name]}" for r in wanted if found[r.name] and not r.specifier.contains(found[r.name] or "")]
-    if other:
+    missing = [name for name, version in installed.items() if version is None]
+    if missing:
+        yield Finding(f"not installed: {', '.join(missing)}", remedy)
+    different = [
+        f"{r.name} {installed[r.name]}"
+        for r in required
+        if installed[r.name] and not r.specifier.contains(installed[r.name] or "")
+    ]
+    if different:
         yield Finding(
-            f"other versions than in {LOCK}: {', '.join(other)}",
+            f"versions differ from {LOCK}: {', '.join(different)}",
             f"Results may differ in the last digits. {remedy}",
-            wrong=False,
+            is_problem=False,
         )
 
 
@@ -63,7 +69,7 @@ def check_params() -> Iterator[Finding]:
     try:
         project = check_project()
     except LabbookError as error:
-        yield Finding(str(error).rstrip("."), f"Correct {PARAMS}, and run `labbook check`.")
+        yield Finding(str(error).rstrip("."), f"Correct {PARAMS} and run `labbook check`.")
         return
     try:
         device = choose_device(project.device)
@@ -74,16 +80,16 @@ def check_params() -> Iterator[Finding]:
             yield Finding(
                 f"an NVIDIA driver is installed, but training would run on the CPU (device: {project.device})",
                 "Set `device: auto`; if it is set, compare the CUDA versions of `nvidia-smi` and torch.",
-                wrong=False,
+                is_problem=False,
             )
     values = read()
     trainings = {name: resolve(values, f"experiments.{name}", project.source).settings for name in project.experiments}
-    if crowded := [name for name, settings in trainings.items() if settings.threads > _cores()]:
-        threads = max(trainings[name].threads for name in crowded)
+    if oversubscribed := [name for name, settings in trainings.items() if settings.threads > _cores()]:
+        threads = max(trainings[name].threads for name in oversubscribed)
         yield Finding(
-            f"threads: {threads} on {_cores()} cores, in {len(crowded)} experiments such as {crowded[0]}",
+            f"threads: {threads} on {_cores()} cores, in {len(oversubscribed)} experiments such as {oversubscribed[0]}",
             f"They train slowly. `threads: {_cores()}` is faster, but changes the last digits of results.",
-            wrong=False,
+            is_problem=False,
         )
 
 
@@ -92,23 +98,23 @@ def check_data_root() -> Iterator[Finding]:
     if DATA_ROOT not in os.environ:
         return
     try:
-        there = [name for name, places in DATASETS.items() if any(in_data_root(place) for place in places)]
+        available = [name for name, paths in DATASETS.items() if any(find_in_data_root(path) for path in paths)]
     except LabbookError as error:
         yield Finding(str(error).rstrip("."))
         return
-    absent = [name for name in DATASETS if name not in there]
+    missing = [name for name in DATASETS if name not in available]
     yield Finding(
-        f"{DATA_ROOT}={os.environ[DATA_ROOT]} contains {', '.join(there) or 'none of the datasets'}",
-        f"Not there, to be downloaded: {', '.join(absent)}." if absent else "",
-        wrong=False,
+        f"{DATA_ROOT}={os.environ[DATA_ROOT]} contains {', '.join(available) or 'none of the datasets'}",
+        f"Missing, will be downloaded: {', '.join(missing)}." if missing else "",
+        is_problem=False,
     )
 
 
 def check_disk(folders: dict[str, Path]) -> Iterator[Finding]:
-    """Check the free disk space of `folders`, given by their purpose."""
+    """Check the free disk space of folders, which are given by name."""
     for name, folder in folders.items():
-        free = shutil.disk_usage(folder).free if folder.exists() else LITTLE_SPACE
-        if free < LITTLE_SPACE:
+        free = shutil.disk_usage(folder).free if folder.exists() else MIN_FREE_SPACE
+        if free < MIN_FREE_SPACE:
             yield Finding(
                 f"{name}: only {free / 1e9:.1f} GB free on the disk of {folder}", "A run on official data needs 2 GB."
             )

@@ -1,4 +1,4 @@
-"""A finding of the doctor: a problem or a note, and how to fix it."""
+"""What the doctor reports: a problem or a note, and how to fix it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ class Finding:
     """A problem or a note.
 
     Args:
-        found: what was found, and where.
+        message: what is wrong or worth knowing, and where.
         remedy: how to fix it.
-        repair: fixes it and returns what was done; `None` if the doctor cannot fix it.
-        wrong: whether it is a problem; otherwise it is a note.
+        repair: fixes it and returns a description of the repair; `None` if the doctor cannot fix it.
+        is_problem: whether it is a problem; otherwise it is a note.
     """
 
-    found: str
+    message: str
     remedy: str = ""
     repair: Callable[[], str] | None = None
-    wrong: bool = True
+    is_problem: bool = True
 
     def __str__(self) -> str:
-        return f"{self.found}. {self.remedy}" if self.remedy else self.found
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message

@@ -20,50 +20,50 @@ from labbook.doctor.finding import Finding
 
 __all__ = ["check_leftovers", "check_locks", "running_processes"]
 
-OLD = 24 * 3600  # seconds after which a temporary file counts as abandoned
+MAX_AGE = 24 * 3600  # seconds after which a temporary file is considered abandoned
 
 
 def check_locks(repo: Repo) -> Iterator[Finding]:
     """Check for locks that no process holds."""
     path = Path(repo.tmp_dir) / RWLOCK_FILE
-    held = _held(path)
-    if held is None:
+    holders = _read_holders(path)
+    if holders is None:
         yield Finding(f"{path}: truncated; it stops every run", "--repair removes it.", lambda: _remove(path))
-    elif gone := sorted({info["pid"] for info in held if not _is_dvc(info["pid"])}):
+    elif stale := sorted({info["pid"] for info in holders if not _is_dvc(info["pid"])}):
         yield Finding(
-            f"{path}: held by {', '.join(map(str, gone))}, which is not a DVC process",
+            f"{path}: held by processes other than DVC: {', '.join(map(str, stale))}",
             "--repair removes the entries.",
-            lambda: _forget(path, set(gone)),
-            wrong=any(map(psutil.pid_exists, gone)),  # DVC drops the others itself
+            lambda: _remove_entries(path, set(stale)),
+            is_problem=any(map(psutil.pid_exists, stale)),  # DVC drops entries of dead processes itself
         )
     for name in ("lock", "rwlock.lock") if repo.config["core"].get("hardlink_lock") else ():
         if (Path(repo.tmp_dir) / name).exists():
-            message = "a DVC run is in progress or was killed (core.hardlink_lock does not tell which)"
+            message = "a DVC run is in progress or was killed (core.hardlink_lock does not record which)"
             yield Finding(message, f"If DVC runs on no machine, remove {Path(repo.tmp_dir) / name}.")
 
 
 def running_processes(repo: Repo) -> set[int]:
     """Return the PIDs of DVC processes that run stages of this repository."""
-    return {info["pid"] for info in _held(Path(repo.tmp_dir) / RWLOCK_FILE) or () if _is_dvc(info["pid"])}
+    return {info["pid"] for info in _read_holders(Path(repo.tmp_dir) / RWLOCK_FILE) or () if _is_dvc(info["pid"])}
 
 
 def check_leftovers(folder: Path, temporary: list[str]) -> Iterator[Finding]:
-    """Report unfinished trainings in `folder`, and abandoned temporary files of its cache."""
+    """Report unfinished trainings in `folder`, and abandoned temporary files in the cache."""
     trainings = sorted(path.parent.name for path in folder.glob(".checkpoints/*/*.pt"))
     if trainings:
-        yield Finding(f"unfinished trainings: {', '.join(trainings)}", "The next run resumes them.", wrong=False)
-    halves = [path for path in map(Path, temporary) if _is_old(path)]
-    if halves:
-        size = sum(path.stat().st_size for path in halves) / 1e6
+        yield Finding(f"unfinished trainings: {', '.join(trainings)}", "The next run resumes them.", is_problem=False)
+    incomplete = [path for path in map(Path, temporary) if _is_old(path)]
+    if incomplete:
+        size = sum(path.stat().st_size for path in incomplete) / 1e6
         yield Finding(
-            f"{len(halves)} incomplete files ({size:.1f} MB) of killed copies in the cache, such as {halves[0]}",
+            f"{len(incomplete)} incomplete files ({size:.1f} MB) of interrupted copies in the cache, such as {incomplete[0]}",
             "--repair removes them.",
-            lambda: "; ".join(_remove(path) for path in halves),
-            wrong=False,
+            lambda: "; ".join(_remove(path) for path in incomplete),
+            is_problem=False,
         )
 
 
-def _held(path: Path) -> list[dict[str, Any]] | None:
+def _read_holders(path: Path) -> list[dict[str, Any]] | None:
     """Return the holders of file locks; `None` if the lock file cannot be parsed."""
     try:
         locks = json.loads(path.read_text(encoding="utf-8"))
@@ -75,10 +75,10 @@ def _held(path: Path) -> list[dict[str, Any]] | None:
         return None
 
 
-def _is_dvc(number: int) -> bool:
+def _is_dvc(pid: int) -> bool:
     """Return whether a process exists and is DVC or labbook, not another program with the same PID."""
     try:
-        line = " ".join(psutil.Process(number).cmdline())
+        line = " ".join(psutil.Process(pid).cmdline())
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:
@@ -86,15 +86,15 @@ def _is_dvc(number: int) -> bool:
     return "dvc" in line or "labbook" in line
 
 
-def _forget(path: Path, gone: set[int]) -> str:
+def _remove_entries(path: Path, stale: set[int]) -> str:
     locks = json.loads(path.read_text(encoding="utf-8"))
-    read = {name: [info for info in infos if info["pid"] not in gone] for name, infos in locks.get("read", {}).items()}
-    kept = {
-        "write": {name: info for name, info in locks.get("write", {}).items() if info["pid"] not in gone},
+    read = {name: [info for info in infos if info["pid"] not in stale] for name, infos in locks.get("read", {}).items()}
+    remaining = {
+        "write": {name: info for name, info in locks.get("write", {}).items() if info["pid"] not in stale},
         "read": {name: infos for name, infos in read.items() if infos},
     }
-    path.write_text(json.dumps(kept), encoding="utf-8")
-    return f"{path}: removed the entries of {', '.join(map(str, sorted(gone)))}"
+    path.write_text(json.dumps(remaining), encoding="utf-8")
+    return f"{path}: removed the entries of {', '.join(map(str, sorted(stale)))}"
 
 
 def _remove(path: Path) -> str:
@@ -104,5 +104,5 @@ def _remove(path: Path) -> str:
 
 def _is_old(path: Path) -> bool:
     with suppress(FileNotFoundError):
-        return time.time() - path.stat().st_mtime > OLD
+        return time.time() - path.stat().st_mtime > MAX_AGE
     return False

@@ -1,7 +1,7 @@
 """Compare the hashes of all files in workspace, cache and remote with `dvc.lock` and the run cache.
 
 A replacement is hashed before it is used. A workspace file that differs from `dvc.lock` may be somebody's work, so it is moved
-to `.set_aside/`, never deleted. The same holds for damaged objects without an intact copy.
+to `.set_aside/`, never deleted. Damaged objects without an intact copy are moved there, too.
 """
 
 import os
@@ -22,20 +22,20 @@ from dvc_objects.fs.base import FileSystem
 
 from labbook.doctor.finding import Finding
 from labbook.errors import DataError
-from labbook.io import replace, write_bytes
+from labbook.io import write_atomically, write_bytes
 from labbook.team.store import FastLoader, Store, hash_files, open_cache, parse_entry, read_tree, referenced_objects
 
 __all__ = ["Objects"]
 
-ASIDE = Path(".set_aside")
+SET_ASIDE = Path(".set_aside")
 
 
 class Objects:
     """All objects that a repository refers to, in workspace, cache and remote.
 
     Args:
-        repo: the repository; the caller holds its lock during repairs.
-        remote: to compare with, if any.
+        repo: the repository; the caller must hold its lock during repairs.
+        remote: the remote to check, if any.
         hash_remote: whether to hash objects on the remote, instead of comparing names and sizes.
     """
 
@@ -44,93 +44,95 @@ class Objects:
         self._remote = remote
         self._hash_remote = hash_remote
         self._cache = open_cache(repo)
-        self._here = self._cache.sizes()
-        self._damaged = self._cache.damaged(self._here)
-        self._there = remote.sizes() if remote else {}
+        self._cache_sizes = self._cache.sizes()
+        self._damaged = self._cache.damaged(self._cache_sizes)
+        self._remote_sizes = remote.sizes() if remote else {}
         self._stores = [self._cache, *([remote] if remote else [])]
         self._runs = self._cache.read_entries(self._cache.entries())
         entries = {name: parse_entry(name, data) for name, data in self._runs.items()}
         self._damaged_runs = {name for name, entry in entries.items() if not entry}
-        self._makers = referenced_objects(repo, filter(None, entries.values()), *self._stores)
+        self._producers = referenced_objects(repo, filter(None, entries.values()), *self._stores)
 
     @property
     def summary(self) -> str:
-        """Return how much was hashed."""
-        size = sum(self._here.values()) / 1e6
-        cache = f"{len(self._here)} objects ({size:.0f} MB) and {len(self._runs)} runs of the cache"
+        """Describe what was hashed."""
+        size = sum(self._cache_sizes.values()) / 1e6
+        cache = f"{len(self._cache_sizes)} objects ({size:.0f} MB) and {len(self._runs)} run-cache entries"
         return f"{len(self._files)} files of the workspace, {cache}"
 
     def findings(self) -> Iterator[Finding]:
-        """Yield all findings; those of the cache come first, because the rest is repaired from it."""
-        yield from self._of_cache()
-        yield from self._of_runs()
-        yield from self._of_workspace()
+        """Yield all findings; those about the cache come first, because the others are repaired from it."""
+        yield from self._check_cache()
+        yield from self._check_run_cache()
+        yield from self._check_workspace()
         if self._remote:
-            yield from self._of_remote(self._remote)
+            yield from self._check_remote(self._remote)
 
-    def _of_cache(self) -> Iterator[Finding]:
+    def _check_cache(self) -> Iterator[Finding]:
         for oid in sorted(self._damaged):
-            maker = self._makers.get(oid, "an earlier commit")
+            producer = self._producers.get(oid, "an earlier commit")
             yield Finding(
-                f"cache: {oid} of {maker} is damaged",
-                "--repair replaces it by an intact copy, or sets it aside if there is none.",
+                f"cache: {oid} of {producer} is damaged",
+                "--repair replaces it with an intact copy, or moves it to .set_aside if there is none.",
                 partial(self._repair_object, oid),
             )
-        absent = [oid for oid in self._makers if oid not in self._here]
-        for oid in [oid for oid in absent if oid in self._of_lock and self._in_workspace(oid)]:
+        missing = [oid for oid in self._producers if oid not in self._cache_sizes]
+        for oid in [oid for oid in missing if oid in self._cached_objects and self._in_workspace(oid)]:
             yield Finding(
-                f"cache: {oid} of {self._makers[oid]} is missing, but the workspace has it",
+                f"cache: {oid} of {self._producers[oid]} is missing, but the workspace has it",
                 "--repair copies it into the cache.",
                 partial(self._repair_object, oid),
             )
 
-    def _of_runs(self) -> Iterator[Finding]:
+    def _check_run_cache(self) -> Iterator[Finding]:
         for name in sorted(self._damaged_runs):
             yield Finding(
                 f"run cache: {name} is damaged",
-                "--repair fetches it from the remote, or sets it aside, so that the stage runs again.",
+                "--repair fetches it from the remote, or moves it to .set_aside, so that the stage runs again.",
                 partial(self._repair_run, name),
             )
 
-    def _of_workspace(self) -> Iterator[Finding]:
+    def _check_workspace(self) -> Iterator[Finding]:
         unknown = [out for out in self._outs if out.hash_info.isdir and out.hash_info.value not in self._trees]
         for out in unknown:
-            if Path(out.fs_path).exists() or out.hash_info.value in self._here:
+            if Path(out.fs_path).exists() or out.hash_info.value in self._cache_sizes:
                 yield Finding(
-                    f"{out}: cannot be compared, because its list of files is damaged or missing", f"Run {_again(out)}"
+                    f"{out}: cannot be compared, because its list of files is damaged or missing", f"Run {_rerun_command(out)}"
                 )
         unknown_stages = [stage for stage in self._repo.index.stages if not any(out.hash_info for out in stage.outs)]
         if unknown_stages:
-            yield Finding(f"dvc.lock: {len(unknown_stages)} stages of dvc.yaml have not run", "Run `make repro`.", wrong=False)
+            yield Finding(
+                f"dvc.lock: {len(unknown_stages)} stages of dvc.yaml have not run", "Run `make repro`.", is_problem=False
+            )
         if lost := _committed(self._repo) & {stage.addressing for stage in unknown_stages}:
             yield Finding(
                 f"dvc.lock: lacks {len(lost)} stages of the last commit, such as {min(lost)}",
                 "Run `git checkout dvc.lock` to restore them, or `make repro` to run them again.",
             )
-        absent = 0
+        missing = 0
         for path, (oid, out) in self._files.items():
-            found = self._found[path]
-            if found is None and not Path(out.fs_path).exists():
-                absent += 1
-            elif found != oid:
-                what = "is missing" if found is None else "differs from dvc.lock"
+            actual = self._workspace_hashes[path]
+            if actual is None and not Path(out.fs_path).exists():
+                missing += 1
+            elif actual != oid:
+                state = "is missing" if actual is None else "differs from dvc.lock"
                 remedy = (
-                    f"--repair moves it to {ASIDE} and restores the version of dvc.lock; to keep it, run `dvc commit {out}`."
+                    f"--repair moves it to {SET_ASIDE} and restores the one in dvc.lock; to keep it, run `dvc commit {out}`."
                 )
-                if found is None:
+                if actual is None:
                     remedy = "--repair restores it."
-                yield Finding(f"{_shown(path)} of {out.stage.addressing} {what}", remedy, partial(self._repair_file, path))
-        if absent:
-            yield Finding(f"{absent} outputs are not in the workspace", "Run `make pull` or `make repro`.", wrong=False)
+                yield Finding(f"{_relative(path)} of {out.stage.addressing} {state}", remedy, partial(self._repair_file, path))
+        if missing:
+            yield Finding(f"{missing} outputs are not in the workspace", "Run `make pull` or `make repro`.", is_problem=False)
 
-    def _of_remote(self, remote: Store) -> Iterator[Finding]:
-        ours = self._makers.keys() | self._here.keys()
-        common = [oid for oid in ours if oid in self._there]
-        short = {oid for oid in common if oid in self._whole and self._there[oid] != self._here[oid]}
-        damaged = short | (remote.damaged(common) if self._hash_remote else set())
+    def _check_remote(self, remote: Store) -> Iterator[Finding]:
+        ours = self._producers.keys() | self._cache_sizes.keys()
+        common = [oid for oid in ours if oid in self._remote_sizes]
+        resized = {oid for oid in common if oid in self._intact and self._remote_sizes[oid] != self._cache_sizes[oid]}
+        damaged = resized | (remote.damaged(common) if self._hash_remote else set())
         for oid in sorted(damaged):
             yield Finding(
-                f"{remote.name}: {oid} of {self._makers.get(oid, 'an earlier commit')} is damaged",
+                f"{remote.name}: {oid} of {self._producers.get(oid, 'an earlier commit')} is damaged",
                 "--repair replaces it from the cache.",
                 partial(self._repair_remote, remote, oid),
             )
@@ -140,22 +142,22 @@ class Objects:
             if not parse_entry(name, data):
                 yield Finding(
                     f"{remote.name}: {name} of the run cache is damaged",
-                    "--repair replaces it from the cache or sets it aside; `make pull` skips it.",
+                    "--repair replaces it from the cache or moves it to .set_aside; `make pull` skips it.",
                     partial(self._repair_remote_run, remote, name),
                 )
-        unsent = [oid for oid in self._makers if oid in self._whole and oid not in self._there]
-        if unsent:
-            yield Finding(f"{remote.name}: {len(unsent)} objects are not there yet", "Run `make push`.", wrong=False)
+        unpushed = [oid for oid in self._producers if oid in self._intact and oid not in self._remote_sizes]
+        if unpushed:
+            yield Finding(f"{remote.name}: {len(unpushed)} objects have not been pushed", "Run `make push`.", is_problem=False)
         if not self._hash_remote:
             yield Finding(
-                f"{remote.name}: {sum(oid in self._whole for oid in common)} of our objects match by name and size",
+                f"{remote.name}: {sum(oid in self._intact for oid in common)} objects of this clone match by name and size",
                 f"--remote {remote.label} also hashes them.",
-                wrong=False,
+                is_problem=False,
             )
 
     @property
-    def _whole(self) -> set[str]:
-        return self._here.keys() - self._damaged
+    def _intact(self) -> set[str]:
+        return self._cache_sizes.keys() - self._damaged
 
     @cached_property
     def _outs(self) -> list[Output]:
@@ -164,12 +166,12 @@ class Objects:
     @cached_property
     def _trees(self) -> dict[str, Tree]:
         """The file lists of the directories in `dvc.lock`, from a store or from the workspace."""
-        found: dict[str, Tree] = {}
+        trees: dict[str, Tree] = {}
         for out in self._outs:
             oid = out.hash_info.value
-            if out.hash_info.isdir and (read := read_tree(oid, *self._stores) or _tree_of(Path(out.fs_path), oid)):
-                found[oid] = read
-        return found
+            if out.hash_info.isdir and (tree := read_tree(oid, *self._stores) or _build_tree(Path(out.fs_path), oid)):
+                trees[oid] = tree
+        return trees
 
     @cached_property
     def _files(self) -> dict[str, tuple[str, Output]]:
@@ -183,11 +185,11 @@ class Objects:
         return files
 
     @cached_property
-    def _found(self) -> dict[str, str | None]:
+    def _workspace_hashes(self) -> dict[str, str | None]:
         return hash_files(localfs, self._files, os.cpu_count() or 1)
 
     @cached_property
-    def _of_lock(self) -> set[str]:
+    def _cached_objects(self) -> set[str]:
         """The objects of cached outputs, which should be in the cache."""
         oids = {oid for oid, out in self._files.values() if out.use_cache}
         return oids | {out.hash_info.value for out in self._outs if out.use_cache}
@@ -196,32 +198,32 @@ class Objects:
         """Find an intact copy in the workspace; the list of a directory is built from its files."""
         if oid.endswith(".dir"):
             folders = (Path(out.fs_path) for out in self._outs if out.hash_info.value == oid)
-            made = next(filter(None, (_tree_of(folder, oid) for folder in folders)), None)
-            return (made.fs, made.path) if made else None
-        paths = (path for path, (wanted, _) in self._files.items() if wanted == oid and self._found[path] == oid)
+            tree = next(filter(None, (_build_tree(folder, oid) for folder in folders)), None)
+            return (tree.fs, tree.path) if tree else None
+        paths = (path for path, (expected, _) in self._files.items() if expected == oid and self._workspace_hashes[path] == oid)
         path = next((path for path in paths if hash_files(localfs, [path], 1)[path] == oid), None)
         return (localfs, path) if path else None
 
     def _repair_object(self, oid: str) -> str:
         place = Path(self._cache.objects.oid_to_path(oid))
-        if found := self._in_workspace(oid):
-            source, (fs, path) = "the workspace", found
-        elif self._remote and oid in self._there and not self._remote.damaged([oid]):
+        if copy := self._in_workspace(oid):
+            source, (fs, path) = "the workspace", copy
+        elif self._remote and oid in self._remote_sizes and not self._remote.damaged([oid]):
             source, fs, path = self._remote.name, self._remote.files, self._remote.objects.oid_to_path(oid)
         else:
-            aside = _set_aside(place, Path("cache", oid))
-            del self._here[oid]
+            moved = _set_aside(place, Path("cache", oid))
+            del self._cache_sizes[oid]
             self._damaged.discard(oid)
             raise DataError(
-                f"cache: no intact copy of {oid}; the damaged one is in {aside}. "
-                f"Ask other members for it, or run its stage again: {self._makers.get(oid, 'an earlier commit')}"
+                f"cache: no intact copy of {oid}; the damaged one is in {moved}. "
+                f"Ask other members for it, or run its stage again: {self._producers.get(oid, 'an earlier commit')}"
             )
         failed = self._cache.put(fs, {oid: path})
         if failed or self._cache.damaged([oid]):
             raise DataError(
-                f"cache: {oid} could not be replaced: {failed.get(oid, 'the written copy is damaged too; check the disk')}"
+                f"cache: {oid} could not be replaced: {failed.get(oid, 'the new copy is damaged, too; check the disk')}"
             )
-        self._here[oid] = place.stat().st_size
+        self._cache_sizes[oid] = place.stat().st_size
         self._damaged.discard(oid)
         return f"cache: restored {oid} from {source}"
 
@@ -231,27 +233,25 @@ class Objects:
             data = self._remote.read_entries([name])[name]
         if data and parse_entry(name, data) and not self._cache.put_entries({name: data}):
             return f"run cache: restored {name} from {self._remote.name if self._remote else ''}"
-        aside = _set_aside(Path(self._cache.runs, *name.split("/")), Path("runs") / name)
-        return f"run cache: {name} has no intact copy; moved it to {aside}"
+        moved = _set_aside(Path(self._cache.runs, *name.split("/")), Path("runs") / name)
+        return f"run cache: {name} has no intact copy; moved it to {moved}"
 
     def _repair_file(self, path: str) -> str:
         oid, out = self._files[path]
         file = Path(path)
-        if oid not in self._whole:
-            git = "" if out.use_cache else f"`git checkout -- {_shown(path)}`, or "
-            raise DataError(f"{_shown(path)}: the cache has no intact copy. Run `make pull`, {git}{_again(out)}")
-        aside = _set_aside(file, Path(_shown(path))) if file.exists() or file.is_symlink() else None
+        if oid not in self._intact:
+            git = "" if out.use_cache else f"`git checkout -- {_relative(path)}`, or "
+            raise DataError(f"{_relative(path)}: the cache has no intact copy. Run `make pull`, {git}{_rerun_command(out)}")
+        moved = _set_aside(file, Path(_relative(path))) if file.exists() or file.is_symlink() else None
         # Only this file: DVC's checkout would also replace its neighbours in a directory.
-        replace(file, lambda part: shutil.copyfile(self._cache.objects.oid_to_path(oid), part))
+        write_atomically(file, lambda part: shutil.copyfile(self._cache.objects.oid_to_path(oid), part))
         if hash_files(localfs, [path], 1)[path] != oid:
-            raise DataError(f"{_shown(path)}: could not be restored. Run {_again(out)}")
-        return f"restored {_shown(path)}" + (f"; moved the previous file to {aside}" if aside else "")
+            raise DataError(f"{_relative(path)}: could not be restored. Run {_rerun_command(out)}")
+        return f"restored {_relative(path)}" + (f"; moved the previous file to {moved}" if moved else "")
 
     def _repair_remote(self, remote: Store, oid: str) -> str:
-        if oid not in self._whole or self._cache.damaged([oid]):
-            raise DataError(
-                f"{remote.name}: no intact copy of {oid} in this clone. A member who has one can run the same command"
-            )
+        if oid not in self._intact or self._cache.damaged([oid]):
+            raise DataError(f"{remote.name}: no intact copy of {oid} in this clone. A member who has one can run this repair")
         failed = remote.put(self._cache.files, {oid: self._cache.objects.oid_to_path(oid)})
         if failed or remote.damaged([oid]):
             raise DataError(f"{remote.name}: {oid} could not be replaced: {failed.get(oid, 'it is damaged again')}")
@@ -260,16 +260,16 @@ class Objects:
     def _repair_remote_run(self, remote: Store, name: str) -> str:
         data = self._runs.get(name)
         if not data or name in self._damaged_runs:
-            aside = _free(Path("runs", name))
-            write_bytes(aside, remote.read_entries([name])[name])
+            moved = _unused_path(Path("runs", name))
+            write_bytes(moved, remote.read_entries([name])[name])
             remote.files.remove(
                 remote.files.join(remote.runs, *name.split("/"))
             )  # a member who has an intact one pushes it again
-            return f"{remote.name}: {name} of the run cache has no intact copy in this clone; moved it to {aside}"
+            return f"{remote.name}: {name} of the run cache has no intact copy in this clone; moved it to {moved}"
         failed = remote.put_entries({name: data})
         if failed:
             raise DataError(f"{remote.name}: {name} could not be replaced: {failed[name]}")
-        return f"{remote.name}: restored {name} of the run cache from the cache"
+        return f"{remote.name}: restored {name} of the run cache from this clone"
 
 
 def _committed(repo: Repo) -> set[str]:
@@ -281,19 +281,19 @@ def _committed(repo: Repo) -> set[str]:
         return set()
 
 
-def _tree_of(folder: Path, oid: str) -> Tree | None:
+def _build_tree(folder: Path, oid: str) -> Tree | None:
     """Return the list of files of a workspace folder as DVC builds it; `None` if its hash is not `oid`."""
-    made = Tree()  # type: ignore[no-untyped-call]
+    tree = Tree()  # type: ignore[no-untyped-call]
     paths = sorted(str(path) for path in folder.rglob("*") if path.is_file())
     for path, digest in hash_files(localfs, paths, os.cpu_count() or 1).items():
-        made.add(Path(path).relative_to(folder).parts, Meta(), HashInfo("md5", digest))
-    made.digest()
-    return made if made.oid == oid else None
+        tree.add(Path(path).relative_to(folder).parts, Meta(), HashInfo("md5", digest))
+    tree.digest()
+    return tree if tree.oid == oid else None
 
 
 def _set_aside(file: Path, name: Path) -> Path:
-    """Move a file to `.set_aside/`."""
-    place = _free(name)
+    """Move a file to `.set_aside/` and return its new path."""
+    place = _unused_path(name)
     place.parent.mkdir(parents=True, exist_ok=True)
     if file.is_symlink():  # into the cache: keep a copy
         shutil.copyfile(file, place)
@@ -303,18 +303,18 @@ def _set_aside(file: Path, name: Path) -> Path:
     return place
 
 
-def _free(name: Path) -> Path:
+def _unused_path(name: Path) -> Path:
     """Return an unused path in `.set_aside/`."""
-    place, number = ASIDE / name, 1
+    place, number = SET_ASIDE / name, 1
     while place.exists():
         number += 1
         place = place.with_name(f"{name.name}.{number}")
     return place
 
 
-def _again(out: Output) -> str:
+def _rerun_command(out: Output) -> str:
     return f"`dvc repro --force --single-item {out.stage.addressing}`."
 
 
-def _shown(path: str) -> str:
+def _relative(path: str) -> str:
     return os.path.relpath(path)

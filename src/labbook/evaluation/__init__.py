@@ -1,6 +1,6 @@
-"""Metrics that the tasks share: those of a classifier, confusion counts, calibration.
+"""Metrics shared by the tasks: classifier metrics, confusion counts, calibration.
 
-They are computed from the stored predictions, so that every digit can be recomputed from these.
+They are computed from the stored predictions, so that every digit can be recomputed from them.
 
 Expected calibration error: Guo et al. (2017), "On calibration of modern neural networks", with 15 equal bins.
 """
@@ -16,26 +16,26 @@ from numpy.typing import NDArray
 from labbook.io import write_text
 
 __all__ = [
-    "BINS", "CONFIDENCE_STEPS", "Ask", "Evaluation", "Predictions", "calibration_error", "classifier_metrics", "confidences",
-    "confusion_counts", "predictions_of", "probabilities", "reliability", "seed_predictions", "stack_predictions",
-    "write_confusion",
+    "BINS", "CONFIDENCE_STEPS", "ComputeLogits", "Evaluation", "Predictions", "calibration_error", "classifier_metrics",
+    "confidences", "confusion_counts", "encode_predictions", "probabilities", "reliability_bins", "seed_predictions",
+    "stack_predictions", "write_confusion",
 ]  # fmt: skip
 
 BINS = 15
 CONFIDENCE_STEPS = 65535  # a confidence is stored as a multiple of 1/65535, in two bytes
 
-# Evaluates the model on inputs outside the test set: uint8 images (N, C, H, W) → logits (N, classes, ...).
-Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+# Computes the logits of images outside the test set: uint8 (N, C, H, W) → (N, classes, ...).
+ComputeLogits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 Predictions = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results on the test set; a task adds what its figures need.
+    """Results on the test set; a task adds the data of its figures.
 
     Attributes:
-        metrics: numbers by name.
+        metrics: metrics by name.
         confusion: (classes, classes) counts, one row per actual class.
         predictions: arrays by name; their first axis is the test samples.
         mistakes: index, actual and predicted class, and confidence of the most confident mistakes, if the task shows any.
@@ -49,17 +49,17 @@ class Evaluation:
     reliability: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
 
 
-def predictions_of(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return what is stored for each test sample: actual class, predicted class, and confidence times `CONFIDENCE_STEPS`.
+def encode_predictions(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Encode the test predictions for storage: actual class, predicted class, and confidence times `CONFIDENCE_STEPS`.
 
     Args:
         logits: (N, classes).
         labels: (N,) actual classes.
     """
-    kind = np.uint8 if logits.shape[1] <= 256 else np.uint16
+    dtype = np.uint8 if logits.shape[1] <= 256 else np.uint16
     return {
-        "labels": labels.astype(kind),
-        "predicted": logits.argmax(axis=1).astype(kind),
+        "labels": labels.astype(dtype),
+        "predicted": logits.argmax(axis=1).astype(dtype),
         "confidence": np.rint(probabilities(logits).max(axis=1) * CONFIDENCE_STEPS).astype(np.uint16),
     }
 
@@ -81,15 +81,15 @@ def seed_predictions(predictions: Predictions, index: int) -> dict[str, NDArray[
 
 def confidences(predictions: Predictions) -> NDArray[np.float64]:
     """Return the stored confidences as probabilities (N,)."""
-    shares: NDArray[np.float64] = predictions["confidence"] / CONFIDENCE_STEPS
-    return shares
+    result: NDArray[np.float64] = predictions["confidence"] / CONFIDENCE_STEPS
+    return result
 
 
 def classifier_metrics(predictions: Predictions, classes: tuple[str, ...]) -> tuple[dict[str, Any], NDArray[np.int64]]:
     """Compute a classifier's metrics from its predictions: numbers by name, and confusion counts, one row per actual class.
 
     Args:
-        predictions: result of `predictions_of`.
+        predictions: result of `encode_predictions`.
         classes: names of the classes.
     """
     labels, predicted = predictions["labels"], predictions["predicted"]
@@ -109,9 +109,9 @@ def classifier_metrics(predictions: Predictions, classes: tuple[str, ...]) -> tu
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the probabilities (softmax) of logits (N, classes)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return shares
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
 
 
 def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
@@ -119,18 +119,18 @@ def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_
 
     Args:
         confidence: (N,) probability of the predicted class.
-        correct: (N,) whether it is the actual one.
+        correct: (N,) whether it is the actual class.
     """
     gaps = np.bincount(_bins(confidence), correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Return what `calibration_error` averages: samples, mean confidence and accuracy of each bin that is not empty.
+def reliability_bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Return number of samples, mean confidence and accuracy of each non-empty bin of `calibration_error`.
 
     Args:
         confidence: (N,) probability of the predicted class.
-        correct: (N,) whether it is the actual one.
+        correct: (N,) whether it is the actual class.
     """
     bins = _bins(confidence)
     counts, confidences, hits = (np.bincount(bins, weights, minlength=BINS) for weights in (None, confidence, correct))

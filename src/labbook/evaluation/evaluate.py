@@ -21,19 +21,19 @@ from labbook.evaluation.layers import list_layers
 from labbook.evaluation.restore import Restored, restore_seed, weights_path
 from labbook.training.inference import predict, to_device
 
-__all__ = ["METRICS", "Evaluated", "evaluate_experiment", "evaluate_model", "flat_metrics"]
+__all__ = ["METRICS", "ExperimentEvaluation", "evaluate_experiment", "evaluate_model", "flat_metrics"]
 
 # Keys of metrics/<experiment>.json for every experiment; the value is `None` if the task has no such metric.
 METRICS = ("test_accuracy", "test_sd", "test_loss", "test_ece", "val_accuracy", "train_accuracy", "test_miou")
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class ExperimentEvaluation:
     """Outputs of the evaluate stage.
 
     Attributes:
         metrics: means over the seeds, for `metrics/<experiment>.json`.
-        card: the summary of the training with the test metrics of every seed, and what the page of the experiment shows.
+        card: the summary of the training with the test metrics of every seed, and the data of the page of the experiment.
         predictions: `labels` of the test set, and arrays whose first axis is the seeds.
         first: the evaluation of the first seed, whose confusion counts and samples are shown.
     """
@@ -46,7 +46,7 @@ class Evaluated:
 
 def evaluate_experiment(
     name: str, summary: dict[str, Any], settings: TrainSettings, packed: PackedDataset, device: torch.device
-) -> Evaluated:
+) -> ExperimentEvaluation:
     """Evaluate all seeds of an experiment.
 
     Raises:
@@ -55,17 +55,17 @@ def evaluate_experiment(
     if summary["digest"] != packed.digest:
         raise DataError(f"{name} was trained on a different version of {packed.name}. Run `dvc repro train@{name}`.")
     task = find("task", settings.task, f"experiments.{name}.train.task")
-    trained = summary["seeds"]
+    seed_summaries = summary["seeds"]
     evaluations: list[Evaluation] = []
     layers: list[dict[str, Any]] = []
-    for seed in trained:
+    for seed in seed_summaries:
         restored = restore_seed(name, seed["seed"], settings, packed, device)
         evaluations.append(evaluate_model(task, restored, packed, device))
         if not layers:
             layers = list_layers(restored.model, restored.convert(torch.from_numpy(packed.test.images[:1]).to(device)))
     first = evaluations[0]
-    seeds = [{**seed, "test": evaluation.metrics} for seed, evaluation in zip(trained, evaluations, strict=True)]
-    weights = [sha256(weights_path(name, seed["seed"]).read_bytes()).hexdigest() for seed in trained]
+    seeds = [{**seed, "test": evaluation.metrics} for seed, evaluation in zip(seed_summaries, evaluations, strict=True)]
+    weights = [sha256(weights_path(name, seed["seed"]).read_bytes()).hexdigest() for seed in seed_summaries]
     card = {
         **summary,
         "weights": weights,
@@ -75,7 +75,8 @@ def evaluate_experiment(
         "reliability": first.reliability,
         "layers": layers,
     }
-    return Evaluated(flat_metrics(seeds), card, stack_predictions([each.predictions for each in evaluations]), first)
+    predictions = stack_predictions([evaluation.predictions for evaluation in evaluations])
+    return ExperimentEvaluation(flat_metrics(seeds), card, predictions, first)
 
 
 def evaluate_model(task: ModuleType, restored: Restored, packed: PackedDataset, device: torch.device) -> Evaluation:
@@ -88,7 +89,8 @@ def evaluate_model(task: ModuleType, restored: Restored, packed: PackedDataset, 
         device: the model's device.
     """
     logits, loss = predict(restored.model, restored.loss, to_device(packed.test, restored.convert, device))
-    evaluation: Evaluation = task.evaluate(logits.numpy(), packed.test.labels, loss, packed.classes, _asker(restored, device))
+    compute_logits = _logits_function(restored, device)
+    evaluation: Evaluation = task.evaluate(logits.numpy(), packed.test.labels, loss, packed.classes, compute_logits)
     return evaluation
 
 
@@ -118,10 +120,10 @@ def _rounded(value: float) -> float:
     return round(value, 6)
 
 
-def _asker(restored: Restored, device: torch.device) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def _logits_function(restored: Restored, device: torch.device) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     @torch.no_grad()
-    def ask(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def compute_logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = restored.model(restored.convert(torch.from_numpy(images).to(device))).cpu().numpy()
         return logits
 
-    return ask
+    return compute_logits

@@ -22,15 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labbook.errors import DataError, LabbookError
-from labbook.io import explain, read_bytes, read_json, write_bytes
+from labbook.io import describe_os_error, read_bytes, read_json, write_bytes
 
 __all__ = [
     "LEDGER",
     "SUFFIXES",
     "SWEEPS",
     "Entry",
-    "check_sums",
     "checksums",
+    "find_changed_parts",
     "names",
     "read_arrays",
     "read_entry",
@@ -42,7 +42,7 @@ SWEEPS = LEDGER / "sweeps"
 
 PARTS = {"values": "key", "predictions": "array", "history": "column"}  # parts of an entry, and what has a checksum in each
 SUFFIXES = (".json", ".npz", ".tsv")
-ENTRY = ("settings", "code", "packages", "data", "run", "sha256")  # keys of every entry
+REQUIRED_KEYS = ("settings", "code", "packages", "data", "run", "sha256")  # of the JSON file of every entry
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ def read_entry(name: str, folder: Path = LEDGER) -> Entry:
         DataError: a file is missing or damaged.
     """
     fix = "Restore it with `git checkout`, or run the experiment again with data.source=official."
-    values = read_json(folder / f"{name}.json", ENTRY, fix)
+    values = read_json(folder / f"{name}.json", REQUIRED_KEYS, fix)
     try:
-        stored = bool(values["sha256"]["predictions"])
+        has_predictions = bool(values["sha256"]["predictions"])
     except (TypeError, KeyError) as error:
-        raise DataError(f"{folder / name}.json: damaged, its sha256 names no predictions. {fix}") from error
-    predictions = read_arrays(folder / f"{name}.npz", fix) if stored else {}
+        raise DataError(f"{folder / name}.json: damaged, its sha256 lacks the predictions. {fix}") from error
+    predictions = read_arrays(folder / f"{name}.npz", fix) if has_predictions else {}
     path = folder / f"{name}.tsv"
     try:
         return Entry(name, values, predictions, read_bytes(path, fix).decode())
@@ -97,26 +97,26 @@ def write_entry(entry: Entry, folder: Path = LEDGER) -> None:
     """
     entry = Entry(entry.name, json.loads(json.dumps(entry.values, allow_nan=False)), entry.predictions, entry.history)
     with contextlib.suppress(DataError):
-        if _same(entry, read_entry(entry.name, folder)):
+        if _has_same_results(entry, read_entry(entry.name, folder)):
             return
     values = {**entry.values, "sha256": checksums(entry)}
     contents = {".npz": _to_npz(entry.predictions)} if entry.predictions else {}
     contents |= {".tsv": entry.history.encode(), ".json": _to_json(values)}
-    aside = folder / f"{entry.name}.{os.getpid()}.part"
+    temporary = folder / f"{entry.name}.{os.getpid()}.part"
     try:
         for suffix, content in contents.items():
-            write_bytes(aside / suffix, content)
+            write_bytes(temporary / suffix, content)
         (folder / f"{entry.name}.json").unlink(missing_ok=True)
         for suffix in contents:
-            (aside / suffix).replace(folder / f"{entry.name}{suffix}")
+            (temporary / suffix).replace(folder / f"{entry.name}{suffix}")
     except OSError as error:
-        raise LabbookError(explain(error, folder)) from error
+        raise LabbookError(describe_os_error(error, folder)) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def checksums(entry: Entry) -> dict[str, dict[str, str]]:
-    """Hash an entry part by part: each key of its JSON in canonical form, each array, each column of its history."""
+    """Hash each key of the JSON in canonical form, each array and each column of the history of an entry."""
     rows = [line.split("\t") for line in entry.history.splitlines()]
     columns = itertools.zip_longest(*rows, fillvalue="")
     return {
@@ -126,32 +126,32 @@ def checksums(entry: Entry) -> dict[str, dict[str, str]]:
     }
 
 
-def check_sums(entry: Entry, path: Path) -> list[str]:
-    """Return a line for each part of an entry whose checksum differs from that stored when it was written.
+def find_changed_parts(entry: Entry, path: Path) -> list[str]:
+    """Return a message for each part of an entry that does not match its stored checksum.
 
     Args:
         entry: the entry.
         path: path of its files without suffix, for messages.
     """
-    stored, found = entry.values["sha256"], checksums(entry)
+    stored, actual = entry.values["sha256"], checksums(entry)
     return [
-        f"{path}{suffix}, {kind} {key}: not as it was written, its checksum is another one"
+        f"{path}{suffix}, {kind} {key}: changed after it was written; its checksum does not match"
         for (part, kind), suffix in zip(PARTS.items(), SUFFIXES, strict=True)
-        for key in dict.fromkeys([*stored[part], *found[part]])
-        if stored[part].get(key) != found[part].get(key)
+        for key in dict.fromkeys([*stored[part], *actual[part]])
+        if stored[part].get(key) != actual[part].get(key)
     ]
 
 
-def _same(new: Entry, stored: Entry) -> bool:
+def _has_same_results(new: Entry, stored: Entry) -> bool:
     """Return whether two entries are equal except for the date, machine and duration of their runs."""
-    ours, theirs = checksums(new), checksums(stored)
-    for found in (ours, theirs):
-        found["values"].pop("run", None)  # date, machine and seconds
-    return ours == theirs
+    new_sums, stored_sums = checksums(new), checksums(stored)
+    for sums in (new_sums, stored_sums):
+        sums["values"].pop("run", None)  # date, machine and seconds
+    return new_sums == stored_sums
 
 
 def read_arrays(path: Path, fix: str) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an npz file; `fix` is how to fix the problem, for the error message.
+    """Read the arrays of an npz file; `fix` is the advice in error messages.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -170,7 +170,7 @@ def _to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _to_json(values: Mapping[str, Any]) -> bytes:
-    """Write one key per line, so that a diff names what differs; histories of watched layers make the lines long."""
+    """Write one key per line, so that a diff shows which keys changed; histories of watched layers make long lines."""
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labbook.evaluation import Predictions, classifier_metrics, seed_predictions
-from labbook.evaluation.tasks.classification import reliability_of, worst_mistakes
+from labbook.evaluation.tasks.classification import classifier_reliability, worst_mistakes
 from labbook.evaluation.tasks.segmentation import segmentation_metrics
 
-__all__ = ["confusion_of", "metrics_of", "shown_of"]
+__all__ = ["recompute_confusion", "recompute_diagnostics", "recompute_metrics"]
 
 
-def metrics_of(predictions: Predictions, index: int, classes: Sequence[str]) -> dict[str, Any]:
+def recompute_metrics(predictions: Predictions, index: int, classes: Sequence[str]) -> dict[str, Any]:
     """Compute the metrics of one seed, except for the loss and for metrics that need inputs outside the test set.
 
     Args:
@@ -21,22 +21,22 @@ def metrics_of(predictions: Predictions, index: int, classes: Sequence[str]) -> 
         index: index of the seed.
         classes: names of the classes.
     """
-    return _measure(predictions, index, classes)[0]
+    return _compute(predictions, index, classes)[0]
 
 
-def confusion_of(predictions: Predictions, index: int, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Count samples by actual class (row) and predicted class (column); the arguments are those of `metrics_of`."""
-    return _measure(predictions, index, classes)[1]
+def recompute_confusion(predictions: Predictions, index: int, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Count samples by actual class (row) and predicted class (column); the arguments are those of `recompute_metrics`."""
+    return _compute(predictions, index, classes)[1]
 
 
-def shown_of(predictions: Predictions, task: str, classes: Sequence[str]) -> Mapping[str, list[dict[str, Any]]]:
-    """Return the mistakes and the reliability of the first seed, which its card shows; empty if the task has none."""
+def recompute_diagnostics(predictions: Predictions, task: str, classes: Sequence[str]) -> Mapping[str, list[dict[str, Any]]]:
+    """Return the mistakes and the reliability bins of the first seed, as on the card; empty if the task has none."""
     if task != "classification":
         return {"mistakes": [], "reliability": []}
     first = seed_predictions(predictions, 0)
-    return {"mistakes": worst_mistakes(first, tuple(classes)), "reliability": reliability_of(first)}
+    return {"mistakes": worst_mistakes(first, tuple(classes)), "reliability": classifier_reliability(first)}
 
 
-def _measure(predictions: Predictions, index: int, classes: Sequence[str]) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    measure = segmentation_metrics if "confusion" in predictions else classifier_metrics
-    return measure(seed_predictions(predictions, index), tuple(classes))
+def _compute(predictions: Predictions, index: int, classes: Sequence[str]) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    compute_metrics = segmentation_metrics if "confusion" in predictions else classifier_metrics
+    return compute_metrics(seed_predictions(predictions, index), tuple(classes))

@@ -17,7 +17,7 @@ from labbook.fingerprint import record
 from labbook.io import read_bytes, read_json
 from labbook.training.timing import TIMING
 
-__all__ = ["data_settings", "record_experiment", "record_sweep", "stages_of_experiment", "stages_of_sweep"]
+__all__ = ["data_settings", "experiment_stages", "record_experiment", "record_sweep", "sweep_stages"]
 
 
 def record_experiment(name: str, card: Mapping[str, Any], predictions: Mapping[str, NDArray[Any]], root: Path = Path()) -> None:
@@ -36,7 +36,7 @@ def record_experiment(name: str, card: Mapping[str, Any], predictions: Mapping[s
     if card["source"] != "official":
         return
     params = read(root / "params.yaml")
-    stages = stages_of_experiment(params, name, card["settings"]["inputs"])
+    stages = experiment_stages(params, name, card["settings"]["inputs"])
     history = root / "plots/history" / f"{name}.tsv"
     values = {**card, **_provenance(name, params, card, stages, root)}
     text = read_bytes(history, f"Run `dvc repro train@{name}`.").decode()
@@ -60,14 +60,14 @@ def record_sweep(name: str, summary: Mapping[str, Any], settings: Mapping[str, A
     if summary["source"] != "official":
         return
     params = read(root / "params.yaml")
-    stages = stages_of_sweep(params, name, settings["inputs"])
-    about = {key: summary[key] for key in ("source", "dataset", "digest", "device", "torch")} | {"settings": settings}
-    values = {"sweep": name, **about, **_provenance(name, params, about, stages, root)}
+    stages = sweep_stages(params, name, settings["inputs"])
+    fields = {key: summary[key] for key in ("source", "dataset", "digest", "device", "torch")} | {"settings": settings}
+    values = {"sweep": name, **fields, **_provenance(name, params, fields, stages, root)}
     text = read_bytes(root / table, f"Run `dvc repro sweep@{name}`.").decode()
     write_entry(Entry(name, values, {}, text), root / SWEEPS)
 
 
-def stages_of_experiment(params: Mapping[str, Any], name: str, inputs: Mapping[str, str]) -> dict[str, str]:
+def experiment_stages(params: Mapping[str, Any], name: str, inputs: Mapping[str, str]) -> dict[str, str]:
     """Return the fingerprint's key of each stage that affects the result of an experiment, by kind of stage.
 
     Args:
@@ -75,12 +75,12 @@ def stages_of_experiment(params: Mapping[str, Any], name: str, inputs: Mapping[s
         name: name of the experiment.
         inputs: its dataset and initial weights.
     """
-    return _stages_of_data(params, inputs) | {"train": f"train/{name}", "evaluate": f"evaluate/{name}"}
+    return _data_stages(params, inputs) | {"train": f"train/{name}", "evaluate": f"evaluate/{name}"}
 
 
-def stages_of_sweep(params: Mapping[str, Any], name: str, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the same as `stages_of_experiment` for a sweep, whose stage both trains and evaluates."""
-    return _stages_of_data(params, inputs) | {"sweep": f"sweep/{name}"}
+def sweep_stages(params: Mapping[str, Any], name: str, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the stages of a sweep like `experiment_stages`; the stage of a sweep both trains and evaluates."""
+    return _data_stages(params, inputs) | {"sweep": f"sweep/{name}"}
 
 
 def data_settings(params: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def data_settings(params: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[
     return settings | ({f"derived.{dataset}": derived} if derived else {})
 
 
-def _stages_of_data(params: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
+def _data_stages(params: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
     dataset, weights = inputs["dataset"], inputs["pretrained"]
     derived = params["derived"].get(dataset)
     stages = {"prepare": f"prepare/{derived['made_from'] if derived else dataset}"}
@@ -124,8 +124,8 @@ def _provenance(
 
 
 def _run(name: str, card: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return the device and the version of torch; also date, machine and seconds of the training, if their file is here."""
+    """Return the device and the version of torch; also date, machine and seconds of the training, if they are stored."""
     path = root / TIMING / f"{name}.json"
-    timing = read_json(path, ("source",), "Delete it: it holds nothing but seconds.") if path.is_file() else {}
-    known = timing.pop("source", None) == card["source"]
-    return {**(timing if known else {}), "device": card["device"], "torch": card["torch"]}
+    timing = read_json(path, ("source",), "Delete it; it holds only timings.") if path.is_file() else {}
+    same_source = timing.pop("source", None) == card["source"]
+    return {**(timing if same_source else {}), "device": card["device"], "torch": card["torch"]}

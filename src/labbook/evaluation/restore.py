@@ -23,7 +23,7 @@ from labbook.training.preprocessing import Preprocessing
 __all__ = ["TRAINED", "Restored", "read_summary", "restore", "restore_seed", "weights_path"]
 
 TRAINED = Path("models/trained")
-KEYS = ("experiment", "dataset", "source", "digest", "classes", "image_shape", "parameters", "settings", "seeds")
+SUMMARY_KEYS = ("experiment", "dataset", "source", "digest", "classes", "image_shape", "parameters", "settings", "seeds")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read_summary(name: str, root: Path = Path()) -> tuple[dict[str, Any], TrainS
         DataError: the file is missing or damaged.
     """
     path, fix = root / TRAINED / name / "summary.json", f"Run `dvc repro train@{name}`."
-    summary = read_json(path, KEYS, fix)
+    summary = read_json(path, SUMMARY_KEYS, fix)
     try:
         return summary, TrainSettings.model_validate(summary["settings"])
     except ValidationError as error:
@@ -74,7 +74,7 @@ def restore_seed(
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found. {fix}") from error
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(f"{path}: damaged, or of another model ({error}). {fix}") from error
+        raise DataError(f"{path}: damaged, or weights of another model ({error}). {fix}") from error
 
 
 def restore(settings: TrainSettings, packed: PackedDataset, weights: Mapping[str, Tensor], device: torch.device) -> Restored:

@@ -1,1 +1,1 @@
-"""Pen-and-paper exercises of the assignments: functions that compute the answers, and the page that shows the steps."""
+"""Pen-and-paper exercises of the assignments: functions that compute the results, and a page that shows the solutions."""

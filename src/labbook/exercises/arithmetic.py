@@ -1,4 +1,4 @@
-"""Formulas that several assignments share: the parameters of a network, and the output size of a layer."""
+"""Written-out arithmetic that several assignments share: numbers of parameters and output sizes."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,10 @@ __all__ = ["format_count", "format_output_size", "parameter_table", "total_param
 
 def parameter_table(name: str, summary: Sequence[LayerSummary]) -> Table:
     """Tabulate the output shape and the parameters of each layer of a network."""
-    rows = [(step.name, "×".join(map(str, step.shape)), format_count(step) if step.parameters else "–") for step in summary]
-    total = " + ".join(format_number(step.parameters) for step in summary if step.parameters)
+    rows = [
+        (layer.name, "×".join(map(str, layer.shape)), format_count(layer) if layer.parameters else "–") for layer in summary
+    ]
+    total = " + ".join(format_number(layer.parameters) for layer in summary if layer.parameters)
     return Table(
         f"{name}: shapes are channels × height × width",
         ("layer", "output", "parameters"),
@@ -20,14 +22,14 @@ def parameter_table(name: str, summary: Sequence[LayerSummary]) -> Table:
     )
 
 
-def format_count(step: LayerSummary) -> str:
-    """Write out how the parameters of one layer are counted."""
-    return f"{step.formula} = {format_number(step.parameters)}"
+def format_count(layer: LayerSummary) -> str:
+    """Write out the number of parameters of one layer."""
+    return f"{layer.formula} = {format_number(layer.parameters)}"
 
 
 def total_parameters(summary: Sequence[LayerSummary]) -> int:
     """Count the parameters of all layers."""
-    return sum(step.parameters for step in summary)
+    return sum(layer.parameters for layer in summary)
 
 
 def format_output_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> str:

@@ -19,10 +19,10 @@ CORNERS = {"top left": (0, 0), "top right": (0, 1), "bottom right": (1, 1), "bot
 
 def exercises() -> list[Exercise]:
     """Solve the exercises of assignment A."""
-    return [_one_layer(), _pooling(), _or(), _xor()]
+    return [_one_convolution(), _pooling(), _or(), _xor()]
 
 
-def _one_layer() -> Exercise:
+def _one_convolution() -> Exercise:
     (conv,) = summarize((3, 32, 32), [Conv(filters=8, kernel=5)])
     return Exercise(
         name="one_convolution",
@@ -47,11 +47,11 @@ def _one_layer() -> Exercise:
 
 
 def _pooling() -> Exercise:
-    images = {corner: _block(*place) for corner, place in CORNERS.items()}
+    images = {corner: _block(*position) for corner, position in CORNERS.items()}
     pooled = {kind: np.array([pool(image, 2, 2, kind) for image in images.values()]) for kind in ("average", "max")}
     tile = np.array([["tile", ""], ["", "tile"]])
     tiles = tile.repeat(2, axis=0).repeat(2, axis=1)
-    shown = [
+    grids = [
         Grids(
             (
                 make_grid(f"block {corner}", image, tiles),
@@ -69,9 +69,9 @@ def _pooling() -> Exercise:
         question="What is the result of 2×2 average and max pooling for 4×4 images with a 3×3 block of ones in one corner?",
         steps=(
             Text("The four windows of an image do not overlap. Average pooling gives the share of ones in a window."),
-            *shown,
+            *grids,
             Text("The averages of the four windows for the block in the top left corner:"),
-            Formula(tuple(_average_of(window) for window in first.reshape(4, 2, 2))),
+            Formula(tuple(_format_average(window) for window in first.reshape(4, 2, 2))),
             Text("Every window contains a 1, so max pooling gives the same output for all four images."),
         ),
         results=(
@@ -122,8 +122,8 @@ def _gate(name: str, question: str, network: Network, explanation: Text, reporte
         for symbol, weights, bias in zip(units, network.weights, network.bias, strict=True)
     ]
     rows = [
-        tuple(format_number(value) for value in (*pair, *fired, out, decision))
-        for pair, fired, out, decision in zip(INPUTS, activations, outputs, decisions, strict=True)
+        tuple(format_number(value) for value in (*pair, *hidden, y, decision))
+        for pair, hidden, y, decision in zip(INPUTS, activations, outputs, decisions, strict=True)
     ]
     return Exercise(
         name=name,
@@ -142,7 +142,7 @@ def _gate(name: str, question: str, network: Network, explanation: Text, reporte
     )
 
 
-def _average_of(window: NDArray[Any]) -> str:
+def _format_average(window: NDArray[Any]) -> str:
     (average,) = pool(window, 2, 2, "average").ravel()
     return f"({' + '.join(format_number(value) for value in window.ravel())}) / {window.size} = {format_number(average)}"
 

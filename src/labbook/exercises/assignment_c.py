@@ -1,4 +1,4 @@
-"""Assignment C: the last layer of the wide network for Tiny ImageNet, whose printed size contradicts its pooling layers."""
+"""Assignment C: the last layer of the wide network for Tiny ImageNet, whose reported size contradicts the pooling layers."""
 
 from collections.abc import Sequence
 
@@ -18,30 +18,30 @@ def exercises() -> list[Exercise]:
 
 def _last_layer() -> Exercise:
     pools = {"as printed": (2, 2, 2, 4), "without the last 2×2 pool": (2, 2, 4)}
-    summaries = {words: summarize((256, 64, 64), [Pool(size) for size in sizes]) for words, sizes in pools.items()}
-    features = {words: int(np.prod(summary[-1].shape)) for words, summary in summaries.items()}
+    summaries = {variant: summarize((256, 64, 64), [Pool(size) for size in sizes]) for variant, sizes in pools.items()}
+    features = {variant: int(np.prod(summary[-1].shape)) for variant, summary in summaries.items()}
     return Exercise(
         name="tiny_wide",
         assignment="C",
         question="How many features reach the last layer of the wide network for 64×64 images? The report prints 4096.",
         steps=(
             Text("The 3×3 convolutions with padding 1 keep the size; only the pools reduce it. The last map has 256 channels."),
-            *(_pooled_down(words, summary) for words, summary in summaries.items()),
+            *(_chain(variant, summary) for variant, summary in summaries.items()),
             Formula(
                 tuple(
-                    f"{words}: {_product(summary[-1].shape)} = {format_number(features[words])}"
-                    for words, summary in summaries.items()
+                    f"{variant}: {_product(summary[-1].shape)} = {format_number(features[variant])}"
+                    for variant, summary in summaries.items()
                 )
             ),
             Text("The printed pools do not yield the printed size; without the last 2×2 pool, as in tiny_wide, they do."),
         ),
-        results=tuple(Result(f"features, {words}", count, 4_096) for words, count in features.items()),
+        results=tuple(Result(f"features, {variant}", count, 4_096) for variant, count in features.items()),
     )
 
 
-def _pooled_down(words: str, summary: Sequence[LayerSummary]) -> Chain:
-    links = [(step.name, f"{step.shape[1]}") for step in summary]
-    return Chain(f"One side of the image, {words}", (("image", "64"), *links))
+def _chain(variant: str, summary: Sequence[LayerSummary]) -> Chain:
+    links = [(layer.name, f"{layer.shape[1]}") for layer in summary]
+    return Chain(f"One side of the image, {variant}", (("image", "64"), *links))
 
 
 def _product(shape: Sequence[int]) -> str:

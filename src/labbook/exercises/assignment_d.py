@@ -9,7 +9,7 @@ from labbook.exercises.arithmetic import format_output_size, parameter_table, to
 from labbook.exercises.exercise import Exercise, Result
 from labbook.exercises.layers import Conv, Linear, Pool, summarize
 from labbook.exercises.steps import Chain, Formula, Grids, Step, Table, Text, format_number, format_sum_of_products, make_grid
-from labbook.exercises.windows import cross_correlate, kernel_for, output_size, same_padding, windows, zero_padded
+from labbook.exercises.windows import cross_correlate, kernel_size_for, output_size, same_padding, windows, zero_padded
 
 __all__ = ["CIFAR10_CNN", "exercises"]
 
@@ -25,7 +25,7 @@ def exercises() -> list[Exercise]:
 
 def _filtering() -> Exercise:
     filtered = cross_correlate(IMAGE, KERNEL)
-    places = list(np.ndindex(*filtered.shape))
+    positions = list(np.ndindex(*filtered.shape))
     return Exercise(
         name="filtering",
         assignment="D",
@@ -36,11 +36,11 @@ def _filtering() -> Exercise:
                 "by the weight above it, and add the products. Small numbers are weights."
             ),
             Grids((make_grid("image", IMAGE), make_grid("kernel", KERNEL))),
-            *(step for place in ((0, 0), (1, 2)) for step in _one_step(filtered, place)),
+            *(step for position in ((0, 0), (1, 2)) for step in _one_step(filtered, position)),
             Table(
-                f"All {len(places)} sums",
+                f"All {len(positions)} sums",
                 ("row, column", "sum"),
-                tuple((f"{row + 1}, {column + 1}", _sum_at(filtered, (row, column))) for row, column in places),
+                tuple((f"{row + 1}, {column + 1}", _sum_at(filtered, (row, column))) for row, column in positions),
                 folded=True,
             ),
             Text("The kernel subtracts left neighbours from right ones: it responds to vertical edges, signed by direction."),
@@ -49,32 +49,32 @@ def _filtering() -> Exercise:
     )
 
 
-def _one_step(filtered: NDArray[Any], place: tuple[int, int]) -> tuple[Step, Step]:
+def _one_step(filtered: NDArray[Any], position: tuple[int, int]) -> tuple[Step, Step]:
     """Show the kernel at one position of the padded image, and the resulting sum."""
-    row, column = place
+    row, column = position
     height, width = KERNEL.shape
     padded = zero_padded(IMAGE, KERNEL)
     styles = np.where(zero_padded(np.ones_like(IMAGE), KERNEL) == 0, "pad", "").astype(object)
     styles[row : row + height, column : column + width] = "marked"
     weights = {(row + a, column + b): weight for (a, b), weight in np.ndenumerate(KERNEL)}
     result_styles = np.full(filtered.shape, "", object)
-    result_styles[place] = "marked"
-    where = f"row {row + 1}, column {column + 1}"
+    result_styles[position] = "marked"
+    location = f"row {row + 1}, column {column + 1}"
     return (
         Grids(
             (
-                make_grid(f"kernel over {where}", padded, styles, weights),
+                make_grid(f"kernel over {location}", padded, styles, weights),
                 "→",
                 make_grid("filtered image", filtered, result_styles),
             )
         ),
-        Formula((_sum_at(filtered, place),)),
+        Formula((_sum_at(filtered, position),)),
     )
 
 
-def _sum_at(filtered: NDArray[Any], place: tuple[int, int]) -> str:
-    window = windows(zero_padded(IMAGE, KERNEL), *KERNEL.shape)[place]
-    return f"{format_sum_of_products(KERNEL.ravel().tolist(), window.ravel().tolist())} = {format_number(filtered[place])}"
+def _sum_at(filtered: NDArray[Any], position: tuple[int, int]) -> str:
+    window = windows(zero_padded(IMAGE, KERNEL), *KERNEL.shape)[position]
+    return f"{format_sum_of_products(KERNEL.ravel().tolist(), window.ravel().tolist())} = {format_number(filtered[position])}"
 
 
 def _padding() -> Exercise:
@@ -111,7 +111,7 @@ def _padding() -> Exercise:
 
 
 def _sizes() -> Exercise:
-    kernel = kernel_for(512, 504)
+    kernel = kernel_size_for(512, 504)
     first = output_size(512, kernel)
     pooled = output_size(first, 2, stride=2)
     last = output_size(pooled, 3)
@@ -148,7 +148,7 @@ def _sizes() -> Exercise:
 
 def _cnn() -> Exercise:
     summary = summarize((3, 32, 32), CIFAR10_CNN)
-    trainable = [step for step in summary if step.parameters]
+    trainable = [layer for layer in summary if layer.parameters]
     reported = (2_432, 51_264, 204_928, 131_136, 650)
     return Exercise(
         name="cifar10_cnn",
@@ -156,7 +156,7 @@ def _cnn() -> Exercise:
         question="How many parameters does each layer of the CNN for CIFAR-10 have?",
         steps=(parameter_table("cifar10_cnn", summary),),
         results=(
-            *(Result(step.name, step.parameters, count) for step, count in zip(trainable, reported, strict=True)),
+            *(Result(layer.name, layer.parameters, count) for layer, count in zip(trainable, reported, strict=True)),
             Result("parameters", total_parameters(summary), 390_410),
         ),
     )

@@ -1,4 +1,4 @@
-"""An exercise: a question, the steps of its solution, and each result beside the reported value."""
+"""An exercise: a question, the steps of its solution, and its computed and reported results."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["Exercise", "Result"]
 
 @dataclass(frozen=True)
 class Result:
-    """One quantity of an exercise: the computed and the reported value, numbers or arrays."""
+    """One quantity of an exercise: its computed and its reported value, which are numbers or arrays."""
 
     quantity: str
     computed: Any
@@ -20,7 +20,7 @@ class Result:
 
     @property
     def agrees(self) -> bool:
-        """Whether both are equal, with no tolerance."""
+        """Return whether the two values are equal, without tolerance."""
         return np.array_equal(self.computed, self.reported)
 
 
@@ -29,10 +29,10 @@ class Exercise:
     """A question, the steps of its solution, and the results.
 
     Attributes:
-        name: key in `metrics/exercises.json` and anchor of links.
+        name: key in `metrics/exercises.json`, and anchor on the page.
         assignment: letter of the assignment.
         question: heading on the page.
-        steps: of the solution, in order.
+        steps: steps of the solution, in order.
         results: all quantities of the answer.
     """
 
@@ -44,5 +44,5 @@ class Exercise:
 
     @property
     def agrees(self) -> bool:
-        """Whether all results agree."""
+        """Return whether all results agree."""
         return all(result.agrees for result in self.results)

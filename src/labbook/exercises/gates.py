@@ -15,12 +15,12 @@ INPUTS = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])
 
 @dataclass(frozen=True)
 class Network:
-    """Hidden ReLU units between two inputs and one output: output · ReLU(weights · x + bias).
+    """A network of two inputs, U hidden ReLU units and one output: output · ReLU(weights · x + bias).
 
     Attributes:
-        weights: of each unit, (U, 2).
-        bias: of each unit, (U,).
-        output: weight of each unit in the output, (U,).
+        weights: weights of each hidden unit, (U, 2).
+        bias: bias of each hidden unit, (U,).
+        output: weight of each hidden unit in the output, (U,).
     """
 
     weights: tuple[tuple[float, float], ...]
@@ -33,7 +33,7 @@ XOR = Network(weights=((1, 1), (1, 1)), bias=(0, -1), output=(1, -2))  # OR − 
 
 
 def hidden_units(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
-    """Compute the hidden units for inputs (N, 2): ReLU(weights · x + bias), (N, U).
+    """Compute the activations of the hidden units, ReLU(weights · x + bias): inputs (N, 2), outputs (N, U).
 
     Raises:
         ExerciseError: the inputs are not pairs.
@@ -44,7 +44,7 @@ def hidden_units(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
 
 
 def output(network: Network, inputs: NDArray[Any]) -> NDArray[Any]:
-    """Compute the output of a network for inputs (N, 2): (N,).
+    """Compute the output of a network: inputs (N, 2), outputs (N,).
 
     Raises:
         ExerciseError: the inputs are not pairs.
@@ -56,9 +56,9 @@ def decide(outputs: NDArray[Any]) -> NDArray[Any]:
     """Convert outputs to decisions as the assignment does: at least 1 is true (1), exactly 0 is false (0).
 
     Raises:
-        ExerciseError: an output is neither.
+        ExerciseError: an output is neither true nor false.
     """
-    neither = outputs[~(outputs >= 1) & (outputs != 0)]
-    if neither.size:
-        raise ExerciseError(f"output {neither[0]} is neither true (at least 1) nor false (exactly 0)")
+    undecided = outputs[~(outputs >= 1) & (outputs != 0)]
+    if undecided.size:
+        raise ExerciseError(f"output {undecided[0]} is neither true (at least 1) nor false (exactly 0)")
     return np.asarray((outputs >= 1).astype(int))

@@ -43,7 +43,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pooling of square windows that do not overlap."""
+    """Pooling with square windows that do not overlap."""
 
     size: int
 
@@ -61,8 +61,8 @@ class LayerSummary:
 
     Attributes:
         name: description, such as `pool 2×2`.
-        shape: of its output, (C, H, W) or (features,).
-        formula: how its parameters are counted; empty if it has none.
+        shape: shape of its output, (C, H, W) or (features,).
+        formula: arithmetic for its number of parameters; empty if it has none.
         parameters: number of trainable parameters.
     """
 

@@ -1,4 +1,4 @@
-"""Write the page of the exercises. It is part of the site, but self-contained, because a later stage writes the rest."""
+"""Write the page of the exercises: part of the site, but self-contained, because another stage writes the rest."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,9 @@ LOW, HIGH, CELLS = -0.5, 1.5, 20  # range of both inputs in the plot, and cells 
 
 
 def metrics(exercises: Sequence[Exercise]) -> dict[str, object]:
-    """Return every result beside its reported value, as JSON.
+    """Return all results and their reported values, as JSON.
 
-    Results are a list, so that the tables of DVC show only whether each exercise agrees.
+    Results are lists, which DVC omits from its tables: these show only whether each exercise agrees.
     """
     return {
         exercise.name: {
@@ -66,50 +66,50 @@ def write_page(exercises: Sequence[Exercise], path: Path) -> None:
         letters=sorted({exercise.assignment for exercise in exercises}),
         count=len(results),
         agreeing=sum(result.agrees for result in results),
-        values=_values,
+        values=_format_result,
         output_plot=_output_plot,
     )
     write_text(path, html)
 
 
-def _values(result: Result) -> list[str | list[Grid]]:
-    """Format the computed and the reported value: numbers in a row, or matrices whose differing cells are marked."""
-    ours, theirs = np.asarray(result.computed), np.asarray(result.reported)
-    styles = np.where(ours == theirs, "", "marked") if ours.shape == theirs.shape else None
-    return [_printed(side, styles) for side in (ours, theirs)]
+def _format_result(result: Result) -> list[str | list[Grid]]:
+    """Format the computed and the reported value: as numbers in a row, or as matrices with differing cells marked."""
+    computed, reported = np.asarray(result.computed), np.asarray(result.reported)
+    styles = np.where(computed == reported, "", "marked") if computed.shape == reported.shape else None
+    return [_format_value(value, styles) for value in (computed, reported)]
 
 
-def _printed(values: NDArray[Any], styles: NDArray[Any] | None) -> str | list[Grid]:
-    if values.ndim < 2:
-        return ", ".join(format_number(value) for value in np.atleast_1d(values))
-    matrices = values.reshape(-1, *values.shape[-2:])
-    marks = [None] * len(matrices) if styles is None else styles.reshape(matrices.shape)
-    return [make_grid("", matrix, mark) for matrix, mark in zip(matrices, marks, strict=True)]
+def _format_value(value: NDArray[Any], styles: NDArray[Any] | None) -> str | list[Grid]:
+    if value.ndim < 2:
+        return ", ".join(format_number(number) for number in np.atleast_1d(value))
+    matrices = value.reshape(-1, *value.shape[-2:])
+    matrix_styles = [None] * len(matrices) if styles is None else styles.reshape(matrices.shape)
+    return [make_grid("", matrix, style) for matrix, style in zip(matrices, matrix_styles, strict=True)]
 
 
 def _output_plot(network: Network) -> dict[str, Any]:
-    """Return what the template draws of a network: shaded cells, the boundary of each unit, and the four inputs."""
+    """Return the parts of the plot of a network: shaded cells, the boundary of each hidden unit, and the four inputs."""
     side = (HIGH - LOW) / CELLS
-    middles = LOW + side * (np.arange(CELLS) + 0.5)
-    places = np.stack([axis.ravel() for axis in np.meshgrid(middles, middles)], axis=1)
-    levels = np.clip(output(network, places), 0, 1)
+    centres = LOW + side * (np.arange(CELLS) + 0.5)
+    points = np.stack([axis.ravel() for axis in np.meshgrid(centres, centres)], axis=1)
+    levels = np.clip(output(network, points), 0, 1)
     outputs = output(network, INPUTS)
     return {
         "low": LOW,
         "extent": HIGH - LOW,
         "side": side,
-        "cells": [(x - side / 2, y - side / 2, level) for (x, y), level in zip(places, levels, strict=True) if level > 0],
+        "cells": [(x - side / 2, y - side / 2, level) for (x, y), level in zip(points, levels, strict=True) if level > 0],
         "boundaries": [_boundary(weights, bias) for weights, bias in zip(network.weights, network.bias, strict=True)],
         "points": [
-            (x, y, format_number(value), bool(true))
-            for (x, y), value, true in zip(INPUTS, outputs, decide(outputs), strict=True)
+            (x, y, format_number(value), bool(decision))
+            for (x, y), value, decision in zip(INPUTS, outputs, decide(outputs), strict=True)
         ],
     }  # fmt: skip
 
 
 def _boundary(weights: tuple[float, float], bias: float) -> tuple[float, float, float, float]:
-    """Return two points, outside the picture, of the boundary of a unit: weights · x + bias = 0."""
-    across = np.array(weights)
-    foot = -bias * across / (across @ across)
-    along = 4 * np.array([-across[1], across[0]]) / np.hypot(*across)
-    return (*(foot - along), *(foot + along))
+    """Return two points outside the plot on the boundary of a unit, weights · x + bias = 0."""
+    normal = np.array(weights)
+    nearest = -bias * normal / (normal @ normal)  # to the origin
+    direction = 4 * np.array([-normal[1], normal[0]]) / np.hypot(*normal)
+    return (*(nearest - direction), *(nearest + direction))

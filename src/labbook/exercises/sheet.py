@@ -1,4 +1,4 @@
-"""All exercises. Their numbers are computed by this package, except given and reported values."""
+"""The exercises of all assignments."""
 
 from labbook.exercises import assignment_a, assignment_b, assignment_c, assignment_d
 from labbook.exercises.exercise import Exercise

@@ -1,4 +1,4 @@
-"""The steps of a solution on the page, and formatting of written-out arithmetic."""
+"""The steps of a solution, and the formatting of written-out arithmetic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ class Cell:
 
     Attributes:
         text: the number.
-        style: `pad` for padding, `marked` for the focus of the step, `tile` for every other window, or none.
-        weight: of the kernel at this cell, if any.
+        style: CSS class: `pad` for padding, `marked` for a highlighted cell, `tile` for every other window, or empty.
+        weight: the kernel's weight at this cell, or empty.
     """
 
     text: str
@@ -75,7 +75,7 @@ class Grids:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the first column names the row. A folded table opens on a click."""
+    """A table of text; the first column is the header of each row. A folded table opens on a click."""
 
     title: str
     columns: tuple[str, ...]
@@ -86,7 +86,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chain:
-    """A sequence of sizes; each link holds an operation and the size after it."""
+    """A sequence of sizes; each link is an operation and the size after it."""
 
     title: str
     links: tuple[tuple[str, str], ...]
@@ -107,7 +107,7 @@ Step = Text | Formula | Grids | Table | Chain | OutputPlot
 
 
 def format_number(value: Any) -> str:
-    """Format a number for the page: commas between thousands, a true minus sign, no `.0`."""
+    """Format a number with thousands separators, a minus sign (−) and without `.0`."""
     return f"{value:,.6g}".replace("-", "−") if isinstance(value, float | np.floating) else f"{value:,}".replace("-", "−")
 
 
@@ -117,19 +117,19 @@ def make_grid(
     """Convert a matrix (H, W) to a grid.
 
     Args:
-        title: of the grid.
-        values: of the cells.
-        styles: of the cells, (H, W); none by default.
-        weights: of a kernel, by the (row, column) of their cells.
+        title: title of the grid.
+        values: numbers of the cells, (H, W).
+        styles: styles of the cells, (H, W); empty by default.
+        weights: weights of a kernel, by the (row, column) of their cells.
     """
     cells = [
         [
             Cell(
-                text=format_number(values[place]),
-                style="" if styles is None else str(styles[place]),
-                weight=format_number(weights[place]) if weights and place in weights else "",
+                text=format_number(values[position]),
+                style="" if styles is None else str(styles[position]),
+                weight=format_number(weights[position]) if weights and position in weights else "",
             )
-            for place in ((row, column) for column in range(values.shape[1]))
+            for position in ((row, column) for column in range(values.shape[1]))
         ]
         for row in range(values.shape[0])
     ]
@@ -141,13 +141,13 @@ def format_sum_of_products(weights: Sequence[Any], factors: Sequence[Any]) -> st
     terms = []
     for weight, factor in zip(weights, factors, strict=True):
         sign = "−" if weight < 0 else "+"
-        shown = f"({format_number(factor)})" if factor < 0 else format_number(factor)
-        terms.append(f"{sign} {format_number(abs(weight))} · {shown}")
+        factor_text = f"({format_number(factor)})" if factor < 0 else format_number(factor)
+        terms.append(f"{sign} {format_number(abs(weight))} · {factor_text}")
     return _without_first_sign(" ".join(terms))
 
 
 def format_weighted_sum(weights: Sequence[Any], names: Sequence[str], bias: Any = 0) -> str:
-    """Write out a weighted sum of names, without factors of 1 and zero terms: `x₁ − 2x₂ + 1`."""
+    """Write out a weighted sum of variables, omitting factors of 1 and zero terms: `x₁ − 2x₂ + 1`."""
     terms = [
         f"{'−' if weight < 0 else '+'} {format_number(abs(weight)) if abs(weight) != 1 else ''}{name}"
         for weight, name in zip(weights, names, strict=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from labbook.errors import ExerciseError
 
-__all__ = ["cross_correlate", "kernel_for", "output_size", "pool", "same_padding", "windows", "zero_padded"]
+__all__ = ["cross_correlate", "kernel_size_for", "output_size", "pool", "same_padding", "windows", "zero_padded"]
 
 Matrix = NDArray[Any]
 
@@ -20,9 +20,9 @@ def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> in
     """Count the positions of a window: ⌊(size + 2 · padding − kernel) / stride⌋ + 1.
 
     Args:
-        size: of the image along one axis, in pixels.
-        kernel: size of the window along the same axis.
-        stride: pixels from one position to the next.
+        size: size of the image along one axis, in pixels.
+        kernel: size of the window along this axis.
+        stride: pixels between two positions.
         padding: pixels added at each end.
 
     Raises:
@@ -52,15 +52,15 @@ def same_padding(kernel: int) -> int:
     return (kernel - 1) // 2
 
 
-def kernel_for(size: int, wanted: int) -> int:
-    """Return the kernel that reduces `size` to `wanted` at stride 1 without padding: size − wanted + 1.
+def kernel_size_for(size: int, output: int) -> int:
+    """Return the kernel size that reduces `size` to `output` at stride 1 without padding: size − output + 1.
 
     Raises:
-        ExerciseError: `wanted` is not between 1 and `size`.
+        ExerciseError: `output` is not between 1 and `size`.
     """
-    if not 1 <= wanted <= size:
-        raise ExerciseError(f"no kernel reduces size {size} to {wanted} without padding: expected 1 to {size}")
-    return size - wanted + 1
+    if not 1 <= output <= size:
+        raise ExerciseError(f"no kernel reduces size {size} to {output} without padding: expected 1 to {size}")
+    return size - output + 1
 
 
 def windows(image: Matrix, height: int, width: int, stride: int = 1) -> Matrix:
@@ -105,9 +105,9 @@ def pool(image: Matrix, size: int, stride: int, kind: str) -> Matrix:
     """Pool square windows of an image (H, W).
 
     Args:
-        image: rows and columns that do not fill a window are dropped.
-        size: of the window, in pixels.
-        stride: from one window to the next.
+        image: the image; rows and columns that do not fill a window are ignored.
+        size: height and width of a window.
+        stride: pixels between two windows.
         kind: `average` or `max`.
 
     Raises:

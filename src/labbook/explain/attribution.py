@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 BATCH = 64  # images per forward pass of methods that need many images
-WINDOWS = 4  # occluding windows along each side; they overlap by half
+WINDOWS = 4  # occluding windows along each side; neighbours overlap by half
 
 
 class Score(nn.Module):
@@ -63,11 +63,11 @@ class MethodInputs:
     """Inputs of an attribution method.
 
     Attributes:
-        score: of the model.
+        score: score of the model.
         images: (N, C, H, W), float32.
         targets: (N, classes, ...): 1 for the logits that the score sums, 0 for the others.
         baseline: (1, C, H, W), a black image after preprocessing.
-        steps: of integrated gradients.
+        steps: number of steps of integrated gradients.
     """
 
     score: Score
@@ -87,25 +87,27 @@ def attribute(method: Method, inputs: MethodInputs) -> Tensor:
 
 def saliency(inputs: MethodInputs) -> Tensor:
     """Compute |∂score / ∂pixel|."""
-    found: Tensor = Saliency(inputs.score).attribute(_with_gradient(inputs.images), additional_forward_args=inputs.targets)
-    return found
+    attributions: Tensor = Saliency(inputs.score).attribute(
+        _with_gradient(inputs.images), additional_forward_args=inputs.targets
+    )
+    return attributions
 
 
 def integrated_gradients(inputs: MethodInputs) -> Tensor:
     """Compute the difference from the baseline times the mean gradient along the line from the baseline to the image."""
-    found: Tensor = IntegratedGradients(inputs.score).attribute(
+    attributions: Tensor = IntegratedGradients(inputs.score).attribute(
         _with_gradient(inputs.images),
         baselines=inputs.baseline,
         n_steps=inputs.steps,
         internal_batch_size=max(BATCH, len(inputs.images)),
         additional_forward_args=inputs.targets,
     )
-    return found
+    return attributions
 
 
 def layer_gradcam(inputs: MethodInputs) -> Tensor:
     """Compute the sum of the last activation's maps, weighted by their mean gradients; clip it at 0 and resize it."""
-    method = LayerGradCam(inputs.score, _last_maps(inputs))
+    method = LayerGradCam(inputs.score, _last_map_layer(inputs))
     maps = method.attribute(_with_gradient(inputs.images), additional_forward_args=inputs.targets, relu_attributions=True)
     _, channels, *size = inputs.images.shape
     resized: Tensor = LayerAttribution.interpolate(maps, tuple(size), "bilinear")
@@ -113,19 +115,19 @@ def layer_gradcam(inputs: MethodInputs) -> Tensor:
 
 
 def guided_gradcam(inputs: MethodInputs) -> Tensor:
-    """Compute Grad-CAM times the guided gradient, of which each ReLU passes only positive parts."""
-    method = GuidedGradCam(inputs.score, _last_maps(inputs))
+    """Compute Grad-CAM times the guided gradient, for which each ReLU passes only positive gradients."""
+    method = GuidedGradCam(inputs.score, _last_map_layer(inputs))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # of a copy
-        found: Tensor = method.attribute(_with_gradient(inputs.images), additional_forward_args=inputs.targets)
-    return found
+        attributions: Tensor = method.attribute(_with_gradient(inputs.images), additional_forward_args=inputs.targets)
+    return attributions
 
 
 def occlusion(inputs: MethodInputs) -> Tensor:
-    """Compute the drop of the score when a square window is black: the mean over the windows that cover a pixel."""
+    """Compute the drop of the score when a square window is black, averaged over the windows that cover a pixel."""
     channels, side = inputs.images.shape[1], window_side(inputs.images)
     stride = math.ceil(side / 2)
-    found: Tensor = Occlusion(inputs.score).attribute(
+    attributions: Tensor = Occlusion(inputs.score).attribute(
         inputs.images,
         sliding_window_shapes=(channels, side, side),
         strides=(channels, stride, stride),
@@ -133,7 +135,7 @@ def occlusion(inputs: MethodInputs) -> Tensor:
         perturbations_per_eval=max(1, BATCH // len(inputs.images)),
         additional_forward_args=inputs.targets,
     )
-    return found
+    return attributions
 
 
 METHODS: dict[str, Method] = {
@@ -156,81 +158,81 @@ def window_side(images: Tensor) -> int:
     return math.ceil(min(images.shape[2:]) / WINDOWS)
 
 
-def choose_methods(inputs: MethodInputs, wanted: Sequence[str] | None) -> list[str]:
-    """Return the methods to use: those wanted, or all that suit the model.
+def choose_methods(inputs: MethodInputs, requested: Sequence[str] | None) -> list[str]:
+    """Return the requested methods, or all methods that suit the model.
 
     Args:
-        inputs: of the methods.
-        wanted: names, or None.
+        inputs: inputs of the methods.
+        requested: names, or `None`.
 
     Raises:
-        ParamsError: a wanted method does not suit the model.
+        ParamsError: a requested method does not suit the model.
     """
-    problems = {name: _find_problem(inputs, name) for name in wanted or METHODS}
-    if wanted is None:
+    problems = {name: _find_problem(inputs, name) for name in requested or METHODS}
+    if requested is None:
         return [name for name, problem in problems.items() if not problem]
     for problem in problems.values():
         if problem:
             raise ParamsError(f"attributions: {problem}")
-    return list(wanted)
+    return list(requested)
 
 
 def _find_problem(inputs: MethodInputs, method: str) -> str | None:
-    """Return why a method does not suit this model, or None if it does."""
+    """Return why a method does not suit this model, or `None` if it does."""
     problem = None
     if method in {"layer_gradcam", "guided_gradcam"}:
-        problem = _find_problem_of_maps(inputs)
+        problem = _find_map_problem(inputs)
     if method == "guided_gradcam":
-        problem = problem or _find_problem_of_relus(inputs)
+        problem = problem or _find_relu_problem(inputs)
     return problem
 
 
-def _find_problem_of_maps(inputs: MethodInputs) -> str | None:
-    if not _with_maps(_list_activations(inputs)):
-        return "Grad-CAM weighs the maps of an activation, and no activation of this model has any. Leave it out."
+def _find_map_problem(inputs: MethodInputs) -> str | None:
+    if not _layers_with_maps(_list_activations(inputs)):
+        return "Grad-CAM needs an activation function with spatial maps, and this model has none. Remove the method."
     for name, module in inputs.score.model.named_modules():
         if getattr(module, "inplace", False):
             return (
-                f"{name} ({type(module).__name__}) works in place, and Grad-CAM would read what it has overwritten. "
-                "Build it with inplace=False, or leave the method out."
+                f"{name} ({type(module).__name__}) operates in place, so Grad-CAM would read overwritten values. "
+                "Build it with inplace=False, or remove the method."
             )
     return None
 
 
-def _find_problem_of_relus(inputs: MethodInputs) -> str | None:
+def _find_relu_problem(inputs: MethodInputs) -> str | None:
     uses = Counter(name for name, module, _ in _list_activations(inputs) if isinstance(module, nn.ReLU))
     if not uses:
-        return "guided_gradcam guides gradients through ReLUs, and this model has none. Leave it out."
+        return "guided_gradcam needs ReLUs, and this model has none. Remove the method."
     for name, count in uses.items():
         if count > 1:
             return (
                 f"the model uses its ReLU {name} {count} times, and guided_gradcam needs one instance per use. "
-                "Give the model more instances, or leave the method out."
+                "Use separate instances in the model, or remove the method."
             )
     return None
 
 
-def _last_maps(inputs: MethodInputs) -> nn.Module:
-    return _with_maps(_list_activations(inputs))[-1]
+def _last_map_layer(inputs: MethodInputs) -> nn.Module:
+    return _layers_with_maps(_list_activations(inputs))[-1]
 
 
-def _with_maps(used: list[tuple[str, nn.Module, int]]) -> list[nn.Module]:
-    return [module for _, module, dimensions in used if dimensions == 4]
+def _layers_with_maps(calls: list[tuple[str, nn.Module, int]]) -> list[nn.Module]:
+    return [module for _, module, dimensions in calls if dimensions == 4]
 
 
 def _list_activations(inputs: MethodInputs) -> list[tuple[str, nn.Module, int]]:
     """List name, module and output dimensions of each activation function, in the order of their calls."""
-    used: list[tuple[str, nn.Module, int]] = []
+    calls: list[tuple[str, nn.Module, int]] = []
 
-    def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda module, _, output: used.append((name, module, output.ndim))
+    def make_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda module, _, output: calls.append((name, module, output.ndim))
 
     with contextlib.ExitStack() as hooks, torch.no_grad():
         for name, module in inputs.score.model.named_modules():
             if type(module).__module__ == nn.ReLU.__module__:
-                hooks.enter_context(module.register_forward_hook(note(name)))
+                hooks.enter_context(module.register_forward_hook(make_hook(name)))
         inputs.score(inputs.images[:1], inputs.targets[:1])
-    return used
+    return calls
 
 
 def _with_gradient(images: Tensor) -> Tensor:

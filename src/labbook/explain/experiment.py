@@ -29,8 +29,8 @@ from labbook.plots.explanations import Panel, draw_activations, draw_attribution
 
 __all__ = ["Explanation", "explain"]
 
-SHOWN = 64  # largest number of filters of the first layer
-LAST = 10  # maps of the last layer, as assignment D asks
+MAX_FILTERS = 64  # shown filters of the first layer
+MAX_LAST_MAPS = 10  # shown maps of the last layer, as assignment D requires
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def explain(restored: Restored, packed: PackedDataset, settings: Explain, device
     Args:
         restored: the model, on the device.
         packed: its dataset.
-        settings: of the explanation.
-        device: of the model.
-        seed: of the random numbers of the quality metrics.
+        settings: settings of the explanation.
+        device: the device of the model.
+        seed: seed of the quality metrics.
 
     Raises:
         ParamsError: a layer, channel, image or region does not exist, or a chosen method does not suit the model.
@@ -76,7 +76,7 @@ def explain(restored: Restored, packed: PackedDataset, settings: Explain, device
     return Explanation(
         summary={
             "source": packed.source,
-            "samples": [vars(sample) for sample in samples.about],
+            "samples": [vars(sample) for sample in samples.metadata],
             "notes": samples.notes,
             "methods": _measure_quality(inputs, attributions, white, seed),
         },
@@ -84,8 +84,8 @@ def explain(restored: Restored, packed: PackedDataset, settings: Explain, device
         activations=maps,
         attributions=draw_attributions(
             samples.pixels,
-            [sample.caption for sample in samples.about],
-            {name: relevance(found).cpu().numpy() for name, found in attributions.items()},
+            [sample.caption for sample in samples.metadata],
+            {name: relevance(attribution).cpu().numpy() for name, attribution in attributions.items()},
             SIGNED,
         ),
     )
@@ -105,8 +105,8 @@ def _draw_layers(
     weights = weight_images(layer, image.shape)
     if weights is not None:
         panels.insert(0, _panel(_title(layer), weights, channels))
-    shown = min(len(final), LAST if final.ndim == 3 else SHOWN)
-    panels.append(_panel(f"activations of {last}, {_share(shown, len(final))}", final, range(shown)))
+    shown = min(len(final), MAX_LAST_MAPS if final.ndim == 3 else MAX_FILTERS)
+    panels.append(_panel(f"activations of {last}, {_count_label(shown, len(final))}", final, range(shown)))
     caption = f"test image {settings.image}" if isinstance(settings.image, int) else Path(settings.image).name
     return _draw_first(first_layer(model), image.shape), draw_activations(caption, pixels, panels)
 
@@ -117,11 +117,11 @@ def _draw_first(first: Layer, image_shape: Sequence[int]) -> Figure:
         raise ParamsError(
             f"explain: the weights of the first layer, {first}, cannot be shown as images. Remove it from `explain`."
         )
-    shown = weights[:SHOWN]
-    return draw_filters(f"{_title(first)}, {_share(len(shown), len(weights))}", shown.cpu().numpy())
+    shown = weights[:MAX_FILTERS]
+    return draw_filters(f"{_title(first)}, {_count_label(len(shown), len(weights))}", shown.cpu().numpy())
 
 
-def _share(shown: int, count: int) -> str:
+def _count_label(shown: int, count: int) -> str:
     return f"the first {shown} of {count}" if shown < count else f"all {count}"
 
 
@@ -142,22 +142,22 @@ def _measure_quality(
     occluded = occlude_squares(inputs, seed)
     similarity = randomization(inputs, methods, attributions, seed)
     quality = {}
-    for name, found in attributions.items():
-        deletion, insertion = deletion_insertion(inputs, found)
+    for name, attribution in attributions.items():
+        deletion, insertion = deletion_insertion(inputs, attribution)
         metrics = {
-            "infidelity": infidelity(found, occluded),
-            "sensitivity_max": sensitivity_max(inputs, methods[name], found, white, seed),
+            "infidelity": infidelity(attribution, occluded),
+            "sensitivity_max": sensitivity_max(inputs, methods[name], attribution, white, seed),
             "deletion": deletion,
             "insertion": insertion,
         }
         if name == "integrated_gradients":
-            metrics["completeness_gap"] = completeness_gap(inputs, found)
+            metrics["completeness_gap"] = completeness_gap(inputs, attribution)
         quality[name] = _rounded(metrics) | {"similarity_randomised_down_to": _rounded(similarity[name])}
     return quality
 
 
 def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Round to four digits, because further digits depend on the machine; replace infinity, which JSON lacks, by None."""
+    """Round to four digits, because further digits depend on the machine; replace infinity, which JSON lacks, by `None`."""
     return {
         key: float(f"{value:.4g}") if value is not None and math.isfinite(value) else None for key, value in metrics.items()
     }

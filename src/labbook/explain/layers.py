@@ -13,7 +13,7 @@ from labbook.errors import ParamsError
 
 __all__ = ["Layer", "activations", "choose_channels", "find_layer", "first_layer", "last_layer", "weight_images"]
 
-CHANNELS = 4  # shown when none are chosen
+CHANNELS = 4  # number of channels shown by default
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ def find_layer(model: nn.Module, name: str) -> Layer:
     Raises:
         ParamsError: the model has no module of this name; the message lists its modules.
     """
-    known = {found: module for found, module in model.named_modules() if found}
+    known = {module_name: module for module_name, module in model.named_modules() if module_name}
     if name not in known:
-        listed = ", ".join(f"{found} ({type(module).__name__})" for found, module in known.items())
+        listed = ", ".join(f"{module_name} ({type(module).__name__})" for module_name, module in known.items())
         raise ParamsError(f"layer: the model has no {name!r}{closest(name, list(known))} Known: {listed}.")
     return Layer(name, known[name])
 
@@ -68,42 +68,42 @@ def activations(model: nn.Module, layer: Layer, image: Tensor) -> Tensor:
     """
     try:
         with torch.no_grad():
-            found = LayerActivation(model, layer.module).attribute(image)
+            output = LayerActivation(model, layer.module).attribute(image)
     except (KeyError, AssertionError, IndexError) as error:
         raise ParamsError(f"layer: {layer} is not called by the model. Choose another layer.") from error
-    if not isinstance(found, Tensor) or found.ndim not in (2, 4):
+    if not isinstance(output, Tensor) or output.ndim not in (2, 4):
         raise ParamsError(
             f"layer: the output of {layer} is neither maps (N, C, H, W) nor units (N, units). Choose another layer."
         )
-    return found[0].detach()
+    return output[0].detach()
 
 
-def choose_channels(layer: Layer, wanted: Sequence[int] | None, count: int) -> list[int]:
-    """Return the channels to show: those wanted, or the first ones.
+def choose_channels(layer: Layer, requested: Sequence[int] | None, count: int) -> list[int]:
+    """Return the channels to show: the requested ones, or the first ones.
 
     Args:
-        layer: for the message.
-        wanted: channels, or None.
-        count: of the layer's channels.
+        layer: the layer, for messages.
+        requested: channels, or `None`.
+        count: number of the layer's channels.
 
     Raises:
-        ParamsError: a wanted channel does not exist.
+        ParamsError: a requested channel does not exist.
     """
-    for channel in wanted or ():
+    for channel in requested or ():
         if channel >= count:
             raise ParamsError(f"channels: {channel} is out of range; {layer} has channels 0 to {count - 1}.")
-    return list(range(min(CHANNELS, count)) if wanted is None else wanted)
+    return list(range(min(CHANNELS, count)) if requested is None else requested)
 
 
 def weight_images(layer: Layer, image_shape: Sequence[int]) -> Tensor | None:
-    """Return the weights of a layer as images (channels, 1 or 3, height, width), or None if they cannot be shown as images.
+    """Return the weights of a layer as images (channels, 1 or 3, height, width), or `None` if they cannot be shown as images.
 
     A convolution over 1 or 3 channels keeps its weights; one over more channels is averaged over them. A Linear on the
     pixels of the input has one image per unit.
 
     Args:
-        layer: any.
-        image_shape: (1, C, H, W) of the model's input.
+        layer: any layer.
+        image_shape: shape (1, C, H, W) of the model's input.
     """
     weights = getattr(layer.module, "weight", None)
     if isinstance(layer.module, nn.Conv2d) and isinstance(weights, Tensor):
@@ -116,7 +116,7 @@ def weight_images(layer: Layer, image_shape: Sequence[int]) -> Tensor | None:
 
 
 def _weighted_layers(model: nn.Module) -> list[Layer]:
-    found = [Layer(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    if not found:
+    layers = [Layer(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    if not layers:
         raise ParamsError("explain: the model has neither Conv2d nor Linear layers, so it has no filters to show.")
-    return found
+    return layers

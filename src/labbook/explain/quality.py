@@ -35,7 +35,7 @@ SQUARES = 16  # random black squares per image for infidelity, one at a time
 SHIFTS = 3  # random shifts of all pixels per image, for sensitivity
 RADIUS = 0.02  # largest shift, as a fraction of the range from black to white
 FRACTIONS = 10  # steps of deletion and insertion, each of the same number of pixels
-STAGES = 3  # of randomisation: a third of the layers, two thirds, all
+STAGES = 3  # stages of randomisation: a third of the layers, two thirds, all
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ def sensitivity_max(inputs: MethodInputs, method: Method, attributions: Tensor, 
     """Compute how much attributions change, relative to their norm, under small shifts of all pixels; the maximum over shifts.
 
     Args:
-        inputs: of the method.
-        method: whose attributions these are.
+        inputs: inputs of the method.
+        method: the method that computed the attributions.
         attributions: (N, C, H, W).
         white: (1, C, H, W), a white image after preprocessing.
-        seed: of the shifts.
+        seed: seed of the shifts.
     """
     images, targets, before = (
         tensor.repeat_interleave(SHIFTS, dim=0) for tensor in (inputs.images, inputs.targets, attributions)
@@ -101,7 +101,7 @@ def deletion_insertion(inputs: MethodInputs, attributions: Tensor) -> tuple[floa
     The most relevant pixels come first. Both areas are in [0, 1]; good attributions have a small first and a large second area.
 
     Args:
-        inputs: of the method.
+        inputs: inputs of the method.
         attributions: (N, C, H, W).
     """
     flat = relevance(attributions).flatten(1)
@@ -122,12 +122,12 @@ def completeness_gap(inputs: MethodInputs, attributions: Tensor) -> float:
     """Compute |sum of attributions - Δ| / |Δ|, where Δ is the score minus that of the baseline; the maximum over images.
 
     Args:
-        inputs: of the method.
+        inputs: inputs of the method.
         attributions: (N, C, H, W), of a method for which the gap is 0 in theory.
     """
     baselines = inputs.baseline.expand_as(inputs.images)
-    wanted = inputs.score(inputs.images, inputs.targets) - inputs.score(baselines, inputs.targets)
-    return float(_divide((attributions.flatten(1).sum(dim=1) - wanted).abs(), wanted.abs()).max())
+    difference = inputs.score(inputs.images, inputs.targets) - inputs.score(baselines, inputs.targets)
+    return float(_divide((attributions.flatten(1).sum(dim=1) - difference).abs(), difference.abs()).max())
 
 
 def randomization(
@@ -135,19 +135,19 @@ def randomization(
 ) -> dict[str, dict[str, float | None]]:
     """Re-initialise layers from the last one down, and compare |relevance| with that of the trained model.
 
-    Return for each method the mean rank correlation over the images, by the name of the lowest re-initialised layer; None if it
-    is undefined for all images.
+    Return the mean rank correlation over the images, by method and by name of the lowest re-initialised layer; `None` if it is
+    undefined for all images.
 
     Args:
-        inputs: of the methods.
-        methods: by name.
-        attributions: theirs on the trained model, (N, C, H, W).
-        seed: of the new weights.
+        inputs: inputs of the methods.
+        methods: methods by name.
+        attributions: attributions of the trained model by method, (N, C, H, W).
+        seed: seed of the new weights.
     """
     score = copy.deepcopy(inputs.score)
     layers = [(name, layer) for name, layer in score.model.named_modules() if [*layer.parameters(recurse=False)]][::-1]
     ends = sorted({math.ceil(len(layers) * stage / STAGES) for stage in range(1, STAGES + 1)})
-    found: dict[str, dict[str, float | None]] = {name: {} for name in methods}
+    correlations: dict[str, dict[str, float | None]] = {name: {} for name in methods}
     with torch.random.fork_rng(devices=[inputs.images.device] if inputs.images.is_cuda else []):
         torch.manual_seed(seed)
         for start, end in zip([0, *ends], ends, strict=False):
@@ -157,21 +157,21 @@ def randomization(
             for name, method in methods.items():
                 maps = relevance(attribute(method, randomized)).abs()
                 pairs = zip(relevance(attributions[name]).abs(), maps, strict=True)
-                found[name][layers[end - 1][0]] = _mean([rank_correlation(*pair) for pair in pairs])
-    return found
+                correlations[name][layers[end - 1][0]] = _mean([rank_correlation(*pair) for pair in pairs])
+    return correlations
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float | None:
-    """Compute Spearman's rank correlation of two tensors of the same shape; None if all values of one are equal."""
-    ranks = torch.stack([_ranks(one.cpu().flatten()) for one in (first, second)])
+    """Compute Spearman's rank correlation of two tensors of the same shape; `None` if all values of one are equal."""
+    ranks = torch.stack([_ranks(tensor.cpu().flatten()) for tensor in (first, second)])
     return float(torch.corrcoef(ranks)[0, 1]) if bool((ranks.std(dim=1) > 0).all()) else None
 
 
 def _ranks(values: Tensor) -> Tensor:
     """Rank values (N,), ties by their mean rank, like `scipy.stats.rankdata`, whose import takes half a second."""
-    _, places, counts = values.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    _, rank_indices, counts = values.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     ranks: Tensor = counts.cumsum(dim=0) - (counts - 1).double() / 2
-    return ranks[places]
+    return ranks[rank_indices]
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -190,8 +190,8 @@ def _random_squares(images: Tensor, seed: int) -> Tensor:
     inside = torch.ones(1, dtype=torch.bool)
     for axis, length in ((2, images.shape[2]), (3, images.shape[3])):
         first = torch.randint(length - side + 1, (len(images), 1, 1, 1), generator=generator)
-        place = torch.arange(length).reshape([length if index == axis else 1 for index in range(4)])
-        inside = inside & (place >= first) & (place < first + side)
+        position = torch.arange(length).reshape([length if index == axis else 1 for index in range(4)])
+        inside = inside & (position >= first) & (position < first + side)
     return inside.to(images.device)
 
 

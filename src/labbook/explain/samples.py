@@ -20,7 +20,7 @@ from labbook.training.inference import model_shape
 __all__ = ["Sample", "Samples", "find_samples", "read_image"]
 
 BATCH = 50  # test images per forward pass, until enough samples are found
-OVERLAP = 0.5  # intersection over union from which a region counts as found, as in the Pascal VOC challenge
+OVERLAP = 0.5  # intersection over union from which a region counts as correct, as in the Pascal VOC challenge
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Samples:
     """The images that are attributed, correct ones first.
 
     Attributes:
-        about: one `Sample` per image.
+        metadata: one `Sample` per image.
         pixels: (N, C, H, W), uint8.
         images: (N, C, H, W), after preprocessing.
         targets: (N, classes, ...): 1 for the logits that are attributed, 0 for the others.
         notes: sentences about requested images that the test set lacks.
     """
 
-    about: list[Sample]
+    metadata: list[Sample]
     pixels: NDArray[np.uint8]
     images: Tensor
     targets: Tensor
@@ -87,7 +87,7 @@ def find_samples(
     Args:
         restored: the model, on the device.
         packed: its dataset.
-        device: of the model.
+        device: the device of the model.
         correct: maximum number of correctly classified images.
         wrong: maximum number of wrongly classified images.
         region: a class name, for segmentation only.
@@ -96,25 +96,25 @@ def find_samples(
         ParamsError: the region is not a class, is missing, or is given for a classifier.
         DataError: the region is neither predicted nor true anywhere in the test set.
     """
-    judge = _choose_judge(packed, region)
-    wanted = {"correct": correct, "wrong": wrong}
-    found: dict[str, list[_Candidate]] = {"correct": [], "wrong": [], "missed": []}
+    find_candidates = _candidate_finder(packed, region)
+    requested = {"correct": correct, "wrong": wrong}
+    candidates: dict[str, list[_Candidate]] = {"correct": [], "wrong": [], "missed": []}
     for start in range(0, len(packed.test), BATCH):
         images = restored.convert(torch.from_numpy(packed.test.images[start : start + BATCH]).to(device))
         labels = torch.from_numpy(packed.test.labels[start : start + BATCH]).to(device)
-        for candidate in judge(_Batch(start, images, restored.model(images), labels)):
-            found[candidate.kind].append(candidate)
-        if all(len(found[kind]) >= count for kind, count in wanted.items()):
+        for candidate in find_candidates(_Batch(start, images, restored.model(images), labels)):
+            candidates[candidate.kind].append(candidate)
+        if all(len(candidates[kind]) >= count for kind, count in requested.items()):
             break
-        found = {kind: candidates[: correct + wrong] for kind, candidates in found.items()}
-    chosen, notes = _choose(found, wanted, region)
+        candidates = {kind: items[: correct + wrong] for kind, items in candidates.items()}
+    chosen, notes = _choose(candidates, requested, region)
     if not chosen:
         others = ", ".join(name for name in packed.classes if name != region)
         raise DataError(f"region: {region!r} is neither predicted nor true in any test image. Choose another class: {others}.")
-    about = [candidate.sample for candidate in chosen]
+    metadata = [candidate.sample for candidate in chosen]
     return Samples(
-        about=about,
-        pixels=packed.test.images[[sample.index for sample in about]],
+        metadata=metadata,
+        pixels=packed.test.images[[sample.index for sample in metadata]],
         images=torch.stack([candidate.image for candidate in chosen]),
         targets=torch.stack([candidate.targets for candidate in chosen]),
         notes=notes,
@@ -156,42 +156,42 @@ def read_image(image: int | str, restored: Restored, packed: PackedDataset) -> N
 
 
 def _choose(
-    found: dict[str, list[_Candidate]], wanted: dict[str, int], region: str | None
+    candidates: dict[str, list[_Candidate]], requested: dict[str, int], region: str | None
 ) -> tuple[list[_Candidate], list[str]]:
-    """Choose up to the wanted number of candidates, or others if there are none, and note what is missing."""
-    chosen = [candidate for kind, count in wanted.items() for candidate in found[kind][:count]]
+    """Choose up to the requested number of candidates, or others if there are none; return notes about missing ones."""
+    chosen = [candidate for kind, count in requested.items() for candidate in candidates[kind][:count]]
     notes = [
-        f"{len(found[kind])} of {count} {kind} images: the test set has no more"
-        for kind, count in wanted.items()
-        if len(found[kind]) < count
+        f"{len(candidates[kind])} of {count} {kind} images: the test set has no more"
+        for kind, count in requested.items()
+        if len(candidates[kind]) < count
     ]
     if chosen:
         return chosen, notes
-    predicted = found["correct"] + found["wrong"]
+    predicted = candidates["correct"] + candidates["wrong"]
     if predicted:
         notes.append(f"all that follow are {predicted[0].kind}")
-    elif found["missed"]:
+    elif candidates["missed"]:
         notes.append(f"{region} is predicted nowhere; the target is its logit at the pixels where it is true")
-    return (predicted or found["missed"])[: sum(wanted.values())], notes
+    return (predicted or candidates["missed"])[: sum(requested.values())], notes
 
 
-def _choose_judge(packed: PackedDataset, region: str | None) -> Callable[[_Batch], list[_Candidate]]:
+def _candidate_finder(packed: PackedDataset, region: str | None) -> Callable[[_Batch], list[_Candidate]]:
     """Return the function that converts a batch to candidates, after checking `region`."""
     classes, segments = packed.classes, packed.test.labels.ndim > 1
     if region is None:
         if segments:
             raise ParamsError(f"region: missing; {packed.name} has one label per pixel. Choose one of {', '.join(classes)}.")
-        return lambda batch: _judge_classes(batch, classes)
+        return lambda batch: _classification_candidates(batch, classes)
     if not segments:
         raise ParamsError(f"region: {region!r} is for segmentation, but {packed.name} has one label per image. Remove it.")
     if region not in classes:
         raise ParamsError(
             f"region: {region!r} is not a class of {packed.name}{closest(region, list(classes))} Classes: {', '.join(classes)}."
         )
-    return lambda batch: _judge_regions(batch, region, classes.index(region))
+    return lambda batch: _segmentation_candidates(batch, region, classes.index(region))
 
 
-def _judge_classes(batch: _Batch, classes: tuple[str, ...]) -> list[_Candidate]:
+def _classification_candidates(batch: _Batch, classes: tuple[str, ...]) -> list[_Candidate]:
     """Compare predicted classes, of logits (N, classes), with labels (N,)."""
     predictions = batch.logits.argmax(dim=1)
     targets = functional.one_hot(predictions, len(classes)).to(batch.logits.dtype)
@@ -204,7 +204,7 @@ def _judge_classes(batch: _Batch, classes: tuple[str, ...]) -> list[_Candidate]:
     return candidates
 
 
-def _judge_regions(batch: _Batch, region: str, number: int) -> list[_Candidate]:
+def _segmentation_candidates(batch: _Batch, region: str, number: int) -> list[_Candidate]:
     """Compare the pixels predicted as a class, of logits (N, classes, H, W), with those of labels (N, H, W)."""
     candidates = []
     regions = zip(batch.logits.argmax(dim=1) == number, batch.labels == number, strict=True)

@@ -16,13 +16,13 @@ ACCEPT = "dvc repro --force --single-item code"
 
 
 def check_stage(root: Path = Path()) -> None:
-    """Compare the running stage with its fingerprint, if it has one.
+    """Compare code and packages of the running stage with its fingerprint, if it has one.
 
-    The script and its first argument in `sys.argv` identify the stage. Code is compared only if DVC has started the stage: only
-    then does `dvc.lock` record the fingerprint with the outputs.
+    The script and its first argument in `sys.argv` identify the stage. Code is compared only if DVC has started the stage,
+    because only then does `dvc.lock` record the fingerprint with the outputs.
 
     Raises:
-        LabbookError: a package has another version, or code was edited after the fingerprint was written.
+        LabbookError: a package has a different version, or code was edited after the fingerprint was written.
     """
     for path in _candidates(sys.argv):
         fingerprint = read(root / path)
@@ -63,34 +63,34 @@ def changed_packages(root: Path = Path()) -> dict[str, tuple[str, str]]:
     Raises:
         LabbookError: a fingerprint is damaged.
     """
-    found: dict[str, tuple[str, str]] = {}
+    changed: dict[str, tuple[str, str]] = {}
     for path in sorted((root / FOLDER).rglob("*.txt")):
         fingerprint = read(path)
         if fingerprint:
-            found |= _changed(fingerprint)
-    return dict(sorted(found.items()))
+            changed |= _changed_versions(fingerprint)
+    return dict(sorted(changed.items()))
 
 
 def _candidates(arguments: list[str]) -> list[Path]:
-    """Return the possible paths of a stage's fingerprint: first that of its item, then that of its script."""
+    """Return the possible paths of a stage's fingerprint: that of its item, then that of its script."""
     script = Path(arguments[0]).stem
     items = [FOLDER / script / f"{item}.txt" for item in arguments[1:2]]
     return [*items, FOLDER / f"{script}.txt"]
 
 
-def _changed(fingerprint: Fingerprint) -> dict[str, tuple[str, str]]:
+def _changed_versions(fingerprint: Fingerprint) -> dict[str, tuple[str, str]]:
     recorded, installed = fingerprint.packages, installed_versions(fingerprint.packages)
     return {name: (recorded[name], installed[name]) for name in recorded if recorded[name] != installed[name]}
 
 
 def _check_packages(path: Path, fingerprint: Fingerprint) -> None:
-    changed = _changed(fingerprint)
+    changed = _changed_versions(fingerprint)
     if changed:
         lines = "".join(
-            f"\n  {name}: {recorded} there, {installed} installed" for name, (recorded, installed) in changed.items()
+            f"\n  {name}: {recorded} recorded, {installed} installed" for name, (recorded, installed) in changed.items()
         )
         raise LabbookError(
-            f"{path} has other versions than those installed:{lines}\n"
+            f"{path} records other versions than those installed:{lines}\n"
             f"To use the installed versions, run `{ACCEPT}`; every stage that uses one of these packages runs again. "
             "To go back to the versions of this project, run `pip install -r requirements.lock`."
         )

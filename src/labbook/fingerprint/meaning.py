@@ -1,13 +1,13 @@
 """Hash what a Python module does, regardless of its formatting, to the same value on every supported Python.
 
-The hash is taken of the abstract syntax tree (https://docs.python.org/3/library/ast.html), in a custom text
-format, because `ast.dump` and `ast.unparse` differ between Python versions. It leaves out
+The hash is that of the abstract syntax tree (https://docs.python.org/3/library/ast.html) in a custom text format, because
+`ast.dump` and `ast.unparse` differ between Python versions. It ignores
 
-- comments, formatting and positions, which the tree does not hold;
-- docstrings, and other constants that stand alone as a statement;
-- the arguments of errors that are raised, and the messages of assertions: what is evaluated only when a stage fails cannot
-  change what the stage writes. The class of an error counts, since it decides where the error is caught. A module that
-  catches an error and writes its text to an output must not rely on this.
+- comments, formatting and positions;
+- docstrings, and other statements that consist of a constant;
+- arguments of raised errors, and messages of assertions: they are evaluated only when a stage fails, so they cannot change
+  its outputs. The class of an error counts, because it decides where the error is caught. A module that catches an error
+  must not write the error's text to an output.
 """
 
 import ast
@@ -22,7 +22,7 @@ __all__ = ["hash_bytes", "hash_tree", "parse"]
 
 DIGITS = 16  # of each hash: 64 bits make chance collisions negligible
 
-IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}  # they follow from other fields or have no effect
+IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}  # determined by other fields, or without effect
 
 
 def parse(source: bytes, name: str) -> ast.Module:
@@ -33,7 +33,7 @@ def parse(source: bytes, name: str) -> ast.Module:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python shows them when the module is imported
+            warnings.simplefilter("ignore")  # Python issues them again when the module is imported
             return ast.parse(source)
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
@@ -44,9 +44,9 @@ def parse(source: bytes, name: str) -> ast.Module:
 
 def hash_tree(tree: ast.AST) -> str:
     """Return the hash of what a parsed module does, as hexadecimal digits."""
-    parts: list[str] = []
-    _write_node(tree, parts)
-    return hash_bytes("".join(parts).encode())
+    fragments: list[str] = []
+    _write_node(tree, fragments)
+    return hash_bytes("".join(fragments).encode())
 
 
 def hash_bytes(content: bytes) -> str:
@@ -54,44 +54,44 @@ def hash_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:DIGITS]
 
 
-def _write_node(node: Any, parts: list[str]) -> None:
-    """Append a node as `Class(field=value,...)`, without the fields that are empty."""
+def _write_node(node: Any, fragments: list[str]) -> None:
+    """Append a node as `Class(field=value,...)`, without empty fields."""
     kind = type(node)
-    if kind in _REWRITTEN:
-        node = _REWRITTEN[kind](node)
+    if kind in _NORMALISED:
+        node = _NORMALISED[kind](node)
         kind = type(node)
     if kind is ast.Constant:
-        parts.append(_constant(node.value))
+        fragments.append(_constant(node.value))
         return
-    parts.append(f"{kind.__name__}(")
+    fragments.append(f"{kind.__name__}(")
     for name in kind._fields:
         value = getattr(node, name, None)
         if name in IGNORED_FIELDS:
             continue
         if isinstance(value, list):
-            _write_list(name, value, parts)
+            _write_list(name, value, fragments)
         elif isinstance(value, ast.AST):
-            parts.append(f"{name}=")
-            _write_node(value, parts)
-            parts.append(",")
-        elif value or kind is ast.MatchSingleton:  # a newer Python may add fields; where unused, they hold None or 0
-            parts.append(f"{name}={_constant(value)},")
-    parts.append(")")
+            fragments.append(f"{name}=")
+            _write_node(value, fragments)
+            fragments.append(",")
+        elif value or kind is ast.MatchSingleton:  # fields added by newer Pythons are None or 0 if unused
+            fragments.append(f"{name}={_constant(value)},")
+    fragments.append(")")
 
 
-def _write_list(name: str, values: list[Any], parts: list[str]) -> None:
-    """Append a list as `name=[value,...],`, or nothing if no statement or value of it has an effect."""
+def _write_list(name: str, values: list[Any], fragments: list[str]) -> None:
+    """Append a list as `name=[value,...],`, or nothing if it is empty or none of its statements has an effect."""
     values = [value for value in values if not _is_inert(value)]
     if not values:
         return
-    parts.append(f"{name}=[")
+    fragments.append(f"{name}=[")
     for value in values:
         if isinstance(value, ast.AST):
-            _write_node(value, parts)
+            _write_node(value, fragments)
         else:
-            parts.append(_constant(value))
-        parts.append(",")
-    parts.append("],")
+            fragments.append(_constant(value))
+        fragments.append(",")
+    fragments.append("],")
 
 
 def _is_inert(statement: object) -> bool:
@@ -100,7 +100,7 @@ def _is_inert(statement: object) -> bool:
 
 
 def _constant(value: object) -> str:
-    """Write a constant with its type, because 1, 1.0 and True are equal in Python but differ in meaning."""
+    """Format a constant with its type, because 1, 1.0 and True are equal in Python but differ in meaning."""
     return f"{type(value).__name__}:{hex(value) if type(value) is int else ascii(value)}"
 
 
@@ -118,8 +118,8 @@ def _assert_without_message(node: ast.Assert) -> ast.Assert:
     return ast.Assert(test=node.test, msg=None)
 
 
-def _joined(node: ast.JoinedStr) -> ast.JoinedStr | ast.Constant:
-    """Merge the constant parts of an f-string, which Python versions divide differently."""
+def _merge_constants(node: ast.JoinedStr) -> ast.JoinedStr | ast.Constant:
+    """Merge the constant parts of an f-string, which Python versions split differently."""
     values: list[ast.expr] = []
     for value in node.values:
         if isinstance(value, ast.Constant) and values and isinstance(values[-1], ast.Constant):
@@ -133,17 +133,17 @@ def _joined(node: ast.JoinedStr) -> ast.JoinedStr | ast.Constant:
     return ast.JoinedStr(values=values)
 
 
-def _formatted(node: ast.FormattedValue) -> ast.FormattedValue:
+def _without_empty_format(node: ast.FormattedValue) -> ast.FormattedValue:
     """Drop an empty format: `{x:}` is `{x}`."""
     spec = node.format_spec
-    if isinstance(spec, ast.JoinedStr) and ast.Constant is type(joined := _joined(spec)) and joined.value == "":
+    if isinstance(spec, ast.JoinedStr) and ast.Constant is type(merged := _merge_constants(spec)) and merged.value == "":
         return ast.FormattedValue(value=node.value, conversion=node.conversion, format_spec=None)
     return node
 
 
-_REWRITTEN: dict[type[ast.AST], Callable[[Any], ast.AST]] = {
+_NORMALISED: dict[type[ast.AST], Callable[[Any], ast.AST]] = {
     ast.Assert: _assert_without_message,
-    ast.FormattedValue: _formatted,
-    ast.JoinedStr: _joined,
+    ast.FormattedValue: _without_empty_format,
+    ast.JoinedStr: _merge_constants,
     ast.Raise: _raise_without_arguments,
 }

@@ -1,4 +1,4 @@
-"""The fingerprint of one stage: code, packages and settings, as a text file that people can read and compare."""
+"""The fingerprint of one stage: code, packages and settings, as a text file that is easy to read and compare."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a stage runs.
+    """Code, packages and settings of a stage.
 
     Attributes:
         code: the hash of each script, module and data file.
@@ -34,22 +34,24 @@ class Fingerprint:
 
     def to_text(self) -> str:
         """Return the file's text: one entry per line, and an empty line between code, packages and settings."""
-        parts = (self.code, self.packages, self.settings)
-        code, packages, settings = ("".join(f"{name} {value}\n" for name, value in sorted(part.items())) for part in parts)
+        sections = (self.code, self.packages, self.settings)
+        code, packages, settings = (
+            "".join(f"{name} {value}\n" for name, value in sorted(section.items())) for section in sections
+        )
         return f"{HEADER}\n{code}\n{packages}\n{settings}"
 
     @classmethod
     def from_text(cls, text: str) -> "Fingerprint":
-        """Parse what `to_text` wrote.
+        """Parse a text that `to_text` returned.
 
         Raises:
-            ValueError: the text has another format.
+            ValueError: the text has a different format.
         """
         header, _, rest = text.partition("\n")
-        parts = re.split(r"^\n", rest, flags=re.MULTILINE)
-        if not header.startswith("#") or len(parts) != 3:
-            raise ValueError("no header, or not three parts with empty lines between them")
-        code, packages, settings = (part.splitlines() for part in parts)
+        sections = re.split(r"^\n", rest, flags=re.MULTILINE)
+        if not header.startswith("#") or len(sections) != 3:
+            raise ValueError("expected a header and three sections separated by empty lines")
+        code, packages, settings = (section.splitlines() for section in sections)
         entries = [*(map(_entry, lines) for lines in (code, packages)), (_entry(line, json=True) for line in settings)]
         return cls(*map(dict, entries))
 
@@ -62,32 +64,32 @@ class Fingerprint:
         ]
 
 
-def compute(sources: Sources, script: str, parts: Iterable[str], settings: Mapping[str, str]) -> Fingerprint:
+def compute(sources: Sources, script: str, modules: Iterable[str], settings: Mapping[str, str]) -> Fingerprint:
     """Compute the fingerprint of `stages/<script>.py`.
 
     Args:
         sources: sources of the project.
         script: stem of the stage's script.
-        parts: modules that the script imports by name when it runs.
+        modules: modules that the script imports by name at run time.
         settings: settings that the script reads, as JSON by dotted key.
 
     Raises:
         LabbookError: a script or module is missing or is not valid Python.
     """
-    closure = sources.closure(script, parts)
+    closure = sources.closure(script, modules)
     return Fingerprint(closure.code, imported_versions(closure.imported), dict(settings))
 
 
 def read(path: Path) -> Fingerprint | None:
-    """Read a fingerprint; return `None` if the file is missing or has an older format, which the stage `code` replaces.
+    """Read a fingerprint; return `None` if the file is missing or has an older format.
 
     Raises:
         LabbookError: the file is damaged or cannot be read.
     """
     try:
         text = path.read_text("utf-8")
-        older = text.startswith("#") and not text.startswith(f"{HEADER}\n")
-        return None if older else Fingerprint.from_text(text)
+        outdated = text.startswith("#") and not text.startswith(f"{HEADER}\n")
+        return None if outdated else Fingerprint.from_text(text)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -95,7 +97,7 @@ def read(path: Path) -> Fingerprint | None:
 
 
 def _entry(line: str, *, json: bool = False) -> tuple[str, str]:
-    """Split a line at its first space if the value is JSON; else at its last, as names of data files may have spaces."""
+    """Split a line at its first space if the value is JSON, else at its last, because names of files may contain spaces."""
     name, separator, value = line.partition(" ") if json else line.rpartition(" ")
     if not separator:
         raise ValueError(f"no value in the line {line!r}")

@@ -1,4 +1,4 @@
-"""Write the fingerprints of all stages, which DVC tracks instead of lists of files."""
+"""Write the fingerprints of all stages, which DVC tracks instead of lists of source files."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ __all__ = ["write_fingerprints"]
 
 
 def write_fingerprints(
-    chosen: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping[str, str]], root: Path = Path()
+    modules: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping[str, str]], root: Path = Path()
 ) -> None:
-    """Write `code/<key>.txt` for each key of `chosen`, and remove all other files from the folder.
+    """Write `code/<key>.txt` for each key of `modules`, and remove all other files from the folder.
 
     All fingerprints are computed before the first one is written.
 
     Args:
-        chosen: the modules that a stage imports by name, by the stage's key: the stem of its script, and the name of its
-            item if it has one, as in `train/mnist_cnn`.
-        settings: the settings that a stage reads from `params.yaml`, as JSON by dotted key, by the stage's key.
+        modules: the modules that each stage imports by name. The key of a stage is the stem of its script, followed by the
+            name of its item if it has one, as in `train/mnist_cnn`.
+        settings: the settings that each stage reads from `params.yaml`, as JSON by dotted key.
         root: the folder of the project.
 
     Raises:
@@ -29,14 +29,14 @@ def write_fingerprints(
     """
     sources, folder = Sources(root), root / FOLDER
     texts = {
-        folder / f"{key}.txt": compute(sources, key.partition("/")[0], parts, settings.get(key, {})).to_text()
-        for key, parts in chosen.items()
+        folder / f"{key}.txt": compute(sources, key.partition("/")[0], names, settings.get(key, {})).to_text()
+        for key, names in modules.items()
     }
     for path, text in texts.items():
         write_text(path, text)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
-            with contextlib.suppress(OSError):  # it still contains files
+            with contextlib.suppress(OSError):  # it contains files
                 path.rmdir()
         elif path not in texts:
             path.unlink()

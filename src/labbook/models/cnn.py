@@ -22,37 +22,39 @@ class Settings(ComponentSettings):
 
     name: Literal["cnn"]
     channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(min_length=1, description="output channels of each block")
-    pools: int = Field(ge=0, description="number of blocks that end in a 2×2 max pool, from the first on")
-    kernel: int = Field(3, gt=0, le=255, description="size of every kernel, odd; padding preserves the image size")
+    pools: int = Field(ge=0, description="number of blocks, from the first, that end in a 2×2 max pool")
+    kernel: int = Field(3, gt=0, le=255, description="size of all kernels, odd; padding preserves the image size")
     convs_per_block: int = Field(1, gt=0, description="convolutions per block, each followed by an activation")
     hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field([], description="units of each hidden Linear")
     activation: Literal["relu", "tanh", "elu"] = "relu"
     pool_first: bool = Field(False, description="pool before the activation")
-    batch_norm: bool = Field(False, description="after each convolution")
-    batch_norm_head: bool = Field(False, description="after each Linear, including the last")
-    dropout: float | None = Field(None, ge=0, le=1, description="probability, in every block; 0 keeps the layer without effect")
+    batch_norm: bool = Field(False, description="batch norm after each convolution")
+    batch_norm_head: bool = Field(False, description="batch norm after each Linear, including the last")
+    dropout: float | None = Field(
+        None, ge=0, le=1, description="dropout probability in every block; 0 keeps the layers without effect, null omits them"
+    )
     init: Literal["default", "kaiming_uniform"] = Field(
         "default", description="kaiming_uniform uses the gain of ReLU; PyTorch's default is Kaiming-uniform with a = √5"
     )
 
 
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Build the network for images (N, C, H, W); convolutions have stride 1 and keep the size.
+    """Build the network for images (N, C, H, W); convolutions have stride 1 and preserve the size.
 
     Raises:
         ParamsError: the images are too small for the pools, there are more pools than blocks, or the kernel is even.
     """
-    width, rows, columns = image_shape
+    in_channels, rows, columns = image_shape
     _check(settings, rows, columns)
     layers: list[nn.Module] = []
     for index, channels in enumerate(settings.channels):
-        layers += _block(settings, width, channels, pooled=index < settings.pools)
-        width = channels
+        layers += _block(settings, in_channels, channels, pooled=index < settings.pools)
+        in_channels = channels
     layers.append(nn.Flatten())
-    features = width * (rows >> settings.pools) * (columns >> settings.pools)
+    features = in_channels * (rows >> settings.pools) * (columns >> settings.pools)
     model = nn.Sequential(*layers, *_head(settings, features, classes))
     if settings.init == "kaiming_uniform":
-        _draw_kaiming_uniform(model)
+        _init_kaiming_uniform(model)
     return model
 
 
@@ -71,13 +73,13 @@ def _check(settings: Settings, rows: int, columns: int) -> None:
         )
 
 
-def _block(settings: Settings, width: int, channels: int, *, pooled: bool) -> list[nn.Module]:
-    """List the layers of one block, (N, width, H, W) → (N, channels, H or H // 2, W or W // 2)."""
+def _block(settings: Settings, in_channels: int, out_channels: int, *, pooled: bool) -> list[nn.Module]:
+    """Return the layers of one block, (N, in, H, W) → (N, out, H, W), or (N, out, H // 2, W // 2) if `pooled`."""
     layers: list[nn.Module] = []
-    for into in [width, *[channels] * (settings.convs_per_block - 1)]:
-        layers.append(nn.Conv2d(into, channels, settings.kernel, padding=(settings.kernel - 1) // 2))
+    for channels in [in_channels, *[out_channels] * (settings.convs_per_block - 1)]:
+        layers.append(nn.Conv2d(channels, out_channels, settings.kernel, padding=(settings.kernel - 1) // 2))
         if settings.batch_norm:
-            layers.append(nn.BatchNorm2d(channels))
+            layers.append(nn.BatchNorm2d(out_channels))
         layers.append(ACTIVATIONS[settings.activation]())
     if pooled:
         layers.insert(len(layers) - settings.pool_first, nn.MaxPool2d(2))
@@ -87,7 +89,7 @@ def _block(settings: Settings, width: int, channels: int, *, pooled: bool) -> li
 
 
 def _head(settings: Settings, features: int, classes: int) -> list[nn.Module]:
-    """List the layers from (N, features) to logits (N, classes)."""
+    """Return the layers from (N, features) to logits (N, classes)."""
     layers: list[nn.Module] = []
     for units in (*settings.hidden, classes):
         layers.append(nn.Linear(features, units))
@@ -98,8 +100,8 @@ def _head(settings: Settings, features: int, classes: int) -> list[nn.Module]:
     return layers[:-1]
 
 
-def _draw_kaiming_uniform(model: nn.Module) -> None:
-    """Redraw all weights and set biases to zero, as the derivation assumes (He et al., 2015, "Delving deep", section 2.2)."""
+def _init_kaiming_uniform(model: nn.Module) -> None:
+    """Redraw all weights and zero all biases, as the derivation assumes (He et al., 2015, "Delving deep", section 2.2)."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")

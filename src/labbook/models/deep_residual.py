@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from labbook.config.components import ComponentSettings
 from labbook.errors import ParamsError
-from labbook.models import conv_norm_relu, scaled
+from labbook.models import conv_norm_relu, scale_width
 
 __all__ = ["Block", "Settings", "build"]
 
@@ -23,11 +23,11 @@ class Settings(ComponentSettings):
     name: Literal["deep_residual"]
     channels: list[Annotated[int, Field(gt=0, le=65_536)]] = Field([10, 100, 256], min_length=1)
     blocks: int = Field(4, gt=0, description="residual blocks per width")
-    last: int = Field(512, gt=0, le=65_536, description="channels of the convolution without padding")
+    last: int = Field(512, gt=0, le=65_536, description="output channels of the convolution without padding")
     hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(
         [512, 500, 500, 100, 100, 100], description="units of each hidden Linear"
     )
-    width: float = Field(1.0, gt=0, le=16, description="factor for all channels and hidden units")
+    width: float = Field(1.0, gt=0, le=16, description="multiplier of all numbers of channels and hidden units")
 
 
 class Block(nn.Module):
@@ -41,8 +41,8 @@ class Block(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the inputs plus the output of the convolutions."""
-        change: Tensor = self.conv2(self.relu(self.conv1(inputs)))
-        return inputs + change
+        residual: Tensor = self.conv2(self.relu(self.conv1(inputs)))
+        return inputs + residual
 
 
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -51,31 +51,31 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     Raises:
         ParamsError: the images are too small for the number of widths.
     """
-    width, *size = image_shape
-    rows, columns = (_side(side, len(settings.channels)) for side in size)
+    in_channels, *size = image_shape
+    rows, columns = (_pooled_size(side, len(settings.channels)) for side in size)
     if rows < 1 or columns < 1:
         raise ParamsError(
             f"model.channels: {len(settings.channels)} widths reduce an image of {size[0]}×{size[1]} pixels to nothing. "
             "Use fewer."
         )
     layers: list[nn.Module] = []
-    for index, asked in enumerate(settings.channels):
-        channels = scaled(asked, settings.width)
-        layers += conv_norm_relu(width, channels, kernel=3 if index else 5, padding=1 if index else 3)
+    for index, width in enumerate(settings.channels):
+        channels = scale_width(width, settings.width)
+        layers += conv_norm_relu(in_channels, channels, kernel=3 if index else 5, padding=1 if index else 3)
         layers += [Block(channels) for _ in range(settings.blocks)]
         layers.append(nn.MaxPool2d(2))
-        width = channels
-    last = scaled(settings.last, settings.width)
-    layers += [*conv_norm_relu(width, last, padding=0), nn.MaxPool2d(2), nn.Flatten()]
+        in_channels = channels
+    last = scale_width(settings.last, settings.width)
+    layers += [*conv_norm_relu(in_channels, last, padding=0), nn.MaxPool2d(2), nn.Flatten()]
     features = last * rows * columns
-    for asked in settings.hidden:
-        hidden = scaled(asked, settings.width)
-        layers += [nn.Linear(features, hidden), nn.ReLU()]
-        features = hidden
+    for width in settings.hidden:
+        units = scale_width(width, settings.width)
+        layers += [nn.Linear(features, units), nn.ReLU()]
+        features = units
     return nn.Sequential(*layers, nn.Linear(features, classes))
 
 
-def _side(pixels: int, widths: int) -> int:
-    """Return the number of rows or columns after the last max pool, given the image's."""
+def _pooled_size(pixels: int, widths: int) -> int:
+    """Return the number of rows or columns after the last max pool, for an image of `pixels` rows or columns."""
     pixels += 2  # the first convolution is 5×5 with padding 3
     return ((pixels >> widths) - 2) // 2

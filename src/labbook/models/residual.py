@@ -36,9 +36,9 @@ class Block(nn.Module):
         self.skip = skip
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the inputs plus the output of the convolution, or the output alone without the skip connection."""
-        change: Tensor = self.conv(self.relu(self.norm(inputs)))
-        return inputs + change if self.skip else change
+        """Return the inputs plus the output of the convolution; without the skip connection, only the output."""
+        residual: Tensor = self.conv(self.relu(self.norm(inputs)))
+        return inputs + residual if self.skip else residual
 
 
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -47,7 +47,7 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
     Raises:
         ParamsError: the images are too small for the number of widths.
     """
-    width, rows, columns = image_shape
+    in_channels, rows, columns = image_shape
     if min(rows, columns) >> len(settings.channels) - 1 == 0:
         raise ParamsError(
             f"model.channels: {len(settings.channels)} widths reduce an image of {rows}×{columns} pixels to nothing. Use fewer."
@@ -57,7 +57,7 @@ def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -
         if index:
             layers.append(nn.MaxPool2d(2))
             rows, columns = rows // 2, columns // 2
-        layers.append(nn.Conv2d(width, channels, kernel_size=3, padding=1))
+        layers.append(nn.Conv2d(in_channels, channels, kernel_size=3, padding=1))
         layers += [Block(channels, skip=settings.skip, batch_norm=settings.batch_norm) for _ in range(settings.blocks)]
-        width = channels
-    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(width * rows * columns, classes))
+        in_channels = channels
+    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(in_channels * rows * columns, classes))

@@ -19,36 +19,36 @@ class Settings(ComponentSettings):
 
     name: Literal["resnet18"]
     trainable: list[Literal["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"]] | None = Field(
-        None, description="parts to train besides fc, which is always trained: [] for fc alone; all of them when left out"
+        None, description="submodules to train in addition to fc; [] trains only fc; default: all"
     )
 
 
 class Block(nn.Module):
-    """Two convolutions and the skip connection, (N, C, H, W) → (N, channels, H / stride, W / stride), rounded up."""
+    """Two convolutions and a skip connection, (N, in, H, W) → (N, out, ⌈H / stride⌉, ⌈W / stride⌉)."""
 
-    def __init__(self, into: int, channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(into, channels, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
         self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample: nn.Module | None = None
-        if stride != 1 or into != channels:
-            conv = nn.Conv2d(into, channels, kernel_size=1, stride=stride, bias=False)
-            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(channels))
+        if stride != 1 or in_channels != out_channels:
+            conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
         self.relu2 = nn.ReLU()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the output of the convolutions plus the inputs, or plus a 1×1 convolution of them where the shapes differ."""
-        change = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(inputs)))))
-        skipped = self.downsample(inputs) if self.downsample else inputs
-        outputs: Tensor = self.relu2(change + skipped)
+        """Return the output of the convolutions plus the inputs, or plus a 1×1 convolution of them if the shapes differ."""
+        residual = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(inputs)))))
+        shortcut = self.downsample(inputs) if self.downsample else inputs
+        outputs: Tensor = self.relu2(residual + shortcut)
         return outputs
 
 
 class Average(nn.Module):
-    """The mean of each channel, (N, C, H, W) → (N, C)."""
+    """Global average pooling, (N, C, H, W) → (N, C)."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Average over rows and columns."""
@@ -100,6 +100,6 @@ class ResNet18(nn.Module):
 
 def build(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Build the network for images (N, C, H, W) of any size."""
-    parts = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
-    frozen = tuple(part for part in parts if settings.trainable is not None and part not in settings.trainable)
+    submodules = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+    frozen = tuple(name for name in submodules if settings.trainable is not None and name not in settings.trainable)
     return ResNet18(image_shape[0], classes, frozen)

@@ -1,4 +1,4 @@
-"""Elementwise activations: outputs have the shape of the inputs."""
+"""Elementwise activation functions: outputs have the shape of the inputs."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ __all__ = ["ELU", "ReLU", "Tanh"]
 
 
 class ReLU(Layer):
-    """y = max(x, 0), with the gradient 0 at 0 (Glorot, Bordes and Bengio, 2011, "Deep sparse rectifier neural networks")."""
+    """y = max(x, 0); the gradient at 0 is 0 (Glorot, Bordes and Bengio, 2011, "Deep sparse rectifier neural networks")."""
 
     def _forward(self, inputs: Array) -> Array:
         self._inputs = inputs
@@ -28,7 +28,7 @@ class ELU(Layer):
 
     def _forward(self, inputs: Array) -> Array:
         self._inputs = inputs
-        return np.where(inputs > 0, inputs, self.alpha * np.expm1(np.minimum(inputs, 0)))  # the branch not taken stays finite
+        return np.where(inputs > 0, inputs, self.alpha * np.expm1(np.minimum(inputs, 0)))  # min prevents overflow
 
     def _backward(self, upstream: Array) -> Array:
         """∂x = ∂y where x > 0, else ∂y α eˣ."""
@@ -44,5 +44,5 @@ class Tanh(Layer):
 
     def _backward(self, upstream: Array) -> Array:
         """∂x = ∂y (1 − y²)."""
-        slope: Array = 1 - self._tanh**2
-        return upstream * slope
+        derivative: Array = 1 - self._tanh**2
+        return upstream * derivative

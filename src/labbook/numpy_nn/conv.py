@@ -1,14 +1,14 @@
 """Convolution as one matrix product per batch.
 
 Chellapilla, Puri and Simard (2006), "High performance convolutional neural networks for document processing", section 2.1:
-every window becomes a column, and the kernels, as rows of a matrix, are multiplied with all columns.
+each window becomes a column of a matrix, each kernel a row of another one, and the product of the two is the output.
 """
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from labbook.numpy_nn.layer import Array, Layer, draw_uniform, floating
-from labbook.numpy_nn.windows import check_sizes, spread, windows
+from labbook.numpy_nn.layer import Array, Layer, draw_uniform, floating_dtype
+from labbook.numpy_nn.windows import check_sizes, fold, windows
 
 __all__ = ["Conv2d"]
 
@@ -32,29 +32,29 @@ class Conv2d(Layer):
         generator: np.random.Generator,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        super().__init__(("N", in_channels, "H", "W"), dtype=floating(dtype))
+        super().__init__(("N", in_channels, "H", "W"), dtype=floating_dtype(dtype))
         check_sizes("Conv2d", kernel_size=kernel_size, stride=stride, padding=padding)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         shapes = {"weight": (out_channels, in_channels, kernel_size, kernel_size)} | ({"bias": (out_channels,)} if bias else {})
         for name, shape in shapes.items():
-            self.parameters[name] = draw_uniform(generator, shape, in_channels * kernel_size**2, floating(dtype))
+            self.parameters[name] = draw_uniform(generator, shape, in_channels * kernel_size**2, floating_dtype(dtype))
 
     def _forward(self, inputs: Array) -> Array:
         padded = self._pad(inputs)
         if min(padded.shape[2:]) < self.kernel_size:
             raise self.error(
-                f"inputs {inputs.shape} of padded height and width", padded.shape[2:], f"at least {self.kernel_size} of both"
+                f"inputs {inputs.shape} with padded height and width", padded.shape[2:], f"at least {self.kernel_size} each"
             )
         view = windows(padded, self.kernel_size, self.stride)
         samples, height, width = len(inputs), *view.shape[-2:]
         self._padded_shape = padded.shape
-        self._columns = view.reshape(samples, -1, height * width)  # (N, in · kernel², H' · W'), the only copy
-        outputs: Array = self._rows() @ self._columns
+        self._columns = view.reshape(samples, -1, height * width)  # (N, in · kernel², H' · W'); the only copy
+        outputs: Array = self._kernel_matrix() @ self._columns
         if "bias" in self.parameters:
             outputs += self.parameters["bias"][:, None]
         return outputs.reshape(samples, -1, height, width)
 
-    def _gradients(self, upstream: Array) -> dict[str, Array]:
+    def _parameter_gradients(self, upstream: Array) -> dict[str, Array]:
         """∂W = Σ ∂y columnsᵀ over the samples, ∂b = Σ ∂y over samples and positions."""
         flat = upstream.reshape(*upstream.shape[:2], -1)
         weight = (flat @ self._columns.transpose(0, 2, 1)).sum(axis=0)
@@ -64,13 +64,13 @@ class Conv2d(Layer):
         return gradients
 
     def _backward(self, upstream: Array) -> Array:
-        """∂columns = Wᵀ ∂y, and each pixel sums the values of its windows."""
+        """∂columns = Wᵀ ∂y; the gradient of a pixel is the sum over its windows."""
         samples, _, height, width = upstream.shape
-        columns: Array = self._rows().T @ upstream.reshape(samples, -1, height * width)
-        parts = columns.reshape(samples, -1, self.kernel_size, self.kernel_size, height, width)
-        return self._crop(spread(parts, self._padded_shape, self.stride))
+        columns: Array = self._kernel_matrix().T @ upstream.reshape(samples, -1, height * width)
+        values = columns.reshape(samples, -1, self.kernel_size, self.kernel_size, height, width)
+        return self._crop(fold(values, self._padded_shape, self.stride))
 
-    def _rows(self) -> Array:
+    def _kernel_matrix(self) -> Array:
         """Return the kernels as (out, in · kernel²)."""
         weight = self.parameters["weight"]
         return weight.reshape(len(weight), -1)

@@ -23,22 +23,31 @@ from labbook.numpy_nn.loss import CrossEntropyLoss
 from labbook.numpy_nn.norm import BatchNorm1d, BatchNorm2d
 from labbook.numpy_nn.pooling import AvgPool2d, MaxPool2d
 
-__all__ = ["CASES", "TOLERANCE", "Case", "against_differences", "against_pytorch", "check", "check_all", "relative_error"]
+__all__ = [
+    "CASES",
+    "TOLERANCE",
+    "Case",
+    "check",
+    "check_all",
+    "compare_with_differences",
+    "compare_with_pytorch",
+    "relative_error",
+]
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
-STEP = 1e-5  # of central differences: errors of truncation about 1e-10, of rounding about 1e-11, for values about 1
+STEP = 1e-5  # of central differences: for values near 1, truncation error about 1e-10, rounding error about 1e-11
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to build a layer, and inputs for it.
+    """Arguments of a layer, and the shape of its inputs.
 
     Attributes:
-        layer: class of the layer.
+        layer: our class; PyTorch's class has the same name.
         arguments: positional arguments of both constructors, ours and PyTorch's.
         shape: shape of the inputs.
         options: keyword arguments of both constructors.
-        training: whether the layer is checked in training mode.
+        training: whether to check the layer in training mode.
     """
 
     layer: type[Layer | CrossEntropyLoss]
@@ -111,7 +120,7 @@ def check_all() -> dict[str, Any]:
     """Check every case of every layer.
 
     Returns:
-        Errors by layer, case and comparison, and the largest of each comparison.
+        The errors by layer, case and comparison, and the largest error of each comparison.
 
     Raises:
         GradientError: a comparison fails; the message names it.
@@ -127,56 +136,56 @@ def check(name: str, case: Case) -> dict[str, dict[str, float]]:
     """Compare outputs, running statistics and every gradient of one case.
 
     Returns:
-        Relative errors, rounded to two digits, by comparison and name of the compared array.
+        The relative errors, rounded to two digits, by comparison and name of the array.
 
     Raises:
-        GradientError: an error is too large; the message names layer, case, comparison and error.
+        GradientError: an error is too large; the message states layer, case, comparison and error.
     """
     return {
-        "pytorch_float32": against_pytorch(name, case, "float32"),
-        "pytorch_float64": against_pytorch(name, case, "float64"),
-        "central_differences": against_differences(name, case),
+        "pytorch_float32": compare_with_pytorch(name, case, "float32"),
+        "pytorch_float64": compare_with_pytorch(name, case, "float64"),
+        "central_differences": compare_with_differences(name, case),
     }
 
 
-def against_pytorch(name: str, case: Case, dtype: str) -> dict[str, float]:
-    """Compare all results of a case with those of PyTorch's layer; return and raise as `check` does."""
-    drawn = _draw(case, dtype)
-    where = f"{case.layer.__name__}, case {name}, {dtype}, against PyTorch"
-    return _compare(where, _run(case, drawn), _run_twin(case, drawn), TOLERANCE[dtype])
+def compare_with_pytorch(name: str, case: Case, dtype: str) -> dict[str, float]:
+    """Compare all results of a case with those of PyTorch's layer; return one comparison of `check`."""
+    arrays = _draw_arrays(case, dtype)
+    where = f"{case.layer.__name__}, case {name}, {dtype}, compared with PyTorch"
+    return _compare(where, _run_numpy(case, arrays), _run_pytorch(case, arrays), TOLERANCE[dtype])
 
 
-def against_differences(name: str, case: Case) -> dict[str, float]:
-    """Compare the gradients of a case with central differences in float64; return and raise as `check` does."""
-    drawn = _draw(case, "float64")
-    where = f"{case.layer.__name__}, case {name}, float64, against central differences"
-    return _compare(where, _run(case, drawn), _differences(case, drawn), TOLERANCE["float64"])
+def compare_with_differences(name: str, case: Case) -> dict[str, float]:
+    """Compare the gradients of a case with central differences in float64; return one comparison of `check`."""
+    arrays = _draw_arrays(case, "float64")
+    where = f"{case.layer.__name__}, case {name}, float64, compared with central differences"
+    return _compare(where, _run_numpy(case, arrays), _estimate_gradients(case, arrays), TOLERANCE["float64"])
 
 
-def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def relative_error(computed: NDArray[Any], expected: NDArray[Any]) -> float:
     """Return max |a − b| / max(max |a|, max |b|) of two arrays that are not both zero."""
-    return float(np.abs(found - expected).max() / max(np.abs(found).max(), np.abs(expected).max()))
+    return float(np.abs(computed - expected).max() / max(np.abs(computed).max(), np.abs(expected).max()))
 
 
-def _compare(where: str, found: Results, expected: Results, tolerance: float) -> dict[str, float]:
+def _compare(where: str, computed: Results, expected: Results, tolerance: float) -> dict[str, float]:
     errors = {}
-    for what, array in expected.items():
-        if what not in found:
-            raise GradientError(f"{where}: {what} is missing.")
-        kinds = [f"{values.shape} of {values.dtype}" for values in (found[what], array)]
-        if kinds[0] != kinds[1]:
-            raise GradientError(f"{where}: {what} has shape {kinds[0]}, expected {kinds[1]}.")
+    for name, array in expected.items():
+        if name not in computed:
+            raise GradientError(f"{where}: {name} is missing.")
+        shapes = [f"{values.shape} of {values.dtype}" for values in (computed[name], array)]
+        if shapes[0] != shapes[1]:
+            raise GradientError(f"{where}: {name} has shape {shapes[0]}, expected {shapes[1]}.")
         if not array.any():
-            raise GradientError(f"{where}: {what} is expected to be zero everywhere, which proves nothing.")
-        error = relative_error(found[what], array)
+            raise GradientError(f"{where}: {name} is expected to be zero everywhere, so the comparison would be meaningless.")
+        error = relative_error(computed[name], array)
         if not error <= tolerance:  # true for NaN as well
-            raise GradientError(f"{where}: {what} has a relative error of {error:.1e}; at most {tolerance:.0e} is allowed.")
-        errors[what] = float(f"{error:.1e}")
+            raise GradientError(f"{where}: {name} has a relative error of {error:.1e}; the tolerance is {tolerance:.0e}.")
+        errors[name] = float(f"{error:.1e}")
     return errors
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Arrays:
     """Random arrays for both layers: inputs, labels of a loss, state, and the gradient of the outputs."""
 
     inputs: Array
@@ -185,90 +194,89 @@ class _Drawn:
     upstream: Array
 
 
-def _draw(case: Case, dtype: str) -> _Drawn:
-    """Draw the arrays for both layers, the same at each call.
+def _draw_arrays(case: Case, dtype: str) -> _Arrays:
+    """Draw the arrays for both layers; each call returns the same values.
 
-    Inputs are a permutation of evenly spaced values between -2 and 2, none of them 0, so that no step
-    of the central differences crosses the kink of ReLU or ELU or changes a maximum.
+    Inputs are a permutation of evenly spaced values between -2 and 2 without 0, so that no step of the central differences
+    crosses the kink of ReLU or ELU or changes a maximum.
     """
     generator = np.random.default_rng(0)
     count = math.prod(case.shape)
     inputs = generator.permutation((np.arange(count) + 0.3) * 4 / count - 2).reshape(case.shape).astype(dtype)
     labels = (generator.integers(0, case.shape[1], case.shape[0]),) if case.layer is CrossEntropyLoss else ()
-    twin = _twin(case, dtype)
-    state = {name: tensor.numpy() for name, tensor in twin.state_dict().items()}
+    layer = _build_pytorch_layer(case, dtype)
+    state = {name: tensor.numpy() for name, tensor in layer.state_dict().items()}
     for name, array in state.items():
         if array.ndim:  # all but the number of batches
             signs = 1 if name == "running_var" else generator.choice([-1, 1], array.shape)
             state[name] = (signs * generator.uniform(0.5, 1.5, array.shape)).astype(dtype)
-    outputs = twin(torch.from_numpy(inputs), *map(torch.from_numpy, labels))
-    return _Drawn(inputs, labels, state, np.asarray(generator.standard_normal(outputs.shape), dtype))
+    outputs = layer(torch.from_numpy(inputs), *map(torch.from_numpy, labels))
+    return _Arrays(inputs, labels, state, np.asarray(generator.standard_normal(outputs.shape), dtype))
 
 
-def _twin(case: Case, dtype: str) -> nn.Module:
-    """Build PyTorch's layer."""
-    twin: nn.Module = getattr(nn, case.layer.__name__)(*case.arguments, **case.options)
-    return twin.to(getattr(torch, dtype)).train(case.training)
+def _build_pytorch_layer(case: Case, dtype: str) -> nn.Module:
+    layer: nn.Module = getattr(nn, case.layer.__name__)(*case.arguments, **case.options)
+    return layer.to(getattr(torch, dtype)).train(case.training)
 
 
-def _build(case: Case, drawn: _Drawn) -> Any:
-    """Build our layer with the drawn state: a `Layer` or a `CrossEntropyLoss`, whose `forward` takes labels too."""
+def _build_numpy_layer(case: Case, arrays: _Arrays) -> Any:
+    """Build our layer with the drawn state: a `Layer`, or a `CrossEntropyLoss`, whose `forward` also takes labels."""
     options = dict(case.options)
     if issubclass(case.layer, (Linear, Conv2d)):
         options["generator"] = np.random.default_rng(0)
     if issubclass(case.layer, (Linear, Conv2d, BatchNorm1d, BatchNorm2d)):
-        options["dtype"] = drawn.inputs.dtype
+        options["dtype"] = arrays.inputs.dtype
     layer = case.layer(*case.arguments, **options)
     if isinstance(layer, Layer):
-        layer.load_state(drawn.state)
+        layer.load_state(arrays.state)
         layer.train(case.training)
     return layer
 
 
-def _run(case: Case, drawn: _Drawn) -> Results:
-    layer = _build(case, drawn)
-    results = {"outputs": np.asarray(layer.forward(drawn.inputs, *drawn.labels))}
-    if (results["outputs"].shape, results["outputs"].dtype) == (drawn.upstream.shape, drawn.upstream.dtype):
-        results["gradient_of_inputs"] = layer.backward(drawn.upstream)
+def _run_numpy(case: Case, arrays: _Arrays) -> Results:
+    layer = _build_numpy_layer(case, arrays)
+    results = {"outputs": np.asarray(layer.forward(arrays.inputs, *arrays.labels))}
+    if (results["outputs"].shape, results["outputs"].dtype) == (arrays.upstream.shape, arrays.upstream.dtype):
+        results["gradient_of_inputs"] = layer.backward(arrays.upstream)
     if isinstance(layer, Layer):
         results |= {f"gradient_of_{name}": gradient for name, gradient in layer.gradients.items()}
         results |= {name: buffer for name, buffer in layer.buffers.items() if buffer.ndim}
     return results
 
 
-def _run_twin(case: Case, drawn: _Drawn) -> Results:
-    twin = _twin(case, drawn.inputs.dtype.name)
-    twin.load_state_dict({name: torch.from_numpy(array) for name, array in drawn.state.items()})
-    inputs = torch.from_numpy(drawn.inputs).requires_grad_()
-    outputs = twin(inputs, *map(torch.from_numpy, drawn.labels))
-    outputs.backward(torch.from_numpy(drawn.upstream))
-    # Parameters first: the gradient of the inputs may be computed from theirs, and would repeat their error.
-    tensors = {"outputs": outputs.detach()} | {f"gradient_of_{name}": value.grad for name, value in twin.named_parameters()}
+def _run_pytorch(case: Case, arrays: _Arrays) -> Results:
+    layer = _build_pytorch_layer(case, arrays.inputs.dtype.name)
+    layer.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.state.items()})
+    inputs = torch.from_numpy(arrays.inputs).requires_grad_()
+    outputs = layer(inputs, *map(torch.from_numpy, arrays.labels))
+    outputs.backward(torch.from_numpy(arrays.upstream))
+    # Parameters first: where the gradient of the inputs depends on theirs, an error in theirs is reported as such.
+    tensors = {"outputs": outputs.detach()} | {f"gradient_of_{name}": value.grad for name, value in layer.named_parameters()}
     tensors |= {"gradient_of_inputs": inputs.grad}
-    tensors |= {name: buffer for name, buffer in twin.named_buffers() if buffer.ndim}
+    tensors |= {name: buffer for name, buffer in layer.named_buffers() if buffer.ndim}
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def _differences(case: Case, drawn: _Drawn) -> Results:
-    inputs = drawn.inputs.copy()
-    layer = _build(case, drawn)
+def _estimate_gradients(case: Case, arrays: _Arrays) -> Results:
+    inputs = arrays.inputs.copy()
+    layer = _build_numpy_layer(case, arrays)
     values = (layer.parameters if isinstance(layer, Layer) else {}) | {"inputs": inputs}
 
     def function() -> Array:
-        return np.array(layer.forward(inputs, *drawn.labels))  # a copy, as Flatten returns a view of its inputs
+        return np.array(layer.forward(inputs, *arrays.labels))  # a copy, as Flatten returns a view of its inputs
 
-    return {f"gradient_of_{name}": _central_differences(function, array, drawn.upstream) for name, array in values.items()}
+    return {f"gradient_of_{name}": _central_differences(function, array, arrays.upstream) for name, array in values.items()}
 
 
 def _central_differences(function: Callable[[], Array], values: Array, upstream: Array) -> Array:
-    """Differentiate Σ upstream · function() with respect to each of `values`, which the function reads."""
+    """Estimate the gradient of Σ upstream · function() with respect to `values`, which the function reads."""
     gradient = np.empty_like(values)
     for index in np.ndindex(values.shape):
         value = values[index]
         values[index] = value + STEP
-        above = function()
+        upper = function()
         values[index] = value - STEP
-        below = function()
+        lower = function()
         values[index] = value
-        gradient[index] = (upstream * (above - below)).sum() / (2 * STEP)
+        gradient[index] = (upstream * (upper - lower)).sum() / (2 * STEP)
     return gradient

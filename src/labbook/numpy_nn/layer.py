@@ -1,4 +1,4 @@
-"""The base class of all layers: their interface, checks before any arithmetic, and state by PyTorch's names."""
+"""The base class of all layers: their interface, validation of their inputs, and their state under PyTorch's names."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,33 +9,33 @@ from numpy.typing import DTypeLike, NDArray
 
 from labbook.errors import NumpyBackendError
 
-__all__ = ["Array", "Layer", "draw_uniform", "floating"]
+__all__ = ["Array", "Layer", "draw_uniform", "floating_dtype"]
 
 Array = NDArray[np.floating[Any]]
-Shape = tuple[int | str, ...]  # a letter stands for any size, a last "..." for any further axes
+Shape = tuple[int | str, ...]  # a string stands for any size, a final "..." for any number of axes
 
 
 class Layer(ABC):
-    """A function of an array, and its gradient.
+    """A differentiable function of an array.
 
-    A layer implements `_forward` and `_backward`, each a formula, and `_gradients` if it has parameters. It may keep arrays for
-    the backward pass in attributes. They are not copied: do not change inputs until the backward pass is done.
+    A layer implements `_forward` and `_backward`, and `_parameter_gradients` if it has parameters. It may store arrays for the
+    backward pass in attributes. They are not copied: do not change the inputs until the backward pass is done.
 
     Attributes:
-        parameters: trained values, always changed in place.
-        gradients: of the parameters, by the same names, from the last backward pass.
+        parameters: trainable arrays by name; always updated in place.
+        gradients: gradients of the parameters from the last backward pass, under the same names.
         buffers: the rest of the state, such as running statistics.
-        training: whether `forward` behaves as in training; set by `train` and `eval`.
-        accepts: shapes of valid inputs.
+        training: whether the layer is in training mode; set by `train` and `eval`.
+        accepted_shapes: shapes of valid inputs.
         dtype: dtype of inputs and parameters; None for any floating dtype.
     """
 
-    def __init__(self, *accepts: Shape, dtype: np.dtype[Any] | None = None) -> None:
+    def __init__(self, *accepted_shapes: Shape, dtype: np.dtype[Any] | None = None) -> None:
         self.parameters: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
         self.buffers: dict[str, NDArray[Any]] = {}
         self.training = True
-        self.accepts: tuple[Shape, ...] = accepts or (("N", "..."),)
+        self.accepted_shapes: tuple[Shape, ...] = accepted_shapes or (("N", "..."),)
         self.dtype = dtype
         self._outputs: tuple[tuple[int, ...], np.dtype[Any]] | None = None
 
@@ -45,9 +45,9 @@ class Layer(ABC):
 
     @abstractmethod
     def _backward(self, upstream: Array) -> Array:
-        """Compute the gradient of the inputs; those of the parameters are in `gradients` already."""
+        """Compute the gradient of the inputs; those of the parameters are already in `gradients`."""
 
-    def _gradients(self, upstream: Array) -> dict[str, Array]:  # noqa: ARG002  # most layers have no parameters
+    def _parameter_gradients(self, upstream: Array) -> dict[str, Array]:  # noqa: ARG002  # most layers have no parameters
         """Compute the gradient of each parameter."""
         return {}
 
@@ -67,18 +67,18 @@ class Layer(ABC):
         """Return the gradient of the inputs of the last forward pass, and store those of the parameters in `gradients`.
 
         Args:
-            upstream: gradient of the loss with respect to the outputs, of their shape and dtype.
+            upstream: gradient of the loss with respect to the outputs, with their shape and dtype.
 
         Raises:
-            NumpyBackendError: there was no forward pass, or its outputs have another shape or dtype.
+            NumpyBackendError: there was no forward pass, or its outputs have a different shape or dtype.
         """
         self.backward_parameters(upstream)
         return self._backward(upstream)
 
     def backward_parameters(self, upstream: Array) -> None:
-        """Store the gradients of the parameters, and skip that of the inputs, which a first layer does not need."""
+        """Store the gradients of the parameters, without computing that of the inputs, which a first layer does not need."""
         self._check_upstream(upstream)
-        self.gradients = self._gradients(upstream)
+        self.gradients = self._parameter_gradients(upstream)
 
     def train(self, training: bool = True) -> None:
         """Set training mode, or evaluation mode."""
@@ -89,61 +89,61 @@ class Layer(ABC):
         self.train(False)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of parameters and buffers by the names of PyTorch's state dict."""
+        """Return copies of parameters and buffers under the names of PyTorch's state dict."""
         return {name: array.copy() for name, array in (self.parameters | self.buffers).items()}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Load a state dict of arrays; after an error, the state is unchanged.
 
         Raises:
-            NumpyBackendError: an entry is missing or unknown, or has another shape or kind of dtype.
+            NumpyBackendError: an entry is missing or unknown, or has a different shape or kind of dtype.
         """
-        own = self.parameters | self.buffers
-        if own.keys() != state.keys():
-            raise self.error("a state that holds", ", ".join(state) or "nothing", ", ".join(own) or "nothing")
-        given = {name: np.asarray(array) for name, array in state.items()}
-        for name, array in given.items():
-            if array.shape != own[name].shape:
-                raise self.error(f"{name} of shape", array.shape, own[name].shape)
-            if not np.can_cast(array.dtype, own[name].dtype, "same_kind"):
-                raise self.error(f"{name} of dtype", array.dtype, own[name].dtype)
-        for name, array in given.items():
-            own[name][...] = array
+        current = self.parameters | self.buffers
+        if current.keys() != state.keys():
+            raise self.error("state entries", ", ".join(state) or "none", ", ".join(current) or "none")
+        arrays = {name: np.asarray(array) for name, array in state.items()}
+        for name, array in arrays.items():
+            if array.shape != current[name].shape:
+                raise self.error(f"{name} of shape", array.shape, current[name].shape)
+            if not np.can_cast(array.dtype, current[name].dtype, "same_kind"):
+                raise self.error(f"{name} of dtype", array.dtype, current[name].dtype)
+        for name, array in arrays.items():
+            current[name][...] = array
 
-    def error(self, what: str, found: object, expected: object) -> NumpyBackendError:
-        """Return an error that says what the layer was given and what it expects."""
-        return NumpyBackendError(f"{type(self).__name__}: found {what} {_written(found)}, expected {_written(expected)}")
+    def error(self, what: str, actual: object, expected: object) -> NumpyBackendError:
+        """Return an error that states the actual and the expected value."""
+        return NumpyBackendError(f"{type(self).__name__}: found {what} {_format(actual)}, expected {_format(expected)}")
 
     def _check_inputs(self, inputs: Array) -> None:
         if not isinstance(inputs, np.ndarray):
             raise self.error("inputs of type", type(inputs).__name__, "a NumPy array")
-        if 0 in inputs.shape or not any(_fits(inputs.shape, shape) for shape in self.accepts):
-            raise self.error("inputs of shape", inputs.shape, " or ".join(map(_written, self.accepts)))
-        known = np.issubdtype(inputs.dtype, np.floating) if self.dtype is None else inputs.dtype == self.dtype
-        if not known:
-            raise self.error(f"inputs {inputs.shape} of dtype", inputs.dtype, self.dtype or "a floating one")
+        if 0 in inputs.shape or not any(_matches(inputs.shape, shape) for shape in self.accepted_shapes):
+            raise self.error("inputs of shape", inputs.shape, " or ".join(map(_format, self.accepted_shapes)))
+        valid = np.issubdtype(inputs.dtype, np.floating) if self.dtype is None else inputs.dtype == self.dtype
+        if not valid:
+            raise self.error(f"inputs {inputs.shape} of dtype", inputs.dtype, self.dtype or "a floating dtype")
 
     def _check_upstream(self, upstream: Array) -> None:
-        found = (upstream.shape, upstream.dtype) if isinstance(upstream, np.ndarray) else type(upstream).__name__
+        actual = (upstream.shape, upstream.dtype) if isinstance(upstream, np.ndarray) else type(upstream).__name__
         if self._outputs is None:
-            raise self.error("backward before forward, with upstream", found, "forward first")
-        if found != self._outputs:
-            raise self.error("upstream", found, self._outputs)
+            raise NumpyBackendError(f"{type(self).__name__}: backward was called before forward. Call forward first.")
+        if actual != self._outputs:
+            raise self.error("upstream", actual, self._outputs)
 
 
-def _fits(found: tuple[int, ...], expected: Shape) -> bool:
+def _matches(shape: tuple[int, ...], expected: Shape) -> bool:
     if expected[-1] == "...":
-        expected = expected[:-1] + ("any",) * (len(found) - len(expected) + 1)
-    return len(found) == len(expected) and all(isinstance(b, str) or a == b for a, b in zip(found, expected, strict=True))
+        expected = expected[:-1] + ("any",) * (len(shape) - len(expected) + 1)
+    return len(shape) == len(expected) and all(isinstance(b, str) or a == b for a, b in zip(shape, expected, strict=True))
 
 
-def _written(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, tuple):
-        return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
+        return f"({', '.join(map(_format, value))}{',' if len(value) == 1 else ''})"
     return str(value)
 
 
-def floating(dtype: DTypeLike) -> np.dtype[Any]:
+def floating_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Return the dtype of a layer's parameters.
 
     Raises:

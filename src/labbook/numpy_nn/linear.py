@@ -1,11 +1,11 @@
-"""The fully connected layer, and Flatten, which turns images into rows."""
+"""The fully connected layer, and Flatten, which reshapes images to rows."""
 
 import math
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from labbook.numpy_nn.layer import Array, Layer, draw_uniform, floating
+from labbook.numpy_nn.layer import Array, Layer, draw_uniform, floating_dtype
 
 __all__ = ["Flatten", "Linear"]
 
@@ -26,10 +26,10 @@ class Linear(Layer):
         generator: np.random.Generator,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        super().__init__(("N", in_features), dtype=floating(dtype))
+        super().__init__(("N", in_features), dtype=floating_dtype(dtype))
         shapes = {"weight": (out_features, in_features)} | ({"bias": (out_features,)} if bias else {})
         for name, shape in shapes.items():
-            self.parameters[name] = draw_uniform(generator, shape, in_features, floating(dtype))
+            self.parameters[name] = draw_uniform(generator, shape, in_features, floating_dtype(dtype))
 
     def _forward(self, inputs: Array) -> Array:
         self._inputs = inputs
@@ -38,7 +38,7 @@ class Linear(Layer):
             outputs += self.parameters["bias"]
         return outputs
 
-    def _gradients(self, upstream: Array) -> dict[str, Array]:
+    def _parameter_gradients(self, upstream: Array) -> dict[str, Array]:
         """∂W = ∂yᵀ x, ∂b = Σ ∂y over the samples."""
         gradients: dict[str, Array] = {"weight": upstream.T @ self._inputs}
         if "bias" in self.parameters:
@@ -57,8 +57,8 @@ class Flatten(Layer):
         super().__init__(("N", "features", "..."))
 
     def _forward(self, inputs: Array) -> Array:
-        self._shape = inputs.shape
+        self._input_shape = inputs.shape
         return inputs.reshape(len(inputs), math.prod(inputs.shape[1:]))
 
     def _backward(self, upstream: Array) -> Array:
-        return upstream.reshape(self._shape)
+        return upstream.reshape(self._input_shape)

@@ -25,7 +25,7 @@ class CrossEntropyLoss:
             labels: (N,) integers in [0, classes).
 
         Raises:
-            NumpyBackendError: a wrong shape or dtype, or a label out of range.
+            NumpyBackendError: a shape or dtype is wrong, or a label is out of range.
         """
         self._probabilities = None  # no backward pass after a failed forward pass
         _check(logits, labels)
@@ -33,8 +33,8 @@ class CrossEntropyLoss:
         exponentials = np.exp(shifted)
         sums = exponentials.sum(axis=1, keepdims=True)
         self._probabilities = exponentials / sums
-        self._chosen = np.arange(len(labels)), labels
-        loss: np.floating[Any] = (np.log(sums[:, 0]) - shifted[self._chosen]).mean()
+        self._label_indices = np.arange(len(labels)), labels
+        loss: np.floating[Any] = (np.log(sums[:, 0]) - shifted[self._label_indices]).mean()
         return loss
 
     def backward(self, upstream: float | np.floating[Any] = 1.0) -> Array:
@@ -44,11 +44,9 @@ class CrossEntropyLoss:
             NumpyBackendError: there was no forward pass.
         """
         if self._probabilities is None:
-            raise NumpyBackendError(
-                f"CrossEntropyLoss: found backward before forward, with upstream {upstream}, expected forward first"
-            )
+            raise NumpyBackendError("CrossEntropyLoss: backward was called before forward. Call forward first.")
         gradient = self._probabilities.copy()
-        gradient[self._chosen] -= 1
+        gradient[self._label_indices] -= 1
         gradient *= float(upstream) / len(gradient)
         return gradient
 
@@ -65,5 +63,5 @@ def _check(logits: Array, labels: NDArray[np.integer[Any]]) -> None:
     if not np.issubdtype(logits.dtype, np.floating) or not np.issubdtype(labels.dtype, np.integer):
         raise NumpyBackendError(f"CrossEntropyLoss: found {shapes}, expected a floating and an integer dtype")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        span = f"labels from {labels.min()} to {labels.max()}"
-        raise NumpyBackendError(f"CrossEntropyLoss: found {span} in {shapes}, expected 0 to {logits.shape[1] - 1}")
+        label_range = f"labels from {labels.min()} to {labels.max()}"
+        raise NumpyBackendError(f"CrossEntropyLoss: found {label_range} in {shapes}, expected 0 to {logits.shape[1] - 1}")

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import DTypeLike
 
-from labbook.numpy_nn.layer import Array, Layer, Shape, floating
+from labbook.numpy_nn.layer import Array, Layer, Shape, floating_dtype
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
 
@@ -17,9 +17,14 @@ class _BatchNorm(Layer):
     """
 
     def __init__(
-        self, *accepts: Shape, num_features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: DTypeLike = np.float32
+        self,
+        *accepted_shapes: Shape,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        dtype: DTypeLike = np.float32,
     ) -> None:
-        super().__init__(*accepts, dtype=floating(dtype))
+        super().__init__(*accepted_shapes, dtype=floating_dtype(dtype))
         self.eps, self.momentum = float(eps), float(momentum)
         self.parameters = {"weight": np.ones(num_features, dtype), "bias": np.zeros(num_features, dtype)}
         self.buffers = {
@@ -29,44 +34,44 @@ class _BatchNorm(Layer):
         }
 
     def _forward(self, inputs: Array) -> Array:
-        self._by_batch = self.training
-        if self._by_batch:
+        self._used_batch_statistics = self.training
+        if self._used_batch_statistics:
             axes, count = (0, *range(2, inputs.ndim)), inputs.size // inputs.shape[1]
             if count == 1:
-                raise self.error("inputs of shape", inputs.shape, "more than one value of each channel in training")
+                raise self.error("inputs of shape", inputs.shape, "more than one value per channel in training")
             mean = inputs.mean(axis=axes)
-            centred = inputs - self._along(mean, inputs)
+            centred = inputs - self._per_channel(mean, inputs)
             variance = (centred**2).mean(axis=axes)
-            self._track(mean, variance * (count / (count - 1)))
+            self._update_running_statistics(mean, variance * (count / (count - 1)))
         else:
             variance = self.buffers["running_var"]
-            centred = inputs - self._along(self.buffers["running_mean"], inputs)
+            centred = inputs - self._per_channel(self.buffers["running_mean"], inputs)
         self._inverse_std = 1 / np.sqrt(variance + self.eps)
-        self._normalised = centred * self._along(self._inverse_std, inputs)
-        weight, bias = self._along(self.parameters["weight"], inputs), self._along(self.parameters["bias"], inputs)
+        self._normalised = centred * self._per_channel(self._inverse_std, inputs)
+        weight, bias = self._per_channel(self.parameters["weight"], inputs), self._per_channel(self.parameters["bias"], inputs)
         return self._normalised * weight + bias
 
-    def _gradients(self, upstream: Array) -> dict[str, Array]:
-        """∂γ = Σ ∂y x̂, ∂β = Σ ∂y, over all but the channels."""
+    def _parameter_gradients(self, upstream: Array) -> dict[str, Array]:
+        """∂γ = Σ ∂y x̂, ∂β = Σ ∂y, over all axes except that of the channels."""
         axes = (0, *range(2, upstream.ndim))
         return {"weight": (upstream * self._normalised).sum(axis=axes), "bias": upstream.sum(axis=axes)}
 
     def _backward(self, upstream: Array) -> Array:
         """∂x = γ / √(σ² + ε) · ∂y; in training, ∂y − (∂β + x̂ ∂γ) / count replaces ∂y, because μ and σ² depend on x."""
-        if self._by_batch:
-            weight, bias = (self._along(self.gradients[name], upstream) for name in ("weight", "bias"))
-            upstream = upstream - (bias + self._normalised * weight) / (upstream.size // upstream.shape[1])
-        return upstream * self._along(self.parameters["weight"] * self._inverse_std, upstream)
+        if self._used_batch_statistics:
+            gamma, beta = (self._per_channel(self.gradients[name], upstream) for name in ("weight", "bias"))
+            upstream = upstream - (beta + self._normalised * gamma) / (upstream.size // upstream.shape[1])
+        return upstream * self._per_channel(self.parameters["weight"] * self._inverse_std, upstream)
 
-    def _track(self, mean: Array, variance: Array) -> None:
+    def _update_running_statistics(self, mean: Array, variance: Array) -> None:
         for name, value in (("running_mean", mean), ("running_var", variance)):
             self.buffers[name] *= 1 - self.momentum
             self.buffers[name] += self.momentum * value
         self.buffers["num_batches_tracked"] += 1
 
     @staticmethod
-    def _along(values: Array, inputs: Array) -> Array:
-        """Reshape (C,) so that it is broadcast along the channel axis."""
+    def _per_channel(values: Array, inputs: Array) -> Array:
+        """Reshape (C,) so that it broadcasts along the channel axis of the inputs."""
         return values.reshape(-1, *(1,) * (inputs.ndim - 2))
 
 

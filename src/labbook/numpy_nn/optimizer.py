@@ -9,20 +9,20 @@ __all__ = ["SGD"]
 
 
 class SGD:
-    """w ← w − lr v with v ← momentum · v + g, g the gradient plus weight_decay · w.
+    """w ← w − lr · v and v ← momentum · v + g, where g is the gradient plus weight_decay · w.
 
     Classical momentum: Sutskever et al. (2013), "On the importance of initialization and momentum in deep learning",
-    equations 1 and 2, with the learning rate taken out of the velocity, as PyTorch does.
+    equations 1 and 2, with the learning rate outside the velocity, as in PyTorch.
 
     Attributes:
-        lr: learning rate; may be changed between steps.
-        velocities: v of each parameter; empty without momentum.
+        lr: learning rate; it may change between steps.
+        velocities: v of each parameter, by name; empty without momentum.
     """
 
     def __init__(self, layer: Layer, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         if min(lr, momentum, weight_decay) < 0:
             raise NumpyBackendError(
-                f"SGD: found lr {lr}, momentum {momentum}, weight_decay {weight_decay}, expected none below 0"
+                f"SGD: found lr {lr}, momentum {momentum}, weight_decay {weight_decay}, expected values of at least 0"
             )
         self.layer, self.lr, self.momentum, self.weight_decay = layer, lr, momentum, weight_decay
         self.velocities = {name: np.zeros_like(array) for name, array in layer.parameters.items()} if momentum else {}
@@ -31,20 +31,20 @@ class SGD:
         """Update each parameter of the layer.
 
         Raises:
-            NumpyBackendError: there are no gradients, because there was no backward pass.
+            NumpyBackendError: there was no backward pass, so there are no gradients.
         """
         gradients = self.layer.gradients
         for name, parameter in self.layer.parameters.items():
             if name not in gradients:
                 raise NumpyBackendError(
-                    f"SGD: found step before backward, no gradient of {name} {parameter.shape}, expected backward first"
+                    f"SGD: step was called before backward: no gradient of {name} {parameter.shape}. Call backward first."
                 )
-            slope = gradients[name]
+            update = gradients[name]
             if self.weight_decay:
-                slope = slope + self.weight_decay * parameter
+                update = update + self.weight_decay * parameter
             if self.momentum:
                 velocity = self.velocities[name]
                 velocity *= self.momentum
-                velocity += slope
-                slope = velocity
-            np.subtract(parameter, self.lr * slope, out=parameter)
+                velocity += update
+                update = velocity
+            np.subtract(parameter, self.lr * update, out=parameter)

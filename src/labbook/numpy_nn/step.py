@@ -1,7 +1,7 @@
-"""The numpy backend: a PyTorch model trained by the layers of this package, without autograd or PyTorch's optimiser.
+"""The numpy backend: train a PyTorch model with the layers of this package, without autograd or PyTorch's optimiser.
 
-The layers share the memory of the model's parameters, so everything around a step stays the same: PyTorch initialises,
-measures, selects and saves the weights, and a checkpoint holds the whole state.
+The layers share the memory of the model's parameters, so everything but the training step stays the same: PyTorch
+initialises, evaluates, selects and saves the weights, and a checkpoint contains the whole state.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from labbook.numpy_nn.optimizer import SGD
 from labbook.numpy_nn.pooling import AvgPool2d, MaxPool2d
 from labbook.numpy_nn.sequential import Sequential
 
-__all__ = ["build", "twin_of"]
+__all__ = ["build", "convert"]
 
-# The supported layers, and their arguments by the names of PyTorch's attributes.
+# The supported layers, and their arguments, which are attributes of PyTorch's layers.
 LAYERS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "Flatten": (Flatten, ()),
     "Linear": (Linear, ("in_features", "out_features")),
@@ -58,34 +58,34 @@ def build(
     Raises:
         NumpyBackendError: the model has an unsupported or a frozen layer, or the optimizer has an unsupported option.
     """
-    threadpool_limits(torch.get_num_threads(), user_api="blas")  # for NumPy's matrix products, whose last bits depend on it
-    twin, criterion = twin_of(model), CrossEntropyLoss()
+    threadpool_limits(torch.get_num_threads(), user_api="blas")  # the last bits of matrix products depend on it
+    network, criterion = convert(model), CrossEntropyLoss()
     (group,) = optimizer.param_groups
     _check_options(group)
-    descent = SGD(twin, group["lr"], group["momentum"], group["weight_decay"])
+    sgd = SGD(network, group["lr"], group["momentum"], group["weight_decay"])
     if group["momentum"]:
-        for name, parameter in zip(twin.parameters, model.parameters(), strict=True):
+        for name, parameter in zip(network.parameters, model.parameters(), strict=True):
             velocity = optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-            descent.velocities[name] = velocity.numpy()
+            sgd.velocities[name] = velocity.numpy()
 
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        descent.lr = group["lr"]
-        logits = twin.forward(images.numpy())
-        value = criterion.forward(logits, labels.numpy())
-        twin.backward_parameters(criterion.backward())
-        descent.step()
-        return torch.tensor(value), torch.from_numpy(logits)
+        sgd.lr = group["lr"]
+        logits = network.forward(images.numpy())
+        loss_value = criterion.forward(logits, labels.numpy())
+        network.backward_parameters(criterion.backward())
+        sgd.step()
+        return torch.tensor(loss_value), torch.from_numpy(logits)
 
     return step
 
 
-def twin_of(model: nn.Module) -> Sequential:
-    """Build the same layers in NumPy, sharing memory with the model's parameters and running statistics.
+def convert(model: nn.Module) -> Sequential:
+    """Convert a model to layers of this package, which share the memory of its parameters and running statistics.
 
     Raises:
         NumpyBackendError: a layer is not supported; the message names it.
     """
-    return Sequential(*_layers_of(model))
+    return Sequential(*_convert_layers(model))
 
 
 def _check_options(group: dict[str, Any]) -> None:
@@ -94,20 +94,20 @@ def _check_options(group: dict[str, Any]) -> None:
             raise NumpyBackendError(f"backend: numpy does not support {option} of the optimizer SGD. Use backend: torch.")
 
 
-def _layers_of(module: nn.Module) -> list[Layer]:
+def _convert_layers(module: nn.Module) -> list[Layer]:
     if isinstance(module, nn.Sequential):
-        return [layer for part in module for layer in _layers_of(part)]
+        return [layer for child in module for layer in _convert_layers(child)]
     name = type(module).__name__
     if name not in LAYERS:
         raise NumpyBackendError(
             f"backend: numpy does not support {module}. It supports sequences of {', '.join(LAYERS)}. Use backend: torch."
         )
     layer_type, names = LAYERS[name]
-    arguments = [_one(getattr(module, argument)) for argument in names]
+    arguments = [_as_scalar(getattr(module, argument)) for argument in names]
     options = {"bias": module.bias is not None} if isinstance(module, (nn.Linear, nn.Conv2d)) else {}
-    plain: nn.Module = type(module)(*arguments, **options)
-    if plain.extra_repr() != module.extra_repr():
-        raise NumpyBackendError(f"backend: numpy does not support {module}, only {plain}. Use backend: torch.")
+    supported: nn.Module = type(module)(*arguments, **options)
+    if supported.extra_repr() != module.extra_repr():
+        raise NumpyBackendError(f"backend: numpy does not support {module}, only {supported}. Use backend: torch.")
     if not all(parameter.requires_grad for parameter in module.parameters()):
         raise NumpyBackendError(f"backend: numpy trains every layer, and {module} is frozen. Use backend: torch.")
     layer: Layer = layer_type(*arguments, **options, **({"generator": np.random.default_rng(0)} if options else {}))
@@ -116,6 +116,6 @@ def _layers_of(module: nn.Module) -> list[Layer]:
     return [layer]
 
 
-def _one(argument: Any) -> Any:
-    """Return the size along the first axis; `_layers_of` rejects a layer whose sizes differ."""
+def _as_scalar(argument: Any) -> Any:
+    """Return the value for the first axis; `_convert_layers` rejects a layer whose values differ between the axes."""
     return argument[0] if isinstance(argument, tuple) else argument

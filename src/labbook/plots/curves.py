@@ -1,6 +1,6 @@
 """Draw learning curves, sweeps and pairs of experiments. Draw and write them within `labbook.plots.style`.
 
-Margins are fixed, in inches, because automatic layout took a third of the time of the report.
+Margins are fixed, in inches, because automatic layout would take a third of the report's running time.
 """
 
 import math
@@ -32,15 +32,15 @@ class Curves:
     """The learning curves of one training.
 
     Attributes:
-        name: of the experiment.
+        name: name of the experiment.
         history: one row per validation, with the columns of `labbook.training.history.Row`.
-        kept: the row whose weights were selected, or `None` if the last weights are always used.
-        watched: for each row, values by key of `WATCHED` and by layer.
+        selected: index of the row whose weights were selected; `None` if the last weights are used regardless of metrics.
+        watched: for each row, the recorded values by key of `WATCHED` and layer.
     """
 
     name: str
     history: pd.DataFrame
-    kept: int | None = None
+    selected: int | None = None
     watched: Sequence[Mapping[str, Mapping[str, float]]] = ()
 
     @property
@@ -61,53 +61,53 @@ def draw_learning_curves(curves: Curves) -> Figure:
     """Draw loss and accuracy by epoch, for each split in the history."""
     figure, axes = _grid(1, 2, PAGE, 2.5)
     history, progress = curves.history, curves.progress
-    for axis, measure in zip(axes[0], ("loss", "accuracy"), strict=True):
+    for ax, metric in zip(axes[0], ("loss", "accuracy"), strict=True):
         for split, colour in SPLITS.items():
-            values = history[f"{split}_{measure}"]
+            values = history[f"{split}_{metric}"]
             if values.notna().any():
-                axis.plot(history[progress], values, color=colour, label=split)
-        if curves.kept is not None:
-            ink = mpl.rcParams["text.color"]
-            axis.axvline(history[progress].iloc[curves.kept], color=ink, linestyle=":", linewidth=1, label="kept")
-        axis.set(xlabel=progress, ylabel=measure)
-        axis.locator_params(axis="x", integer=True)
+                ax.plot(history[progress], values, color=colour, label=split)
+        if curves.selected is not None:
+            colour = mpl.rcParams["text.color"]
+            ax.axvline(history[progress].iloc[curves.selected], color=colour, linestyle=":", linewidth=1, label="selected")
+        ax.set(xlabel=progress, ylabel=metric)
+        ax.locator_params(axis="x", integer=True)
     _legend_above(figure)
     return figure
 
 
-def draw_comparison(members: Sequence[Curves]) -> Figure:
+def draw_comparison(experiments: Sequence[Curves]) -> Figure:
     """Draw training (dashed) and validation (solid) curves of several experiments by step."""
     figure, axes = _grid(1, 2, PAGE, 2.5)
-    for axis, measure in zip(axes[0], ("loss", "accuracy"), strict=True):
-        for index, curves in enumerate(members):
+    for ax, metric in zip(axes[0], ("loss", "accuracy"), strict=True):
+        for index, curves in enumerate(experiments):
             history = curves.history
-            axis.plot(history["step"], history[f"train_{measure}"], "--", color=f"C{index}")
-            axis.plot(history["step"], history[f"val_{measure}"], color=f"C{index}", label=curves.name)
-        axis.set(xlabel="step", ylabel=measure)
-        axis.locator_params(axis="x", integer=True)
+            ax.plot(history["step"], history[f"train_{metric}"], "--", color=f"C{index}")
+            ax.plot(history["step"], history[f"val_{metric}"], color=f"C{index}", label=curves.name)
+        ax.set(xlabel="step", ylabel=metric)
+        ax.locator_params(axis="x", integer=True)
     _legend_above(figure)
     return figure
 
 
-def draw_overview(members: Sequence[Curves], goal: float) -> Figure:
+def draw_overview(experiments: Sequence[Curves], goal: float) -> Figure:
     """Draw the test error of each experiment by epoch, on a logarithmic scale.
 
     Args:
-        members: the experiments.
-        goal: a test accuracy to mark.
+        experiments: the experiments.
+        goal: test accuracy to mark with a line.
     """
     figure, axes = _grid(1, 1, PAGE, 3.4, right=1.9, top=RIGHT)
-    axis = axes[0, 0]
-    for index, curves in enumerate(members):
+    ax = axes[0, 0]
+    for index, curves in enumerate(experiments):
         error = 100 * (1 - curves.history["test_accuracy"])
-        # Every second curve is dashed, so that both of two identical curves are visible. The style has an odd number of
-        # colours, so a repeated colour has the other line style.
-        axis.plot(curves.history["epoch"], error, ("--", "-")[index % 2], label=curves.name, color=f"C{index}")
-    axis.axhline(100 * (1 - goal), color=mpl.rcParams["text.color"], linestyle=":", linewidth=1)
-    axis.set(xlabel="epoch", ylabel="test error, %", yscale="log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    _legend_beside(axis)
+        # Every second curve is dashed, so that two identical curves are both visible. The style has an odd number of
+        # colours, so a repeated colour gets the other line style.
+        ax.plot(curves.history["epoch"], error, ("--", "-")[index % 2], label=curves.name, color=f"C{index}")
+    ax.axhline(100 * (1 - goal), color=mpl.rcParams["text.color"], linestyle=":", linewidth=1)
+    ax.set(xlabel="epoch", ylabel="test error, %", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    _legend_beside(ax)
     return figure
 
 
@@ -126,44 +126,44 @@ def draw_sweep(rows: pd.DataFrame, key: str) -> Figure:
 
 def draw_pair(first: Curves, second: Curves) -> Figure:
     """Draw loss and recorded values of two experiments by step, side by side with the same scales."""
-    members = (first, second)
-    columns = [_measures(curves) for curves in members]
-    measures = [measure for measure in columns[0] if measure in columns[1]]
-    figure, axes = _grid(len(measures), 2, PAGE, 0.7 + 1.5 * len(measures), right=0.85, between=0.2, sharex="col", sharey="row")
-    for place, (curves, column) in enumerate(zip(members, columns, strict=True)):
+    experiments = (first, second)
+    columns = [_series_by_metric(curves) for curves in experiments]
+    metrics = [metric for metric in columns[0] if metric in columns[1]]
+    figure, axes = _grid(len(metrics), 2, PAGE, 0.7 + 1.5 * len(metrics), right=0.85, between=0.2, sharex="col", sharey="row")
+    for place, (curves, column) in enumerate(zip(experiments, columns, strict=True)):
         axes[0, place].set_title(curves.name)
         axes[-1, place].set_xlabel("step")
-        for axis, measure in zip(axes[:, place], measures, strict=True):
-            for (name, values), line in zip(column[measure].items(), LINES, strict=False):
-                axis.plot(curves.history["step"], values, line, label=name, color=SPLITS.get(name))
-    for axis, measure in zip(axes[:, 0], measures, strict=True):
-        axis.set_ylabel(measure)
-        if measure == WATCHED["gradient_norms"]:
-            _scale_by_powers(axis, [value for column in columns for values in column[measure].values() for value in values])
+        for ax, metric in zip(axes[:, place], metrics, strict=True):
+            for (name, values), line in zip(column[metric].items(), LINES, strict=False):
+                ax.plot(curves.history["step"], values, line, label=name, color=SPLITS.get(name))
+    for ax, metric in zip(axes[:, 0], metrics, strict=True):
+        ax.set_ylabel(metric)
+        if metric == WATCHED["gradient_norms"]:
+            _scale_by_powers(ax, [value for column in columns for values in column[metric].values() for value in values])
         else:
-            axis.set_ylim(0, None if measure == "loss" else 1.02)
+            ax.set_ylim(0, None if metric == "loss" else 1.02)
     figure.align_ylabels(axes[:, 0])
-    for axis in axes[:, 1]:
-        _legend_beside(axis)
+    for ax in axes[:, 1]:
+        _legend_beside(ax)
     return figure
 
 
-def _measures(curves: Curves) -> dict[str, dict[str, Any]]:
-    """Return the series of each measure: loss by split, gradient norms and dead units by layer, test accuracy."""
+def _series_by_metric(curves: Curves) -> dict[str, dict[str, Any]]:
+    """Return the curves of each metric: loss by split, gradient norms and dead units by layer, test accuracy."""
     history = curves.history
     splits = [split for split in SPLITS if history[f"{split}_loss"].notna().any()]
-    measures: dict[str, dict[str, Any]] = {"loss": {split: history[f"{split}_loss"] for split in splits}}
-    measures |= {measure: layers for key, measure in WATCHED.items() if (layers := curves.by_layer(key))}
+    metrics: dict[str, dict[str, Any]] = {"loss": {split: history[f"{split}_loss"] for split in splits}}
+    metrics |= {metric: layers for key, metric in WATCHED.items() if (layers := curves.by_layer(key))}
     if "test" in splits:
-        measures["accuracy"] = {"test": history["test_accuracy"]}
-    return measures
+        metrics["accuracy"] = {"test": history["test_accuracy"]}
+    return metrics
 
 
-def _scale_by_powers(axis: Axes, values: Sequence[float]) -> None:
+def _scale_by_powers(ax: Axes, values: Sequence[float]) -> None:
     """Use a logarithmic scale down to the smallest positive value, and a linear one below."""
     lowest = 10.0 ** math.floor(math.log10(min((value for value in values if value > 0), default=1.0)))
-    axis.set_yscale("symlog", linthresh=lowest, linscale=0.5)
-    axis.set_ylim(bottom=-lowest / 2)
+    ax.set_yscale("symlog", linthresh=lowest, linscale=0.5)
+    ax.set_ylim(bottom=-lowest / 2)
 
 
 def _grid(
@@ -180,11 +180,11 @@ def _grid(
     """Return a figure of this size, in inches, and its axes, (rows, columns)."""
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
-    for axis in axes.flat:
-        axis.grid()
-        axis.locator_params(nbins=5)  # drawing ticks takes most of the time
-    width_of_one = (width - LEFT - right - between * (columns - 1)) / columns
-    figure.subplots_adjust(LEFT / width, BOTTOM / height, 1 - right / width, 1 - top / height, wspace=between / width_of_one)
+    for ax in axes.flat:
+        ax.grid()
+        ax.locator_params(nbins=5)  # drawing ticks takes most of the time
+    axes_width = (width - LEFT - right - between * (columns - 1)) / columns
+    figure.subplots_adjust(LEFT / width, BOTTOM / height, 1 - right / width, 1 - top / height, wspace=between / axes_width)
     return figure, axes
 
 
@@ -193,6 +193,6 @@ def _legend_above(figure: Figure) -> None:
     figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="upper right", ncols=4, borderaxespad=0.2)
 
 
-def _legend_beside(axis: Axes) -> None:
-    if axis.lines:
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+def _legend_beside(ax: Axes) -> None:
+    if ax.lines:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

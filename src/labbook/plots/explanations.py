@@ -1,7 +1,7 @@
 """Draw filters, activations and attributions. Draw and write them within `labbook.plots.style`.
 
-Images that are compared share a colour scale. A figure has one axes, in inches, and adjacent images are merged into one image:
-separate axes and colour bars would take a large part of the time of the explain stage.
+Images that are compared share a colour scale. A figure has a single axes, in inches, and adjacent images are merged into one,
+because separate axes and colour bars would take much of the explain stage's running time.
 """
 
 import math
@@ -24,9 +24,9 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "magma"  # colour maps for signed values (white is 0) and for values ≥ 0
-PERCENTILE = 99  # end of a colour scale; outliers would make all other values pale
+PERCENTILE = 99  # of absolute values, at the end of a colour scale; outliers would make all other values pale
 ACROSS = 16  # filters per row
-FILLED = 0.94  # fraction of the width of a tile that its picture fills; the rest is the gap to the next
+FILLED = 0.94  # fraction of a tile's width that its picture fills; the rest is the gap to the next tile
 MIN_PIXELS = 15  # per side; smaller pictures are enlarged, so that gaps are at least one pixel wide
 WRAP = 22  # characters per line of a caption
 
@@ -70,25 +70,25 @@ class _Scale:
 
     @property
     def labels(self) -> tuple[str, str]:
-        """The labels of both ends, which include all values beyond them."""
-        return f"≤ −{_number(self.high)}" if self.low else "0", f"≥ {_number(self.high)}"
+        """The labels of both ends; values beyond an end have its colour."""
+        return f"≤ −{_format_number(self.high)}" if self.low else "0", f"≥ {_format_number(self.high)}"
 
 
 def draw_filters(title: str, weights: Floats) -> Figure:
     """Draw filters (N, 1 or 3, h, w) with a common colour scale."""
-    across = min(len(weights), ACROSS)
-    side = min((PAGE - 2 * MARGIN) / across, TILE)
+    columns = min(len(weights), ACROSS)
+    side = min((PAGE - 2 * MARGIN) / columns, TILE)
     top = MARGIN + HEAD
-    height = top + math.ceil(len(weights) / across) * side * _aspect(weights) + MARGIN
+    height = top + math.ceil(len(weights) / columns) * side * _aspect(weights) + MARGIN
     figure, axes = _new_figure(PAGE, height)
     pictures, scale = _paint(weights)
-    _draw_head(axes, MARGIN, MARGIN, title, scale)
-    _draw_tiles(axes, (MARGIN, top), side, pictures, across=across)
+    _draw_title(axes, MARGIN, MARGIN, title, scale)
+    _draw_tiles(axes, (MARGIN, top), side, pictures, columns=columns)
     return figure
 
 
 def draw_activations(caption: str, image: Bytes, panels: Sequence[Panel]) -> Figure:
-    """Draw an image (C, H, W) with panels beside it, one below the other.
+    """Draw an image (C, H, W) and, beside it, a column of panels.
 
     Args:
         caption: below the image.
@@ -101,20 +101,20 @@ def draw_activations(caption: str, image: Bytes, panels: Sequence[Panel]) -> Fig
         HEAD + LINE + MARGIN + (TILE if panel.values.ndim == 1 else side * _aspect(panel.values))
         for panel, side in zip(panels, sides, strict=True)
     ]
-    natural = _to_picture(image[None])
-    below = MARGIN + HEAD + IMAGE * natural.shape[1] / natural.shape[2]
+    picture = _to_picture(image[None])
+    below = MARGIN + HEAD + IMAGE * picture.shape[1] / picture.shape[2]
     figure, axes = _new_figure(PAGE, MARGIN + max(sum(heights), below + LINE))
-    _draw_tiles(axes, (MARGIN, MARGIN + HEAD), IMAGE / FILLED, natural)
+    _draw_tiles(axes, (MARGIN, MARGIN + HEAD), IMAGE / FILLED, picture)
     axes.text(MARGIN + IMAGE / 2, below + 0.04, textwrap.fill(caption, WRAP), size="small", ha="center", va="top")
     top = MARGIN
     for panel, side, height in zip(panels, sides, heights, strict=True):
         if panel.values.ndim == 1:
-            _draw_head(axes, left, top, panel.title, None)
+            _draw_title(axes, left, top, panel.title, None)
             _draw_bars(figure, left + HEAD, top + HEAD, panel)
         else:
             pictures, scale = _paint(panel.values)
-            _draw_head(axes, left, top, panel.title, scale)
-            _draw_tiles(axes, (left, top + HEAD), side, pictures, across=len(pictures))
+            _draw_title(axes, left, top, panel.title, scale)
+            _draw_tiles(axes, (left, top + HEAD), side, pictures, columns=len(pictures))
             for index, channel in enumerate(panel.channels):
                 below = top + HEAD + side * _aspect(panel.values)
                 axes.text(left + (index + FILLED / 2) * side, below, str(channel), size="small", ha="center", va="top")
@@ -122,11 +122,11 @@ def draw_activations(caption: str, image: Bytes, panels: Sequence[Panel]) -> Fig
     return figure
 
 
-def draw_attributions(pixels: Bytes, captions: Sequence[str], maps: Mapping[str, Floats], signed: frozenset[str]) -> Figure:
+def draw_attributions(images: Bytes, captions: Sequence[str], maps: Mapping[str, Floats], signed: frozenset[str]) -> Figure:
     """Draw one row per image (N, C, H, W) and one column per method, with maps (N, H, W).
 
     Args:
-        pixels: uint8.
+        images: uint8.
         captions: one per image.
         maps: relevance, by method.
         signed: methods whose relevance has both signs.
@@ -135,15 +135,15 @@ def draw_attributions(pixels: Bytes, captions: Sequence[str], maps: Mapping[str,
     wrapped = ["\n".join(textwrap.fill(line, WRAP) for line in each) for each in lines]
     left = 2 * MARGIN + LETTER * max(len(line) for text in wrapped for line in text.splitlines())
     side = min((PAGE - left - MARGIN) / (1 + len(maps)), IMAGE)
-    natural = _to_picture(pixels)
-    row, top = side * natural.shape[1] / natural.shape[2], MARGIN + 2 * LINE
-    bottom = top + len(pixels) * row
+    pictures = _to_picture(images)
+    row, top = side * pictures.shape[1] / pictures.shape[2], MARGIN + 2 * LINE
+    bottom = top + len(images) * row
     figure, axes = _new_figure(left + side * (1 + len(maps)), bottom + HEAD)
     for index, text in enumerate(wrapped):
         axes.text(left - MARGIN, top + (index + FILLED / 2) * row, text, size="small", ha="right", va="center")
-    for column, title in enumerate(["image", *map(_title, maps)]):
+    for column, title in enumerate(["image", *map(_format_method, maps)]):
         axes.text(left + (column + FILLED / 2) * side, top - 0.04, title, ha="center", va="bottom")
-    _draw_tiles(axes, (left, top), side, natural)
+    _draw_tiles(axes, (left, top), side, pictures)
     for column, (name, values) in enumerate(maps.items(), start=1):
         scale = _find_scale(values, signed=name in signed)
         _draw_tiles(axes, (left + column * side, top), side, scale.paint(values))
@@ -152,7 +152,7 @@ def draw_attributions(pixels: Bytes, captions: Sequence[str], maps: Mapping[str,
 
 
 def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of this size, and an axes that fills it: x to the right and y down, in inches."""
+    """Return a figure of this size and axes that fill it, with x to the right and y down, in inches."""
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
@@ -160,7 +160,7 @@ def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_head(axes: Axes, left: float, top: float, title: str, scale: _Scale | None) -> None:
+def _draw_title(axes: Axes, left: float, top: float, title: str, scale: _Scale | None) -> None:
     axes.text(left, top + HEAD - 0.06, title, va="bottom")
     if scale:
         _draw_scale(axes, PAGE - MARGIN - SCALE, top, SCALE, scale)
@@ -176,31 +176,31 @@ def _draw_scale(axes: Axes, left: float, top: float, width: float, scale: _Scale
         axes.text(left, bottom + 0.02, low, size="small", ha="left", va="top")
 
 
-def _draw_tiles(axes: Axes, corner: tuple[float, float], side: float, pictures: Bytes, *, across: int = 1) -> None:
-    """Draw pictures (N, h, w) or (N, h, w, 3) in rows of `across`, each of width `side` including the gap to the next."""
-    finer = max(1, round(MIN_PIXELS / pictures.shape[2]))
-    pictures = pictures.repeat(finer, axis=1).repeat(finer, axis=2)
-    count, high, wide, *colours = pictures.shape
-    gap = round(wide / FILLED - wide) or 1
-    down = math.ceil(count / across)
-    mosaic = np.full((down * (high + gap) - gap, across * (wide + gap) - gap, *colours), 255, np.uint8)
+def _draw_tiles(axes: Axes, corner: tuple[float, float], side: float, pictures: Bytes, *, columns: int = 1) -> None:
+    """Draw pictures (N, h, w) or (N, h, w, 3) in a grid; `side` is the width of a picture and the gap to the next."""
+    scale_factor = max(1, round(MIN_PIXELS / pictures.shape[2]))
+    pictures = pictures.repeat(scale_factor, axis=1).repeat(scale_factor, axis=2)
+    count, height, width, *colours = pictures.shape
+    gap = round(width / FILLED - width) or 1
+    rows = math.ceil(count / columns)
+    mosaic = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *colours), 255, np.uint8)
     for index, picture in enumerate(pictures):
-        y, x = index // across * (high + gap), index % across * (wide + gap)
-        mosaic[y : y + high, x : x + wide] = picture
-    (left, top), inch = corner, side / (wide + gap)
-    extent = (left, left + inch * mosaic.shape[1], top + inch * mosaic.shape[0], top)
+        y, x = index // columns * (height + gap), index % columns * (width + gap)
+        mosaic[y : y + height, x : x + width] = picture
+    (left, top), inches = corner, side / (width + gap)
+    extent = (left, left + inches * mosaic.shape[1], top + inches * mosaic.shape[0], top)
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=extent)
 
 
 def _draw_bars(figure: Figure, left: float, top: float, panel: Panel) -> None:
-    """Draw one bar per unit in separate axes; all bars are one polygon."""
+    """Draw one bar per unit in separate axes; a single polygon contains all bars."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, 1 - (top + TILE) / height, (PAGE - left - MARGIN) / width, TILE / height))
-    places = np.arange(len(panel.values))
-    axes.fill((places[:, None] + [-0.4, -0.4, 0.4, 0.4]).ravel(), (panel.values[:, None] * [0, 1, 1, 0]).ravel())
+    positions = np.arange(len(panel.values))
+    axes.fill((positions[:, None] + [-0.4, -0.4, 0.4, 0.4]).ravel(), (panel.values[:, None] * [0, 1, 1, 0]).ravel())
     axes.axhline(0, color="black", linewidth=0.5)
-    if len(places) <= ACROSS:
-        axes.set_xticks(places, [str(channel) for channel in panel.channels])
+    if len(positions) <= ACROSS:
+        axes.set_xticks(positions, [str(channel) for channel in panel.channels])
 
 
 def _paint(values: Floats) -> tuple[Bytes, _Scale | None]:
@@ -228,11 +228,11 @@ def _aspect(values: NDArray[Any]) -> float:
     return float(values.shape[-2] / values.shape[-1])
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     """Format a number with two digits and no leading zeros in the exponent: 0.0017, 180, 1.9e−7."""
     digits, _, exponent = f"{float(f'{value:.2g}'):g}".partition("e")
     return f"{digits}e{int(exponent)}".replace("-", "−") if exponent else digits
 
 
-def _title(method: str) -> str:
+def _format_method(method: str) -> str:
     return method.replace("layer_gradcam", "Grad-CAM").replace("gradcam", "Grad-CAM").replace("_", "\n")

@@ -19,9 +19,9 @@ from labbook.evaluation.tasks.toy2d import Toy2dEvaluation, boundary
 
 __all__ = ["draw_samples"]
 
-COLUMNS, CELL, SIDE = 5, (216, 244), 192  # of mistakes, in pixels of the PNG; no sample is larger than SIDE
+COLUMNS, CELL, SIDE = 5, (216, 244), 192  # grid of mistakes: columns, cell size and largest sample, in pixels of the PNG
 COLOURS = ("C0", "C1")  # of the two classes of points
-LEVELS = 12  # levels of probability; few, to keep the file small
+LEVELS = 12  # levels of probability; few, to keep files small
 TINT = 0.55  # strength of the most intense colours
 
 
@@ -30,11 +30,11 @@ def draw_samples(evaluation: Evaluation, images: NDArray[np.uint8], classes: tup
     """Draw the most confident mistakes of a classifier, the first segmented scenes, or the decision regions of points.
 
     Args:
-        evaluation: of the test set.
-        images: (N, C, H, W) of the test set.
-        classes: names.
+        evaluation: evaluation of the test set.
+        images: test images (N, C, H, W).
+        classes: class names.
     """
-    # One axes in units of PNG pixels, so that each pixel of a sample covers a whole number of pixels.
+    # The axes are in units of PNG pixels, so that each pixel of a sample covers a whole number of them.
     mistakes = evaluation.mistakes
     width, height = COLUMNS * CELL[0], MISTAKES // COLUMNS * CELL[1]
     dpi = mpl.rcParams["savefig.dpi"]
@@ -43,8 +43,8 @@ def draw_samples(evaluation: Evaluation, images: NDArray[np.uint8], classes: tup
     axes.axis("off")
     if not mistakes:
         axes.text(width / 2, height / 2, "no mistakes", ha="center")
-    for place, mistake in enumerate(mistakes):
-        centre, bottom = (place % COLUMNS + 0.5) * CELL[0], (place // COLUMNS + 1) * CELL[1] - 8
+    for position, mistake in enumerate(mistakes):
+        centre, bottom = (position % COLUMNS + 0.5) * CELL[0], (position // COLUMNS + 1) * CELL[1] - 8
         image = images[mistake["index"]].transpose(1, 2, 0)
         scale = SIDE // max(image.shape) or SIDE / max(image.shape)
         tall, wide = scale * image.shape[0], scale * image.shape[1]
@@ -69,10 +69,10 @@ def _draw_scenes(evaluation: SegmentationEvaluation, images: NDArray[np.uint8], 
         "prediction": evaluation.predicted,
     }
     for row, (title, pictures) in enumerate(rows.items()):
-        for axis, picture in zip(axes[row], pictures, strict=True):
-            axis.imshow(picture, cmap=colours, vmin=-0.5, vmax=len(classes) - 0.5)
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(True)
+        for ax, picture in zip(axes[row], pictures, strict=True):
+            ax.imshow(picture, cmap=colours, vmin=-0.5, vmax=len(classes) - 0.5)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(True)
         axes[row, 0].set_ylabel(title)
     patches = [Patch(color=colours(index), label=name) for index, name in enumerate(classes)]
     figure.legend(handles=patches, loc="lower center", ncols=10)
@@ -85,8 +85,8 @@ def _draw_plane(evaluation: Toy2dEvaluation, images: NDArray[np.uint8], classes:
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.9))
     first, second = (TINT * np.array(to_rgb(colour)) + 1 - TINT for colour in COLOURS)
     shades = LinearSegmentedColormap.from_list("classes", [first, np.ones(3), second], LEVELS)
-    axes.imshow(evaluation.chances, cmap=shades, vmin=0, vmax=1, origin="lower")
-    for piece in boundary(evaluation.chances - 0.5):
+    axes.imshow(evaluation.probability_map, cmap=shades, vmin=0, vmax=1, origin="lower")
+    for piece in boundary(evaluation.probability_map - 0.5):
         axes.plot(*piece.T, color="black")
     for index, (name, colour) in enumerate(zip(classes, COLOURS, strict=True)):
         x, y = images[evaluation.labels == index, :, 0, 0].T

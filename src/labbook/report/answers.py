@@ -15,9 +15,9 @@ from labbook.report.records import Record
 
 __all__ = ["ANSWERS", "Answer", "answer", "format_accuracy", "threshold"]
 
-RESOLUTION = 1e-6  # of the metrics in a history
+RESOLUTION = 1e-6  # of the metrics in a history, which have six decimals
 CURVES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
-COMPARED = ("model", "optimizer")  # settings in which two experiments of different accuracy differ
+COMPARED = ("model", "optimizer")  # settings that may differ between two experiments that are compared
 OTHER_SETTINGS = "The two also differ in other settings."
 
 
@@ -26,11 +26,11 @@ class Answer:
     """A question and its answer in one or two sentences.
 
     Attributes:
-        question: heading on the page.
+        question: the question, as a heading.
         answer: text with the measured values.
-        claims: claims of the report, on official data only.
+        claims: judged claims of the report; empty on embedded data.
         changes: rows of a table.
-        timed: two experiments whose seconds are part of the answer; the page fills them in, because they differ between runs.
+        timed: two experiments whose training times are part of the answer; a script of the page fills them in.
     """
 
     question: str
@@ -41,15 +41,15 @@ class Answer:
 
 
 def answer(letter: str, records: Sequence[Record]) -> list[Answer]:
-    """Answer the questions of an assignment whose experiments were run."""
+    """Return the answers to those questions of an assignment whose experiments were run."""
     by_name = {record.name: record for record in records}
-    asked = QUESTIONS.get(letter, ())
-    found = [ANSWERS[one.kind](one, [by_name.get(name) for name in one.experiments]) for one in asked]
-    return [one for one in found if one]
+    questions = QUESTIONS.get(letter, ())
+    answers = [ANSWERS[item.kind](item, [by_name.get(name) for name in item.experiments]) for item in questions]
+    return [item for item in answers if item]
 
 
 def threshold(source: str) -> float:
-    """Return the test accuracy for counting epochs: 0.98, and less on the small embedded data."""
+    """Return the test accuracy up to which epochs are counted: 0.98, or 0.90 on the small embedded data."""
     return 0.98 if source == "official" else 0.90
 
 
@@ -115,11 +115,11 @@ def _relu_and_tanh(question: Question, records: Sequence[Record | None]) -> Answ
         return None
     claims = judge_results({"ReLU": relu, "tanh": tanh})
     if is_official(relu):
-        numbers = zip(question.reported, (_epochs(relu), _epochs(tanh)), strict=True)
+        numbers = zip(question.reported, (_epochs_to_threshold(relu), _epochs_to_threshold(tanh)), strict=True)
         claims = (judge_epochs(dict(zip(("ReLU", "tanh"), numbers, strict=True))), *claims)
     return Answer(
         f"How many epochs do ReLU and tanh need to reach {threshold(relu.card['source']):.0%} on the test set?",
-        f"ReLU {_format_epochs(relu)}, tanh {_format_epochs(tanh)}. {_epochs_apart(relu, tanh, 'model.activation')}",
+        f"ReLU {_format_epochs(relu)}, tanh {_format_epochs(tanh)}. {_describe_epochs(relu, tanh, 'model.activation')}",
         claims,
     )
 
@@ -132,7 +132,7 @@ def _sgd_and_adam(_: Question, records: Sequence[Record | None]) -> Answer | Non
     return Answer(
         "Does Adam converge faster than SGD without momentum?",
         f"To reach {goal} test accuracy, SGD {_format_epochs(sgd)} and Adam {_format_epochs(adam)}. "
-        f"{_epochs_apart(sgd, adam, 'optimizer')} Their final test accuracies are {format_accuracy(sgd)} and "
+        f"{_describe_epochs(sgd, adam, 'optimizer')} Their final test accuracies are {format_accuracy(sgd)} and "
         f"{format_accuracy(adam)}. {describe(difference(sgd, adam, 'test_accuracy', 'optimizer'), of='in test accuracy')}",
         judge_results({"SGD": sgd, "Adam": adam}),
     )
@@ -178,12 +178,12 @@ def _single_changes(_: Question, records: Sequence[Record | None]) -> Answer | N
     changes = compare_changes(base, run) if base and base.values("val_accuracy") else []
     if not base or not changes:
         return None
-    left_out = {record.name for record in run} - {change.name for change in changes}
-    why = f" Not compared, because other settings differ as well: {', '.join(sorted(left_out))}." if left_out else ""
+    skipped = {record.name for record in run} - {change.name for change in changes}
+    note = f" Not compared, because other settings differ as well: {', '.join(sorted(skipped))}." if skipped else ""
     return Answer(
         "Which single change helps?",
         f"{summarize_changes(changes)} Differences in validation accuracy are relative to {base.name}, whose validation "
-        f"accuracy is {format_accuracy(base, 'val_accuracy')}.{why}",
+        f"accuracy is {format_accuracy(base, 'val_accuracy')}.{note}",
         changes=tuple(changes),
     )
 
@@ -192,13 +192,15 @@ def _overfitting(_: Question, records: Sequence[Record | None]) -> Answer | None
     (record,) = records
     if not record or record.history["val_loss"].isna().any():
         return None
-    seeds = [_kept_and_last(record, seed) for seed in record.seeds]
-    count = sum(last["val_loss"] > kept["val_loss"] and last["train_loss"] < kept["train_loss"] for kept, last in seeds)
-    kept, last = (f"{row['val_loss']:.3f} and {row['train_loss']:.3f}" for row in seeds[0])
+    seeds = [_selected_and_last(record, seed) for seed in record.seeds]
+    count = sum(
+        last["val_loss"] > selected["val_loss"] and last["train_loss"] < selected["train_loss"] for selected, last in seeds
+    )
+    selected, last = (f"{row['val_loss']:.3f} and {row['train_loss']:.3f}" for row in seeds[0])
     return Answer(
         "Does the best model overfit?",
         f"After the selected weights, the validation loss rises while the train loss falls in {count} of "
-        f"{len(seeds)} seeds. In seed {record.seeds[0]['seed']}, validation and train loss are {kept} with the "
+        f"{len(seeds)} seeds. In seed {record.seeds[0]['seed']}, validation and train loss are {selected} with the "
         f"selected weights, and {last} at the end.",
     )
 
@@ -215,7 +217,7 @@ ANSWERS: dict[str, Callable[[Question, Sequence[Record | None]], Answer | None]]
 }
 
 
-def _kept_and_last(record: Record, seed: Mapping[str, Any]) -> tuple[pd.Series, pd.Series]:
+def _selected_and_last(record: Record, seed: Mapping[str, Any]) -> tuple[pd.Series, pd.Series]:
     """Return two rows of a seed's history: that of the selected weights and the last one."""
     history = record.histories[seed["seed"]]
     return history.iloc[seed["kept"]["row"]], history.iloc[-1]
@@ -226,7 +228,7 @@ def _size(record: Record) -> str:
     return f"{side}×{side}"
 
 
-def _epochs(record: Record) -> list[int | None]:
+def _epochs_to_threshold(record: Record) -> list[int | None]:
     """Return the number of epochs until each seed reaches the threshold; `None` if it does not."""
     goal = threshold(record.card["source"])
     reached = [history.loc[history["test_accuracy"] >= goal, "epoch"] for history in record.histories.values()]
@@ -235,22 +237,24 @@ def _epochs(record: Record) -> list[int | None]:
 
 def _format_epochs(record: Record) -> str:
     """Describe how many epochs the seeds need to reach the threshold."""
-    counted = _epochs(record)
+    counted = _epochs_to_threshold(record)
     needed = sorted(count for count in counted if count is not None)
     if not needed:
         return f"does not reach it in {record.history['epoch'].iloc[-1]} epochs"
-    epochs = f"{needed[0]} to {needed[-1]} epochs" if needed[0] < needed[-1] else _count(needed[0], "epoch")
+    epochs = f"{needed[0]} to {needed[-1]} epochs" if needed[0] < needed[-1] else _pluralize(needed[0], "epoch")
     share = f" in {len(needed)} of {len(counted)} seeds" if len(needed) < len(counted) else ""
     return f"needs {epochs}{share}"
 
 
-def _epochs_apart(first: Record, second: Record, key: str) -> str:
-    """Describe how many more epochs the second experiment needs, if every seed reaches the threshold."""
-    one, two = ([count for count in _epochs(record) if count is not None] for record in (first, second))
-    if len(one) < len(first.seeds) or len(two) < len(second.seeds):
+def _describe_epochs(first: Record, second: Record, key: str) -> str:
+    """Describe the difference between the numbers of epochs that two experiments need, if every seed reaches the threshold."""
+    first_epochs, second_epochs = (
+        [count for count in _epochs_to_threshold(record) if count is not None] for record in (first, second)
+    )
+    if len(first_epochs) < len(first.seeds) or len(second_epochs) < len(second.seeds):
         return "Not every seed reaches it, so no interval is given."
-    return describe(difference_of(one, two, paired=equal_except(first, second, key)), EPOCHS)
+    return describe(difference_of(first_epochs, second_epochs, paired=equal_except(first, second, key)), EPOCHS)
 
 
-def _count(number: int, word: str) -> str:
+def _pluralize(number: int, word: str) -> str:
     return f"{number} {word}{'s' if number > 1 else ''}"

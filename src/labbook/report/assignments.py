@@ -1,4 +1,4 @@
-"""The assignments: their titles, and the experiments of their questions, pairs and comparisons.
+"""Titles of the assignments, and the experiments that their questions, pairs and comparisons refer to.
 
 No other module of the report refers to an experiment by name.
 """
@@ -25,9 +25,9 @@ class Pair:
     """Two experiments on 2D points that are shown side by side.
 
     Attributes:
-        name: of the print figure.
-        assignment: letter of the page.
-        title: heading on the page.
+        name: name of the print figure.
+        assignment: letter of the assignment.
+        title: heading.
         first: the experiment on the left.
         second: the experiment on the right.
     """
@@ -45,7 +45,7 @@ class Claim:
 
     Attributes:
         outcome: a key of `labbook.report.principles.OUTCOMES`.
-        reference: the experiment that each seed is compared with, if any.
+        reference: the experiment whose seeds are compared with those of this one, if any.
     """
 
     outcome: str
@@ -57,10 +57,10 @@ class Comparison:
     """Two experiments whose training and validation curves are drawn together.
 
     Attributes:
-        assignment: letter of the page.
+        assignment: letter of the assignment.
         first: the experiment without the change.
-        second: the experiment with the change; the print figure has its name.
-        caption: below the charts.
+        second: the experiment with the change, which also names the print figure.
+        caption: text below the charts.
     """
 
     assignment: str
@@ -75,8 +75,8 @@ class Question:
 
     Attributes:
         kind: a key of `labbook.report.answers.ANSWERS`.
-        experiments: in the order that the answer expects.
-        text: the question, for kinds that answer several.
+        experiments: their names, in the order that the answer expects.
+        text: the question, for kinds that answer more than one.
         reported: the report's answer as numbers, one per experiment.
     """
 
@@ -91,8 +91,8 @@ class Effect:
     """What a report claims about the effect of a change.
 
     Attributes:
-        metric: see `Record.values`.
-        direction: of the effect; `highest`: larger than the effect of every other change.
+        metric: a metric of `Record.values`.
+        direction: direction of the effect; `highest` means larger than the effect of every other change.
     """
 
     metric: str
@@ -144,7 +144,7 @@ QUESTIONS = {
     ),
     "E": (Question("accuracies", ("scenes_unet", "scenes_unet_sgd"), "Is SGD worse than Adam?"),),
 }  # fmt: skip
-EFFECTS = {  # of `cifar10_cnn_plus_…` compared with `cifar10_cnn`; of the others with the previous experiment of a question
+EFFECTS = {  # `cifar10_cnn_plus_…` is compared with `cifar10_cnn`; the others with the previous experiment of their question
     "cifar10_cnn_plus_flip": (Effect("val_accuracy", "higher"), Effect("val_accuracy", "highest"), Effect("steps", "higher")),
     "cifar10_cnn_plus_double": (Effect("val_accuracy", "not higher"),),
     "cifar10_cnn_plus_elu": (
@@ -159,6 +159,6 @@ EFFECTS = {  # of `cifar10_cnn_plus_…` compared with `cifar10_cnn`; of the oth
     "scenes_unet_sgd": (Effect("test_accuracy", "lower"),),
 }
 OVERVIEW = "B"  # the assignment whose test curves are drawn in one figure
-DETAILED = {  # shown in detail: of B's last three models, the one with the best reported accuracy, as B has no validation data
+DETAILED = {  # shown in detail: the model with the best reported accuracy of B's last three, because B has no validation data
     "B": "mnist_resnet_bn_sgd",
 }

@@ -11,20 +11,20 @@ __all__ = ["compare_tables"]
 Table = list[list[str]]  # rows of cells, the header first
 
 
-def compare_tables(path: Path, there: str, expected: str) -> Iterator[str]:
-    """Yield a message for each row, cell and text in which `there` differs from `expected`.
+def compare_tables(path: Path, actual: str, expected: str) -> Iterator[str]:
+    """Yield a message for each row, cell and line of text in which `actual` differs from `expected`.
 
     Args:
-        path: of the file, for messages.
-        there: its text.
+        path: path of the file, for messages.
+        actual: its text.
         expected: the expected text.
     """
-    if there == expected:
+    if actual == expected:
         return
-    (found, prose), (wanted, wanted_prose) = _split(path, there), _split(path, expected)
+    (actual_tables, prose), (expected_tables, expected_prose) = _split(path, actual), _split(path, expected)
     none: Table = []
-    lines = [line for one, two in zip_longest(found, wanted, fillvalue=none) for line in _compare(one, two)]
-    for line, other in zip_longest(prose, wanted_prose, fillvalue=""):
+    lines = [line for one, two in zip_longest(actual_tables, expected_tables, fillvalue=none) for line in _compare(one, two)]
+    for line, other in zip_longest(prose, expected_prose, fillvalue=""):
         if line != other:
             lines.append(f"text: expected {other!r}, found {line!r}")
             break
@@ -54,20 +54,20 @@ def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
-def _compare(there: Table, expected: Table) -> Iterator[str]:
-    header = there[0] if there else []
+def _compare(actual: Table, expected: Table) -> Iterator[str]:
+    header = actual[0] if actual else []
     if not expected or header != expected[0]:
         yield f"header: expected {expected[0] if expected else []}, found {header}"
         return
-    found, wanted = _by_name(there), _by_name(expected)
-    for name in dict.fromkeys([*wanted, *found]):
-        if name not in found or name not in wanted:
-            yield f"row {name}: {'missing' if name in wanted else 'not expected'}"
+    actual_rows, expected_rows = _by_name(actual), _by_name(expected)
+    for name in dict.fromkeys([*expected_rows, *actual_rows]):
+        if name not in actual_rows or name not in expected_rows:
+            yield f"row {name}: {'missing' if name in expected_rows else 'not expected'}"
             continue
-        for column, cell, other in zip_longest(header, found[name], wanted[name], fillvalue=""):
+        for column, cell, other in zip_longest(header, actual_rows[name], expected_rows[name], fillvalue=""):
             if cell != other:
                 yield f"row {name}, column {column}: expected {other!r}, found {cell!r}"
-    if list(found) != list(wanted) and set(found) == set(wanted):
+    if list(actual_rows) != list(expected_rows) and set(actual_rows) == set(expected_rows):
         yield "the order of the rows differs"
 
 

@@ -16,7 +16,7 @@ METRICS = {
     "test_accuracy": "test accuracy",
     "steps": "number of steps",
 }
-SIGNS = {"higher": {1}, "lower": {-1}, "not higher": {0, -1}, "same": {0}}  # of the difference that each direction claims
+SIGNS = {"higher": {1}, "lower": {-1}, "not higher": {0, -1}, "same": {0}}  # signs of the difference, by claimed direction
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class JudgedClaim:
 
     Attributes:
         claim: what the report says.
-        words: whether our results agree, and if not, why.
-        holds: whether they agree; `None` if they cannot decide.
+        judgement: whether our results agree, and if not, why.
+        holds: whether they agree; `None` if that cannot be decided.
     """
 
     claim: str
-    words: str
+    judgement: str
     holds: bool | None
 
 
@@ -41,16 +41,16 @@ def judge_effects(base: Record, changed: Record, others: Sequence[Record], keys:
         base: the experiment without the change.
         changed: the experiment with it.
         others: experiments with other changes, which `highest` refers to.
-        keys: of the settings that the changes affect.
+        keys: dotted keys of the settings that the changes affect.
     """
     effects = EFFECTS.get(changed.name)
     if not effects or not is_official(changed):
         return None
-    found = [_judge_effect(effect, base, changed, others, keys) for effect in effects]
-    reasons = dict.fromkeys(words for holds, words in found if not holds)
+    judged = [_judge_effect(effect, base, changed, others, keys) for effect in effects]
+    reasons = dict.fromkeys(reason for holds, reason in judged if not holds)
     quote = changed.spec.reported.quote
     claim = f"“{quote}”" if quote else _format_results({record.name: record for record in (base, changed)})
-    return _judged(claim, [holds for holds, _ in found], "; ".join(reasons))
+    return _judged(claim, [holds for holds, _ in judged], "; ".join(reasons))
 
 
 def _judge_effect(
@@ -73,13 +73,13 @@ def _judge_highest(metric: str, changed: Record, others: Sequence[Record], keys:
     """Judge whether a change has a larger effect than every other change."""
     if not others:
         return None, "no other change was run"
-    found = {other.name: difference(other, changed, metric, *keys) for other in others}
-    if None in found.values():
+    differences = {other.name: difference(other, changed, metric, *keys) for other in others}
+    if None in differences.values():
         return None, "one run each"
-    better = [name for name, measured in found.items() if measured and measured.sign < 0]
+    better = [name for name, measured in differences.items() if measured and measured.sign < 0]
     if better:
         return False, f"the {METRICS[metric]} of {', '.join(better)} is higher"
-    equal = [name for name, measured in found.items() if measured and measured.sign == 0]
+    equal = [name for name, measured in differences.items() if measured and measured.sign == 0]
     return (None, f"no difference from {', '.join(equal)} was measured") if equal else (True, "")
 
 
@@ -87,12 +87,12 @@ def judge_results(records: Mapping[str, Record]) -> tuple[JudgedClaim, ...]:
     """Judge the test accuracies that a report gives as numbers for the experiments that it compares.
 
     Args:
-        records: experiments, by the word that distinguishes them.
+        records: experiments, by a label that distinguishes them.
     """
-    numbers = {word: record for word, record in records.items() if record.spec.reported.test is not None}
+    numbers = {label: record for label, record in records.items() if record.spec.reported.test is not None}
     if not numbers or not all(is_official(record) for record in records.values()):
         return ()
-    return (_judge_all(_format_results(numbers), {word: judge_record(record) for word, record in numbers.items()}),)
+    return (_judge_all(_format_results(numbers), {label: judge_record(record) for label, record in numbers.items()}),)
 
 
 def is_official(record: Record) -> bool:
@@ -101,32 +101,32 @@ def is_official(record: Record) -> bool:
 
 
 def _format_results(records: Mapping[str, Record]) -> str:
-    printed = [f"{format_reported(comparable(record))} with {word}" for word, record in records.items()]
-    return f"test accuracy {' and '.join(printed)}"
+    parts = [f"{format_reported(comparable(record))} with {label}" for label, record in records.items()]
+    return f"test accuracy {' and '.join(parts)}"
 
 
 def judge_epochs(reported: Mapping[str, tuple[float, Sequence[float | None]]]) -> JudgedClaim:
     """Judge the numbers of epochs that a report gives for several experiments.
 
     Args:
-        reported: by the word that distinguishes each experiment, the rounded number in the report and ours by seed; `None`
-            for a seed that does not reach the threshold.
+        reported: the rounded number in the report and ours of each seed, by a label that distinguishes the experiments. The
+            number of a seed that does not reach the threshold is `None`.
     """
-    printed = [f"about {theirs:g} epochs with {word}" for word, (theirs, _) in reported.items()]
-    verdicts = {word: _judge_number(theirs, ours) for word, (theirs, ours) in reported.items()}
-    return _judge_all(" and ".join(printed), verdicts)
+    parts = [f"about {number:g} epochs with {label}" for label, (number, _) in reported.items()]
+    verdicts = {label: _judge_number(number, ours) for label, (number, ours) in reported.items()}
+    return _judge_all(" and ".join(parts), verdicts)
 
 
-def _judge_number(theirs: float, ours: Sequence[float | None]) -> Verdict:
+def _judge_number(number: float, ours: Sequence[float | None]) -> Verdict:
     known = [value for value in ours if value is not None]
     if len(known) < len(ours) > 1:
-        return Verdict(None, f"not reached in {len(ours) - len(known)} of {len(ours)} seeds", good=False)
-    return judge_run("about", theirs, known) if known else Verdict(None, "not reached in one run", good=None)
+        return Verdict(None, f"not reached in {len(ours) - len(known)} of {len(ours)} seeds", reproduced=False)
+    return judge_run("about", number, known) if known else Verdict(None, "not reached in one run", reproduced=None)
 
 
 def _judge_all(claim: str, verdicts: Mapping[str, Verdict]) -> JudgedClaim:
-    words = "; ".join(f"{word}: {verdict.words}" for word, verdict in verdicts.items())
-    return _judged(claim, [verdict.good for verdict in verdicts.values()], words)
+    reasons = "; ".join(f"{label}: {verdict.label}" for label, verdict in verdicts.items())
+    return _judged(claim, [verdict.reproduced for verdict in verdicts.values()], reasons)
 
 
 def _judged(claim: str, holds: Sequence[bool | None], reasons: str) -> JudgedClaim:

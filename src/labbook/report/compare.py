@@ -1,4 +1,4 @@
-"""Data of the page that compares two experiments: results, and statistical tests of pairs with the same test set."""
+"""Data of the comparison page: the results of each experiment, and statistical tests of each pair with the same test set."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ __all__ = ["compare_data", "compare_pairs", "flatten_settings"]
 
 
 def compare_data(
-    gathered: Gathered, rows: Mapping[str, dict[str, Any]], shown: Mapping[str, Mapping[str, Picture]]
+    gathered: Gathered, rows: Mapping[str, dict[str, Any]], pictures: Mapping[str, Mapping[str, Picture]]
 ) -> dict[str, Any]:
     """Return the data of each experiment, by name.
 
     Args:
-        gathered: of the whole run.
-        rows: of the table of results, by experiment.
-        shown: pictures by experiment and kind.
+        gathered: all results.
+        rows: rows of the table of results, by experiment.
+        pictures: pictures, by experiment and kind.
     """
     return {
         record.name: {
@@ -37,10 +37,10 @@ def compare_data(
             "classes": record.card["metrics"]["test_accuracy_per_class"],
             "settings": dict(flatten_settings(record.settings)),
             "learning": charts.learning_curves(record),
-            "trust": (gathered.explained.get(record.name) or {}).get("methods", {}),
+            "attribution_quality": (gathered.explained.get(record.name) or {}).get("methods", {}),
             "pictures": {
-                kind: {"address": one.address, "width": one.width, "height": one.height, "words": one.words}
-                for kind, one in shown[record.name].items()
+                kind: {"path": picture.path, "width": picture.width, "height": picture.height, "alt": picture.alt}
+                for kind, picture in pictures[record.name].items()
             },
         }
         for record in gathered.records
@@ -50,7 +50,7 @@ def compare_data(
 def compare_pairs(records: Sequence[Record], root: Path = Path()) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the statistical tests of each pair of experiments with the same test set, by first and second name.
 
-    `difference` is the difference of the mean test accuracies with its 95 % interval, if both have several seeds. `mcnemar` is
+    `difference` is the difference of the mean test accuracies with its 95% interval, if both have several seeds. `mcnemar` is
     McNemar's exact test of the predictions of the first seeds, if both have predictions.
 
     Raises:
@@ -60,16 +60,16 @@ def compare_pairs(records: Sequence[Record], root: Path = Path()) -> dict[str, d
     pairs: dict[str, dict[str, dict[str, Any]]] = {record.name: {} for record in records}
     for first, second in combinations(records, 2):
         if first.card["digest"] == second.card["digest"]:
-            found = {
+            tests = {
                 "difference": _difference(first, second),
                 "mcnemar": _mcnemar(first_seeds[first.name], first_seeds[second.name]),
             }
-            pairs[first.name][second.name] = {key: value for key, value in found.items() if value}
+            pairs[first.name][second.name] = {key: value for key, value in tests.items() if value}
     return pairs
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield settings with dotted keys, as `dvc exp run -S` takes them; skip empty ones."""
+    """Yield settings with dotted keys, as in `dvc exp run -S`; skip empty ones."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from flatten_settings(value, f"{prefix}{key}.")
@@ -96,12 +96,12 @@ def _metrics(record: Record, row: Mapping[str, Any], *, official: bool) -> dict[
 
 def _difference(first: Record, second: Record) -> dict[str, Any] | None:
     paired = list(first.histories) == list(second.histories)
-    found = difference_of(first.values("test_accuracy"), second.values("test_accuracy"), paired=paired)
-    return {"mean": found.mean, "low": found.low, "high": found.high, "paired": paired} if found else None
+    measured = difference_of(first.values("test_accuracy"), second.values("test_accuracy"), paired=paired)
+    return {"mean": measured.mean, "low": measured.low, "high": measured.high, "paired": paired} if measured else None
 
 
 def _mcnemar(first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None) -> dict[str, Any] | None:
-    """Count the samples that only one of two classifiers classifies correctly, and test whether both are equally accurate."""
+    """Count the samples that exactly one of two classifiers gets right, and test whether both are equally accurate."""
     if first is None or second is None:
         return None
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
@@ -109,7 +109,7 @@ def _mcnemar(first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None) 
 
 
 def _first_seed(record: Record, root: Path) -> NDArray[np.bool_] | None:
-    """Return for each test sample whether the first seed classifies it correctly; `None` if samples have no single class."""
+    """Return for each test sample whether the first seed classifies it correctly; `None` for segmentation."""
     predictions = record.predictions or _read_predictions(record.name, root)
     if not {"labels", "predicted"} <= predictions.keys():
         return None

@@ -1,4 +1,4 @@
-"""Differences between two experiments, with 95 % intervals over seeds."""
+"""Differences between two experiments, with 95% intervals over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ __all__ = ["EPOCHS", "POINTS", "STEPS", "Unit", "describe", "difference", "diffe
 
 @dataclass(frozen=True)
 class Unit:
-    """Unit in which a difference is printed.
+    """The unit in which a difference is printed.
 
     Attributes:
-        name: of the unit, in the plural.
-        scale: units per unit of the metric.
-        digits: decimals.
+        name: plural name.
+        scale: factor from the metric to this unit.
+        digits: number of decimals.
     """
 
     name: str
@@ -36,7 +36,7 @@ def difference(first: Record, second: Record, metric: str, *keys: str) -> Differ
     Args:
         first: an experiment.
         second: an experiment that differs from it in the settings below `keys`.
-        metric: see `Record.values`.
+        metric: a metric of `Record.values`.
         keys: dotted keys of the settings that are compared; seeds are paired if no other setting differs.
 
     Returns:
@@ -52,41 +52,41 @@ def difference_of(first: Sequence[float], second: Sequence[float], *, paired: bo
     return paired_difference(first, second) if paired else unpaired_difference(first, second)
 
 
-def describe(found: Difference | None, unit: Unit = POINTS, of: str = "") -> str:
+def describe(measured: Difference | None, unit: Unit = POINTS, of: str = "") -> str:
     """Return a sentence with a difference and its interval.
 
     Args:
-        found: the difference, second - first; `None` for one run each.
-        unit: of the printed numbers.
+        measured: the difference, second - first; `None` if either experiment has a single run.
+        unit: unit of the printed numbers.
         of: what differs, such as `in test accuracy`.
     """
-    place = f" {of}" if of else ""
-    if found is None:
-        return f"With one run each, a difference{place} cannot be distinguished from seed-to-seed variance."
-    if found.sign:
-        return f"The difference{place} is {format_interval(found, unit)}."
-    return f"No difference{place} was measured: {format_interval(found, unit)}."
+    subject = f" {of}" if of else ""
+    if measured is None:
+        return f"With one run each, a difference{subject} cannot be distinguished from seed-to-seed variance."
+    if measured.sign:
+        return f"The difference{subject} is {format_interval(measured, unit)}."
+    return f"No difference{subject} was measured: {format_interval(measured, unit)}."
 
 
-def format_interval(found: Difference, unit: Unit = POINTS) -> str:
+def format_interval(measured: Difference, unit: Unit = POINTS) -> str:
     """Format a difference with its unit and interval."""
-    mean, low, high = (f"{unit.scale * value:+z.{unit.digits}f}" for value in (found.mean, found.low, found.high))
-    return f"{mean} {unit.name} (95 % interval {low} to {high})"
+    mean, low, high = (f"{unit.scale * value:+z.{unit.digits}f}" for value in (measured.mean, measured.low, measured.high))
+    return f"{mean} {unit.name} (95% interval {low} to {high})"
 
 
 def equal_except(first: Record, second: Record, *keys: str) -> bool:
     """Return whether two experiments have the same seeds and, except for these dotted keys, the same settings."""
     if list(first.histories) != list(second.histories):
         return False
-    one, two = (_without({**record.settings, "constraint": None}, keys) for record in (first, second))
-    return one == two
+    first_settings, second_settings = (_without({**record.settings, "constraint": None}, keys) for record in (first, second))
+    return first_settings == second_settings
 
 
 def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    left = dict(settings)
+    remaining = dict(settings)
     for key in keys:
         name, _, rest = key.partition(".")
-        value = left.pop(name, {})
+        value = remaining.pop(name, {})
         if rest:
-            left[name] = _without(value, [rest])
-    return left
+            remaining[name] = _without(value, [rest])
+    return remaining

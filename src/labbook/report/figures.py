@@ -1,4 +1,4 @@
-"""Collect figures for print in one folder: those drawn here, and copies of those of the evaluate and explain stages."""
+"""Write the figures for print to one folder: some drawn here, the others copied from the evaluate and explain stages."""
 
 import multiprocessing
 import os
@@ -19,14 +19,14 @@ from labbook.report.records import Gathered, SweepRecord, overview_records
 
 __all__ = ["COPIED", "draw_all", "write_figures"]
 
-COPIED = {  # kinds of figures, by folder
+COPIED = {  # kinds of copied figures, by source folder
     "models/cards": ("confusion", "samples"),
     "models/explained": ("filters", "activations", "attributions"),
 }
 
 
 def draw_all(gathered: Gathered) -> Iterator[tuple[str, str, Figure]]:
-    """Yield kind, name and figure of each plot. Call it within `labbook.plots.style`."""
+    """Yield kind, name and figure of each figure drawn here. Call it within `labbook.plots.style`."""
     by_name = gathered.by_name
     for name, record in by_name.items():
         yield "curves", name, draw_learning_curves(record.curves)
@@ -34,8 +34,8 @@ def draw_all(gathered: Gathered) -> Iterator[tuple[str, str, Figure]]:
         if isinstance(sweep, SweepRecord):
             yield "sweeps", sweep.name, draw_sweep(sweep.rows, sweep.spec.vary.key)
     if overview := overview_records(gathered.records):
-        members = [record.curves for record in overview]
-        yield "overview", f"assignment_{OVERVIEW.lower()}", draw_overview(members, threshold(gathered.source))
+        curves = [record.curves for record in overview]
+        yield "overview", f"assignment_{OVERVIEW.lower()}", draw_overview(curves, threshold(gathered.source))
     for pair in PAIRS:
         if {pair.first, pair.second} <= by_name.keys():
             yield "pairs", pair.name, draw_pair(by_name[pair.first].curves, by_name[pair.second].curves)
@@ -79,7 +79,7 @@ def _save_all(figures: Sequence[tuple[Figure, Path]]) -> None:
     for process, share in zip(processes, shares, strict=True):
         process.join()
         if process.exitcode:
-            _save(share)  # raises the error of the process, if it persists
+            _save(share)  # raises the error of the process if it persists
 
 
 def _save(figures: Sequence[tuple[Figure, Path]]) -> None:

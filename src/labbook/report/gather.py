@@ -14,7 +14,7 @@ from labbook.config.project import Project
 from labbook.config.sweep import variants
 from labbook.config.train import resolve
 from labbook.errors import DataError
-from labbook.evaluation.ledger import LEDGER, SWEEPS, Entry, check_sums, read_entry
+from labbook.evaluation.ledger import LEDGER, SWEEPS, Entry, find_changed_parts, read_entry
 from labbook.io import read_bytes, read_json
 from labbook.report.records import (
     Earlier,
@@ -28,7 +28,7 @@ from labbook.report.records import (
 
 __all__ = ["EARLIER_ROWS", "gather", "gather_all", "gather_explained", "gather_sweeps", "gather_timing"]
 
-EARLIER_ROWS = Path("results/earlier.csv")  # single runs by earlier versions of the code; no program writes it
+EARLIER_ROWS = Path("results/earlier.csv")  # single runs by earlier versions of the code; not generated
 
 CARD = (
     "source", "dataset", "digest", "device", "torch", "parameters", "classes", "image_shape", "samples", "settings", "seeds",
@@ -48,15 +48,15 @@ def gather_all(values: dict[str, Any], project: Project, root: Path = Path(), *,
     Args:
         values: content of `params.yaml`.
         project: the same, validated.
-        root: of the project.
+        root: root folder of the project.
         check: whether to reject edited ledger entries.
 
     Raises:
         DataError: a file is missing or damaged.
     """
     entries, sweeps = gather(values, project, root, check=check), gather_sweeps(values, project, root, check=check)
-    drawn = {entry.name for entry in entries if isinstance(entry, Record) and entry.has_pictures}
-    explained = {name: found for name, found in gather_explained(project, root).items() if name in drawn}
+    with_pictures = {entry.name for entry in entries if isinstance(entry, Record) and entry.has_pictures}
+    explained = {name: metrics for name, metrics in gather_explained(project, root).items() if name in with_pictures}
     return Gathered(project.source, entries, sweeps, explained)
 
 
@@ -71,20 +71,20 @@ def gather(values: dict[str, Any], project: Project, root: Path = Path(), *, che
     earlier = _earlier_rows(root) if project.source == "official" else {}
     entries: list[Record | Pending] = []
     for name, experiment in project.experiments.items():
-        found = (
+        result = (
             _from_ledger(name, root, check=check) if project.source == "official" else _from_stages(name, project.source, root)
         )
-        if found is None:
+        if result is None:
             entries.append(Earlier(name, experiment, earlier[name]) if name in earlier else Pending(name, experiment))
             continue
         official = resolve(values, f"experiments.{name}", "official").settings.model_dump(exclude_none=True)
         origins = resolve(values, f"experiments.{name}", project.source).origins
-        entries.append(Record(name, experiment, official, origins, **found))
+        entries.append(Record(name, experiment, official, origins, **result))
     return entries
 
 
 def _from_stages(name: str, source: str, root: Path) -> dict[str, Any] | None:
-    """Return card and histories from the outputs of the stages; `None` if they have none of this source."""
+    """Return card and histories from the outputs of the stages; `None` if they are missing or from another data source."""
     fix = f"Run `dvc repro evaluate@{name}`."
     path, curves = root / f"models/cards/{name}/card.json", root / f"plots/history/{name}.tsv"
     card = read_json(path, CARD, fix) if path.is_file() else None
@@ -92,7 +92,7 @@ def _from_stages(name: str, source: str, root: Path) -> dict[str, Any] | None:
         return None
     histories = _by_seed(parse_table(read_bytes(curves, fix), curves, HISTORY, fix))
     if not _match(card["seeds"], histories):
-        raise DataError(f"{path}: of another run than {curves}. {fix}")
+        raise DataError(f"{path}: from a different run than {curves}. {fix}")
     return {"card": card, "histories": histories}
 
 
@@ -101,24 +101,24 @@ def _from_ledger(name: str, root: Path, *, check: bool) -> dict[str, Any] | None
     path = root / LEDGER / f"{name}.json"
     if not path.is_file():
         return None
-    fix = "Run `labbook verify` to see what is wrong."
+    fix = "Run `labbook verify` to list all disagreements."
     card = read_json(path, CARD, fix)
     entry = _read_entry(name, root / LEDGER, check=check)
     histories = _by_seed(parse_table(entry.history.encode(), path.with_suffix(".tsv"), HISTORY, fix))
     if not _match(card["seeds"], histories):
-        raise DataError(f"{path}: of another run than {path.with_suffix('.tsv')}. {fix}")
-    drawn = root / f"models/cards/{name}/card.json"
-    last = read_json(drawn, CARD, f"Run `dvc repro evaluate@{name}`.") if drawn.is_file() else None
-    here = last is not None and all(card.get(key) == value for key, value in last.items())
-    return {"card": card, "histories": histories, "predictions": entry.predictions, "has_pictures": here}
+        raise DataError(f"{path}: from a different run than {path.with_suffix('.tsv')}. {fix}")
+    last_card = root / f"models/cards/{name}/card.json"
+    last = read_json(last_card, CARD, f"Run `dvc repro evaluate@{name}`.") if last_card.is_file() else None
+    is_last_run = last is not None and all(card.get(key) == value for key, value in last.items())
+    return {"card": card, "histories": histories, "predictions": entry.predictions, "has_pictures": is_last_run}
 
 
 def _read_entry(name: str, folder: Path, *, check: bool) -> Entry:
     """Read a ledger entry; with `check`, reject an edited one."""
     entry = read_entry(name, folder)
-    changed = check_sums(entry, folder / name) if check else []
+    changed = find_changed_parts(entry, folder / name) if check else []
     if changed:
-        raise DataError(f"{changed[0]}. Run `labbook verify` to see everything that is wrong.")
+        raise DataError(f"{changed[0]}. Run `labbook verify` to list all disagreements.")
     return entry
 
 
@@ -138,14 +138,14 @@ def _by_seed(history: pd.DataFrame) -> dict[int, pd.DataFrame]:
 
 
 def _match(seeds: Sequence[Mapping[str, Any]], histories: Mapping[int, pd.DataFrame]) -> bool:
-    """Return whether the histories have the seeds, selected rows and lengths of the summaries."""
+    """Return whether the histories agree with the summaries in seeds, selected rows and lengths."""
     if [seed["seed"] for seed in seeds] != list(histories):
         return False
     for seed in seeds:
-        rows, kept = histories[seed["seed"]], seed["kept"]
-        if not 0 <= kept["row"] < len(rows) or rows["epoch"].iloc[-1] != seed["epochs_trained"]:
+        rows, selected = histories[seed["seed"]], seed["kept"]
+        if not 0 <= selected["row"] < len(rows) or rows["epoch"].iloc[-1] != seed["epochs_trained"]:
             return False
-        if any(rows[key].iloc[kept["row"]] != kept[key] for key in ("epoch", "step")):
+        if any(rows[key].iloc[selected["row"]] != selected[key] for key in ("epoch", "step")):
             return False
     return True
 
@@ -180,32 +180,32 @@ def gather_explained(project: Project, root: Path = Path()) -> dict[str, dict[st
         DataError: a file is damaged.
     """
     paths = {name: root / f"models/explained/{name}/explained.json" for name in project.explain}
-    return _read_own(project, paths, EXPLAINED, "Run `dvc repro explain@{name}`.")
+    return _read_for_source(project, paths, EXPLAINED, "Run `dvc repro explain@{name}`.")
 
 
 def gather_timing(project: Project, root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Read seconds, date and machine of every experiment and sweep on this data source, if known.
+    """Read training times, date and machine of every experiment and sweep that was run on this data source.
 
     Raises:
         DataError: a file is damaged.
     """
     if project.source == "official":
-        places = [*((name, LEDGER) for name in project.experiments), *((name, SWEEPS) for name in project.sweeps)]
+        folders = [*((name, LEDGER) for name in project.experiments), *((name, SWEEPS) for name in project.sweeps)]
         runs = {
             name: read_json(root / folder / f"{name}.json", ("run",), "Run `labbook verify`.")["run"]
-            for name, folder in places
+            for name, folder in folders
             if (root / folder / f"{name}.json").is_file()
         }
         return {name: run for name, run in runs.items() if set(run) >= set(TIMING) - {"source"}}
     paths = {name: root / f"timing/{name}.json" for name in (*project.experiments, *project.sweeps)}
-    return _read_own(project, paths, TIMING, "Delete it; it contains only the seconds of the last training.")
+    return _read_for_source(project, paths, TIMING, "Delete it; it contains only the seconds of the last training.")
 
 
-def _read_own(project: Project, paths: Mapping[str, Path], keys: Sequence[str], fix: str) -> dict[str, dict[str, Any]]:
+def _read_for_source(project: Project, paths: Mapping[str, Path], keys: Sequence[str], fix: str) -> dict[str, dict[str, Any]]:
     """Read the files that exist and belong to this data source, by name."""
-    found = {}
+    entries = {}
     for name, path in paths.items():
         entry = read_json(path, keys, fix.format(name=name)) if path.is_file() else None
         if entry and entry["source"] == project.source:
-            found[name] = entry
-    return found
+            entries[name] = entry
+    return entries

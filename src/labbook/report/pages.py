@@ -1,4 +1,4 @@
-"""The content of each page of the site, which its template lays out."""
+"""The content of each page of the site, which the templates lay out."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ from labbook.report.answers import answer, format_accuracy, threshold
 from labbook.report.assignments import ASSIGNMENTS, COMPARISONS, DETAILED, PAIRS, Pair
 from labbook.report.compare import flatten_settings
 from labbook.report.pictures import Picture
-from labbook.report.principles import count_seen, describe_boundary, describe_pair
+from labbook.report.principles import count_outcomes, describe_boundary, describe_pair
 from labbook.report.records import Gathered, Record, SweepRecord, assignment_letter, overview_records, read_confusion
-from labbook.report.tables import environment_of, results_table, sweep_table
+from labbook.report.tables import describe_environment, results_table, sweep_table
 from labbook.report.verdict import compare_epochs, describe_reported, judge_record
 from labbook.statistics import summarize_seeds
 
 __all__ = ["assignment_page", "experiment_page", "front_page", "result_rows"]
 
-Rows = Mapping[str, dict[str, Any]]  # of the table of results, by experiment; `None` where a cell is empty
+Rows = Mapping[str, dict[str, Any]]  # rows of the table of results, by experiment; empty cells are `None`
 
-CONFUSED = 10  # pairs of classes that are confused most often, in words
-UNITS = {"toy2d": "points", "segmentation": "pixels"}  # counted by a task, instead of images
+MAX_CONFUSIONS = 10  # maximum number of pairs of classes in the table of the most frequent confusions
+UNITS = {"toy2d": "points", "segmentation": "pixels"}  # what each task classifies, if not images
 UNKNOWN = "–"
-PLACES = {"consistent": "inside", "ours is higher": "below", "ours is lower": "above"}  # position of the reported accuracy
+POSITIONS = {"consistent": "inside", "ours is higher": "below", "ours is lower": "above"}  # position of the reported accuracy
 
 
 def result_rows(gathered: Gathered) -> Rows:
@@ -39,7 +39,7 @@ def front_page(gathered: Gathered, rows: Rows) -> dict[str, Any]:
     """Return the content of the front page: data, environment and all results."""
     records = gathered.records
     return {
-        "run": environment_of(records),
+        "run": describe_environment(records),
         "datasets": _datasets(records),
         "entries": [(entry, rows[entry.name]) for entry in gathered.entries],
         "verdicts": sorted({str(row["verdict"]).partition(" (")[0] for row in rows.values() if row["verdict"]}),
@@ -54,8 +54,8 @@ def assignment_page(gathered: Gathered, rows: Rows, letter: str, root: Path = Pa
         DataError: confusion counts are missing or damaged.
     """
     by_name = gathered.by_name
-    own = [record for record in gathered.records if assignment_letter(record.spec.assignment) == letter]
-    overview, detailed = overview_records(own), by_name.get(DETAILED.get(letter, ""))
+    records = [record for record in gathered.records if assignment_letter(record.spec.assignment) == letter]
+    overview, detailed = overview_records(records), by_name.get(DETAILED.get(letter, ""))
     return {
         "letter": letter,
         "title": ASSIGNMENTS[letter],
@@ -63,9 +63,9 @@ def assignment_page(gathered: Gathered, rows: Rows, letter: str, root: Path = Pa
         "goal": threshold(gathered.source),
         "errors": charts.error_curves(overview) if overview else None,
         "comparisons": [
-            (charts.comparison_curves([by_name[one.first], by_name[one.second]]), one.caption)
-            for one in COMPARISONS
-            if one.assignment == letter and {one.first, one.second} <= by_name.keys()
+            (charts.comparison_curves([by_name[pair.first], by_name[pair.second]]), pair.caption)
+            for pair in COMPARISONS
+            if pair.assignment == letter and {pair.first, pair.second} <= by_name.keys()
         ],
         "sweeps": [
             (sweep, *((charts.sweep_curve(sweep), sweep_table(sweep)) if isinstance(sweep, SweepRecord) else (None, None)))
@@ -73,27 +73,27 @@ def assignment_page(gathered: Gathered, rows: Rows, letter: str, root: Path = Pa
             if assignment_letter(sweep.spec.assignment) == letter
         ],
         "pairs": [_pair(pair, by_name) for pair in PAIRS if pair.assignment == letter and _known(pair, gathered)],
-        "seen": count_seen(own),
+        "outcomes": count_outcomes(records),
         "entries": [
             (entry, rows[entry.name]) for entry in gathered.entries if assignment_letter(entry.spec.assignment) == letter
         ],
-        "sparklines": {record.name: charts.sparkline(record) for record in own},
+        "sparklines": {record.name: charts.sparkline(record) for record in records},
         "detailed": detailed,
         "confusion": read_confusion(detailed, root) if detailed else None,
     }
 
 
 def experiment_page(
-    gathered: Gathered, rows: Rows, record: Record, shown: Mapping[str, Picture], root: Path = Path()
+    gathered: Gathered, rows: Rows, record: Record, pictures: Mapping[str, Picture], root: Path = Path()
 ) -> dict[str, Any]:
     """Return the content of an experiment's page.
 
     Args:
-        gathered: of the whole run.
-        rows: of the results, by experiment.
-        record: of the experiment.
-        shown: its pictures, by kind.
-        root: of the project.
+        gathered: all results.
+        rows: rows of the table of results, by experiment.
+        record: the experiment.
+        pictures: its pictures, by kind.
+        root: root folder of the project.
 
     Raises:
         DataError: its confusion counts are missing or damaged.
@@ -110,13 +110,13 @@ def experiment_page(
         "watched": charts.watched_values(record),
         "history": _printable(record.history),
         "confusion": counts,
-        "confused": _confused(counts),
+        "confusions": _confusions(counts),
         "unit": UNITS.get(record.settings["task"], "images"),
         "classes": _classes(counts, metrics, record.spec.reported.per_class if _official(gathered) else None),
         "reliability": charts.reliability(record),
         "boundary": describe_boundary(metrics) if "boundary_pieces" in metrics else None,
-        "pictures": shown,
-        "trust": gathered.explained.get(record.name),
+        "pictures": pictures,
+        "explained": gathered.explained.get(record.name),
         "seeds": _seeds(record, official=_official(gathered)),
         "epochs": compare_epochs(record) if _official(gathered) else [],
         "settings": _settings(record),
@@ -136,24 +136,24 @@ def _known(pair: Pair, gathered: Gathered) -> bool:
 
 
 def _datasets(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return one row per dataset: image shape, classes and the sizes of its largest splits."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return one row per dataset: image shape, number of classes and the sizes of its largest splits."""
+    datasets: dict[str, dict[str, Any]] = {}
     for record in records:
         card = record.card
-        entry = found.setdefault(card["dataset"], {**card["samples"], "name": card["dataset"], "experiments": 0})
+        entry = datasets.setdefault(card["dataset"], {**card["samples"], "name": card["dataset"], "experiments": 0})
         entry |= {key: max(entry[key], card["samples"][key]) for key in ("train", "val")}
         entry |= {"classes": len(card["classes"]), "shape": card["image_shape"], "experiments": entry["experiments"] + 1}
-    return list(found.values())
+    return list(datasets.values())
 
 
 def _pair(pair: Pair, by_name: Mapping[str, Record]) -> dict[str, Any]:
     members = [by_name[name] for name in (pair.first, pair.second) if name in by_name]
-    shown = [[*charts.learning_curves(record), *charts.watched_values(record)] for record in members]
+    experiment_charts = [[*charts.learning_curves(record), *charts.watched_values(record)] for record in members]
     return {
         "pair": pair,
-        "words": describe_pair(members) if len(members) == 2 else None,
+        "description": describe_pair(members) if len(members) == 2 else None,
         "members": members,
-        "charts": charts.pair_charts(*shown) if len(shown) == 2 else [],
+        "charts": charts.pair_charts(*experiment_charts) if len(experiment_charts) == 2 else [],
     }
 
 
@@ -166,25 +166,25 @@ def _seeds(record: Record, *, official: bool) -> dict[str, Any] | None:
         "accuracy": accuracy,
         "loss": summarize_seeds(record.values("test_loss")),
         "rows": record.seeds,
-        "reported": PLACES.get(judge_record(record).words) if official else None,
+        "reported": POSITIONS.get(judge_record(record).label) if official else None,
     }
 
 
-def _confused(counts: pd.DataFrame) -> list[dict[str, Any]]:
+def _confusions(counts: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the most frequently confused pairs of classes, with their share of the actual class."""
     values, classes = counts.to_numpy(), list(counts.index)
-    wrong = np.where(np.eye(len(values), dtype=bool), 0, values)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED]
-    places = [divmod(int(place), len(values)) for place in order]
+    mistakes = np.where(np.eye(len(values), dtype=bool), 0, values)
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:MAX_CONFUSIONS]
+    cells = [divmod(int(index), len(values)) for index in order]
     return [
         {
             "actual": classes[row],
             "predicted": classes[column],
-            "count": int(wrong[row, column]),
-            "share": wrong[row, column] / values[row].sum(),
+            "count": int(mistakes[row, column]),
+            "share": mistakes[row, column] / values[row].sum(),
         }
-        for row, column in places
-        if wrong[row, column]
+        for row, column in cells
+        if mistakes[row, column]
     ]
 
 
@@ -207,17 +207,17 @@ def _classes(counts: pd.DataFrame, metrics: dict[str, Any], reported: dict[str, 
 
 def _printable(history: pd.DataFrame) -> pd.DataFrame:
     """Return the non-empty columns with formatted numbers."""
-    shown = history.drop(columns="seed").dropna(axis="columns", how="all")
+    columns = history.drop(columns="seed").dropna(axis="columns", how="all")
     return pd.DataFrame(
-        {name: ["" if pd.isna(value) else f"{value:.6g}" for value in column] for name, column in shown.items()}
+        {name: ["" if pd.isna(value) else f"{value:.6g}" for value in column] for name, column in columns.items()}
     )
 
 
 def _settings(record: Record) -> list[tuple[str, str, str]]:
     """Return each setting of the run, and its value on official data."""
-    own, official = dict(flatten_settings(record.settings)), dict(flatten_settings(record.official))
-    keys = dict.fromkeys([*own, *official])
-    return [(key, own.get(key, UNKNOWN), official.get(key, UNKNOWN)) for key in keys]
+    run, official = dict(flatten_settings(record.settings)), dict(flatten_settings(record.official))
+    keys = dict.fromkeys([*run, *official])
+    return [(key, run.get(key, UNKNOWN), official.get(key, UNKNOWN)) for key in keys]
 
 
 def _learning_rate(record: Record) -> str | None:

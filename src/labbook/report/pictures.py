@@ -10,7 +10,7 @@ from labbook.report.records import Gathered, Record
 
 __all__ = ["Picture", "pictures"]
 
-INSIDE = ("filters", "activations", "attributions")  # pictures of the explain stage
+EXPLAIN_KINDS = ("filters", "activations", "attributions")  # pictures of the explain stage
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,22 @@ class Picture:
     """A picture on a page.
 
     Attributes:
-        address: in the folder of the site.
-        file: the original.
+        path: path of the copy in the folder of the site.
+        source: path of the original.
         width: in pixels.
         height: in pixels.
-        words: alternative text.
+        alt: alternative text.
     """
 
-    address: str
-    file: Path
+    path: str
+    source: Path
     width: int
     height: int
-    words: str
+    alt: str
 
 
 def pictures(gathered: Gathered, record: Record, root: Path = Path()) -> dict[str, Picture]:
-    """Return the pictures of an experiment, by kind; none if they were drawn on another machine.
+    """Return the pictures of an experiment, by kind; empty if they were drawn on another machine.
 
     Raises:
         DataError: a picture is missing.
@@ -42,16 +42,16 @@ def pictures(gathered: Gathered, record: Record, root: Path = Path()) -> dict[st
         return {}
     stages = {"samples": f"evaluate@{record.name}"}
     if record.name in gathered.explained:
-        stages |= dict.fromkeys(INSIDE, f"explain@{record.name}")
-    words = _words(record)
-    found = {}
+        stages |= dict.fromkeys(EXPLAIN_KINDS, f"explain@{record.name}")
+    texts = _alternative_texts(record)
+    by_kind = {}
     for kind, stage in stages.items():
         file = root / (f"plots/{kind}/{record.name}.png" if kind == "samples" else f"plots/explained/{record.name}/{kind}.png")
-        found[kind] = Picture(f"pictures/{kind}/{record.name}.png", file, *_size(file, stage), words[kind])
-    return found
+        by_kind[kind] = Picture(f"pictures/{kind}/{record.name}.png", file, *_size(file, stage), texts[kind])
+    return by_kind
 
 
-def _words(record: Record) -> dict[str, str]:
+def _alternative_texts(record: Record) -> dict[str, str]:
     name, metrics = record.name, record.card["metrics"]
     if record.settings["task"] == "toy2d":
         samples = f"Regions of both classes by {name}, with the test points: {describe_boundary(metrics)}"
@@ -64,7 +64,7 @@ def _words(record: Record) -> dict[str, str]:
         "samples": samples,
         "filters": f"Weights of the first layer of {name}, as pictures",
         "activations": f"Filters of {name} above their activations for one image, and the activations of its last layer",
-        "attributions": f"Test images of {name}, and for each method how much each pixel contributes to the prediction",
+        "attributions": f"Test images of {name}, and for each method, how much each pixel contributes to the prediction",
     }
 
 

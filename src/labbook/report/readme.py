@@ -1,4 +1,4 @@
-"""Update the table of results in README.md, between its two markers."""
+"""Replace the table of results in README.md, between two markers."""
 
 import pandas as pd
 
@@ -14,8 +14,8 @@ def fill(readme: str, table: pd.DataFrame) -> str:
     """Return the text of the README with the table between the markers.
 
     Args:
-        readme: its text.
-        table: as `labbook.report.tables.results_table` returns it.
+        readme: text of the README.
+        table: table of results, from `labbook.report.tables.results_table`.
 
     Raises:
         DataError: a marker is missing.
@@ -23,5 +23,5 @@ def fill(readme: str, table: pd.DataFrame) -> str:
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise DataError(f"README.md: missing a marker. Put {BEGIN} before the table and {END} after it.")
+        raise DataError(f"README.md: a marker is missing. Put {BEGIN} before the table and {END} after it.")
     return f"{before}{BEGIN}\n\n{markdown(comparison(table))}\n\n{END}{after}"

@@ -1,4 +1,4 @@
-"""Results as the report reads them: one record per experiment and sweep of `params.yaml`."""
+"""Data structures of the report: one record per experiment and sweep of `params.yaml`."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from labbook.config.project import Experiment
 from labbook.config.sweep import Sweep
 from labbook.errors import DataError
 from labbook.evaluation.ledger import read_arrays
-from labbook.evaluation.predictions import confusion_of
+from labbook.evaluation.predictions import recompute_confusion
 from labbook.io import read_bytes
 from labbook.plots.curves import Curves
 from labbook.report.assignments import OVERVIEW
@@ -42,18 +42,18 @@ DIGITS = 6  # decimals of a metric
 class Record:
     """An experiment that was run.
 
-    Its result is the mean over its seeds. Charts, confusion counts, mistakes and everything else that cannot be averaged are
-    those of the first seed.
+    Its result is the mean over its seeds. Results that cannot be averaged, such as charts and confusion counts, come from the
+    first seed.
 
     Attributes:
-        name: of the experiment.
+        name: name of the experiment.
         spec: its block in `params.yaml`.
         official: its settings on official data.
         origins: the block of `params.yaml` that sets each dotted key of its settings.
-        card: output of the evaluate stage: summary of the training, metrics of each seed, mistakes, layers.
+        card: output of the evaluate stage, with a summary of the training, metrics of each seed, mistakes and layers.
         histories: one table per seed, one row per validation.
         predictions: arrays of a ledger entry, by name; otherwise empty, see `read_predictions`.
-        has_pictures: whether the pictures of this run exist here; those of a ledger entry may be on another machine.
+        has_pictures: whether the pictures of this run exist on this machine; a ledger entry may come from another one.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Record:
         return self.histories[self.seeds[0]["seed"]]
 
     @property
-    def kept(self) -> dict[str, float]:
+    def selected(self) -> dict[str, float]:
         """Return the row of `history` whose weights were selected."""
         row = self.history.iloc[self.seeds[0]["kept"]["row"]]
         return {str(column): value for column, value in row.to_dict().items()}
@@ -90,8 +90,8 @@ class Record:
     def curves(self) -> Curves:
         """Return the learning curves of the first seed."""
         first = self.seeds[0]
-        kept = None if self.settings["select"] == "last" else int(first["kept"]["row"])
-        return Curves(self.name, self.history, kept, first.get("watched", ()))
+        selected = None if self.settings["select"] == "last" else int(first["kept"]["row"])
+        return Curves(self.name, self.history, selected, first.get("watched", ()))
 
     @property
     def test_accuracy(self) -> float:
@@ -128,7 +128,7 @@ class Earlier(Pending):
     """An experiment without a ledger entry that was run once by an earlier version of the code.
 
     Attributes:
-        row: of `results/earlier.csv`, by column; empty cells are `None`.
+        row: its row of `results/earlier.csv`, by column; empty cells are `None`.
     """
 
     row: Mapping[str, Any]
@@ -144,9 +144,9 @@ class SweepRecord:
     """A sweep that was run.
 
     Attributes:
-        name: of the sweep.
+        name: name of the sweep.
         spec: its block in `params.yaml`.
-        epochs: length of each training.
+        epochs: number of epochs of each training.
         rows: one row per value.
     """
 
@@ -169,7 +169,7 @@ class Gathered:
     """All results of one data source, in the order of `params.yaml`.
 
     Attributes:
-        source: of the data, `embedded` or `official`.
+        source: data source, `embedded` or `official`.
         entries: the experiments.
         sweeps: the sweeps.
         explained: quality of attributions, by experiment.
@@ -201,11 +201,11 @@ def read_confusion(record: Record, root: Path = Path()) -> pd.DataFrame:
     """
     classes = list(record.card["metrics"]["test_accuracy_per_class"])
     if record.predictions:
-        return pd.DataFrame(confusion_of(record.predictions, 0, classes), index=classes, columns=classes)
+        return pd.DataFrame(recompute_confusion(record.predictions, 0, classes), index=classes, columns=classes)
     path, fix = root / f"plots/confusion/{record.name}.csv", f"Run `dvc repro evaluate@{record.name}`."
     counts = parse_table(read_bytes(path, fix), path, ("actual", "predicted", "count"), fix, separator=",")
     if list(dict.fromkeys(counts["actual"])) != classes or len(counts) != len(classes) ** 2:
-        raise DataError(f"{path}: damaged, or of another run than its card, which has {len(classes)} classes. {fix}")
+        raise DataError(f"{path}: damaged, or from a different run than its card, which has {len(classes)} classes. {fix}")
     return pd.DataFrame(counts["count"].to_numpy().reshape(len(classes), -1), index=classes, columns=classes)
 
 
@@ -220,14 +220,14 @@ def read_predictions(record: Record, root: Path = Path()) -> Mapping[str, NDArra
 
 
 def assignment_letter(assignment: str) -> str:
-    """Return the letter of the page of an assignment: that of `A_principles` is A."""
+    """Return the letter of an assignment's page, such as A for `A_principles`."""
     return assignment[0]
 
 
 def overview_records(records: Sequence[Record]) -> list[Record]:
     """Return the records whose test curves are drawn in one figure."""
-    own = [record for record in records if assignment_letter(record.spec.assignment) == OVERVIEW]
-    return [record for record in own if record.history["test_accuracy"].notna().any()]
+    members = [record for record in records if assignment_letter(record.spec.assignment) == OVERVIEW]
+    return [record for record in members if record.history["test_accuracy"].notna().any()]
 
 
 def parse_table(content: bytes, path: Path, columns: Sequence[str], fix: str, separator: str = "\t") -> pd.DataFrame:

@@ -21,12 +21,12 @@ from labbook.statistics import summarize_seeds
 __all__ = ["add_arguments", "draw", "gather_ledger", "main", "tables"]
 
 FOLDER, README = Path("results"), Path("README.md")
-PICTURE = FOLDER / "official.svg"
+FIGURE = FOLDER / "official.svg"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the help text; the command takes no arguments."""
-    parser.epilog = "The rows of experiments without an entry in results/official/ are those of results/earlier.csv."
+    """Add the help text of `labbook results`, which has no arguments."""
+    parser.epilog = "Experiments without an entry in results/official/ have the rows of results/earlier.csv."
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -40,12 +40,12 @@ def main(arguments: argparse.Namespace) -> None:
         write_text(path, text)
         print(path)
     with style():
-        save(draw(gathered), PICTURE)
-    print(PICTURE)
+        save(draw(gathered), FIGURE)
+    print(FIGURE)
 
 
 def draw(gathered: Gathered) -> Figure:
-    """Draw the results with a reported number on the same data, one panel per assignment."""
+    """Draw the results that can be compared with a reported number, one panel per assignment."""
     panels: dict[str, list[Result]] = {}
     for entry in gathered.entries:
         reported = comparable(entry) if isinstance(entry, Record) else entry.spec.reported
@@ -64,7 +64,7 @@ def draw(gathered: Gathered) -> Figure:
 
 
 def _interval(record: Record) -> tuple[float, float] | None:
-    """Return the prediction interval of one more run."""
+    """Return the prediction interval of one more run; `None` for a single run."""
     accuracies = record.values("test_accuracy")
     if len(accuracies) < 2:
         return None
@@ -76,7 +76,7 @@ def gather_ledger(root: Path = Path(), *, check: bool = True) -> tuple[Project, 
     """Read the results on official data, regardless of `data.source`.
 
     Args:
-        root: of the project.
+        root: root folder of the project.
         check: whether to reject edited ledger entries.
 
     Raises:

@@ -1,7 +1,7 @@
 """Tables of results as CSV and Markdown: reported and reproduced accuracy, one row per experiment.
 
 Results on official data are compared with the reported ones, results on embedded data with chance. The files contain no
-seconds, so two runs write the same bytes.
+training times, so two runs write the same bytes.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from labbook.report.verdict import EARLIER, NOT_RUN, comparable, format_reported
 from labbook.statistics import summarize_seeds
 
 __all__ = [
-    "COLUMNS", "comparison", "curve_points", "environment_of", "markdown", "results_csv", "results_markdown", "results_table",
-    "seeds_table", "segmentation_table", "sweep_table", "write_results",
+    "COLUMNS", "comparison", "curve_points", "describe_environment", "markdown", "results_csv", "results_markdown",
+    "results_table", "seeds_table", "segmentation_table", "sweep_table", "write_results",
 ]  # fmt: skip
 
 COLUMNS = (
@@ -26,18 +26,18 @@ COLUMNS = (
     "required_reached", "chance", "test_loss", "test_miou", "chance_miou", "test_ece", "train_accuracy", "val_accuracy",
     "select", "epochs", "parameters", "data", "device", "precision", "threads", "first_seed", "torch",
 )  # fmt: skip
-WHOLE = ("seeds", "parameters", "threads", "first_seed")
+INTEGERS = ("seeds", "parameters", "threads", "first_seed")
 
 
 def results_table(source: str, entries: Sequence[Record | Pending]) -> pd.DataFrame:
     """Return one row per experiment with means over its seeds; columns that compare with a report are empty on embedded data.
 
     Args:
-        source: of the data, `embedded` or `official`.
-        entries: all experiments, run or pending.
+        source: data source, `embedded` or `official`.
+        entries: all experiments, whether run or pending.
     """
     rows = [_row(entry) if isinstance(entry, Record) else _empty_row(entry, source) for entry in entries]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(INTEGERS, "Int64"))
 
 
 def _empty_row(pending: Pending, source: str) -> dict[str, object]:
@@ -68,7 +68,7 @@ def _row(record: Record) -> dict[str, object]:
         "test_sd": record.deviation("test_accuracy"),
         "seeds": len(record.seeds),
         "gap": verdict.gap if verdict else None,
-        "verdict": verdict.words if verdict else None,
+        "verdict": verdict.label if verdict else None,
         "required": required,
         "required_reached": None if required is None else record.test_accuracy >= required,
         "chance": metrics["chance_accuracy"],
@@ -86,41 +86,41 @@ def _row(record: Record) -> dict[str, object]:
     }
 
 
-def environment_of(records: Sequence[Record]) -> dict[str, str]:
-    """Return device, threads, first seed and torch version of all records; list all values if they differ."""
-    found = {
+def describe_environment(records: Sequence[Record]) -> dict[str, str]:
+    """Return device, threads, first seed and torch version of the records; if they differ, all values."""
+    values_by_key = {
         "device": {str(record.card["device"]) for record in records},
         "threads": {str(record.settings["threads"]) for record in records},
         "seed": {str(record.seeds[0]["seed"]) for record in records},
         "torch": {str(record.card["torch"]) for record in records},
     }
-    return {key: ", ".join(sorted(values)) or "–" for key, values in found.items()}
+    return {key: ", ".join(sorted(values)) or "–" for key, values in values_by_key.items()}
 
 
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the main columns, formatted for reading."""
+    """Return the main columns of the table of results, formatted for reading."""
     official = bool((table["data"] == "official").all())
     accuracies = [
         _accuracy(mean) if pd.isna(deviation) else f"{mean:.4f} ± {deviation:.4f} (n = {int(seeds)})"
         for mean, deviation, seeds in zip(table["test_accuracy"], table["test_sd"], table["seeds"], strict=True)
     ]
-    shown = pd.DataFrame({"experiment": table["experiment"].map(lambda name: f"`{name}`")})
+    formatted = pd.DataFrame({"experiment": table["experiment"].map(lambda name: f"`{name}`")})
     if official:
-        shown["reported"] = table["reported_test_accuracy"]
-        shown["reproduced"] = accuracies
-        shown["gap"] = table["gap"].map(lambda gap: "" if pd.isna(gap) else f"{gap:+.4f}")
-        shown["verdict"] = table["verdict"]
-        shown["required"] = [
+        formatted["reported"] = table["reported_test_accuracy"]
+        formatted["reproduced"] = accuracies
+        formatted["gap"] = table["gap"].map(lambda gap: "" if pd.isna(gap) else f"{gap:+.4f}")
+        formatted["verdict"] = table["verdict"]
+        formatted["required"] = [
             "" if pd.isna(required) else f"{required:.3f} {'reached' if reached else 'missed'}"
             for required, reached in zip(table["required"], table["required_reached"], strict=True)
         ]
     else:
         verdicts = zip(accuracies, table["verdict"], strict=True)
-        shown["test accuracy"] = [NOT_RUN if verdict == NOT_RUN else accuracy for accuracy, verdict in verdicts]
-        shown["chance"] = table["chance"].map(_accuracy)
-    shown["parameters"] = table["parameters"].map(lambda count: "" if pd.isna(count) else f"{int(count):,}")
-    shown["epochs"] = table["epochs"].map(lambda count: "" if pd.isna(count) else f"{count:g}")
-    return shown
+        formatted["test accuracy"] = [NOT_RUN if verdict == NOT_RUN else accuracy for accuracy, verdict in verdicts]
+        formatted["chance"] = table["chance"].map(_accuracy)
+    formatted["parameters"] = table["parameters"].map(lambda count: "" if pd.isna(count) else f"{int(count):,}")
+    formatted["epochs"] = table["epochs"].map(lambda count: "" if pd.isna(count) else f"{count:g}")
+    return formatted
 
 
 def _accuracy(accuracy: float) -> str:
@@ -163,7 +163,7 @@ def curve_points(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def seeds_table(gathered: Gathered) -> pd.DataFrame:
-    """Return one row per experiment with several seeds; the reported accuracy is included for official data only."""
+    """Return one row per experiment with several seeds; the reported accuracy is included on official data only."""
     rows = []
     for record in gathered.records:
         if len(record.seeds) < 2:
@@ -173,8 +173,8 @@ def seeds_table(gathered: Gathered) -> pd.DataFrame:
             "experiment": f"`{record.name}`",
             "seeds": len(record.seeds),
             "test accuracy": format_accuracy(record),
-            "95 % interval of the mean": f"{accuracies['low']:.4f} to {accuracies['high']:.4f}",
-            "of one run": f"{accuracies['run_low']:.4f} to {accuracies['run_high']:.4f}",
+            "95% confidence interval of the mean": f"{accuracies['low']:.4f} to {accuracies['high']:.4f}",
+            "95% prediction interval of one run": f"{accuracies['run_low']:.4f} to {accuracies['run_high']:.4f}",
         }
         if gathered.source == "official":
             row["reported"] = format_reported(comparable(record))
@@ -197,7 +197,7 @@ def results_csv(gathered: Gathered) -> str:
 def results_markdown(gathered: Gathered) -> str:
     """Return all tables as Markdown: results, segmentation, sweeps, principles, and intervals over seeds."""
     table = results_table(gathered.source, gathered.entries)
-    parts = ["# Results", *_about(gathered), markdown(comparison(table))]
+    parts = ["# Results", *_introduction(gathered), markdown(comparison(table))]
     segmentation = segmentation_table(table)
     if not segmentation.empty:
         note = "Mean IoU: intersection over union, averaged over classes. Chance: always predicting the most frequent class."
@@ -216,7 +216,7 @@ def results_markdown(gathered: Gathered) -> str:
     if not seeds.empty:
         note = (
             "Mean ± standard deviation (n - 1) over the seeds. A seed determines initial weights, order, augmentation and "
-            "dropout; the data are the same. Intervals by Student's t: a 95 % confidence interval of the mean, and a 95 % "
+            "dropout; the data are the same. Intervals by Student's t: a 95% confidence interval of the mean, and a 95% "
             "prediction interval of one more run."
         )
         parts += ["## Several seeds", note, markdown(seeds)]
@@ -229,24 +229,24 @@ def write_results(gathered: Gathered, folder: Path = Path("reports/tables")) -> 
     write_text(folder / f"{gathered.source}.md", results_markdown(gathered))
 
 
-def _about(gathered: Gathered) -> list[str]:
-    source, run = gathered.source, environment_of(gathered.records)
+def _introduction(gathered: Gathered) -> list[str]:
+    source, run = gathered.source, describe_environment(gathered.records)
     official = source == "official"
     written = "Generated from the ledger, `results/official/`." if official else "Written by the report stage."
     seconds = "`results/official-timing.csv`" if official else f"`timing/{source}.csv` on the machine that trained"
-    about = (
+    summary = (
         f"Data: {source}. Device: {run['device']}, threads: {run['threads']}; first seed {run['seed']}; torch {run['torch']}. "
-        "Test accuracies are means ± standard deviations over n seeds where there are several. Seconds, dates and machines "
-        f"are in {seconds}."
+        "Test accuracies are means ± standard deviations over n seeds where there are several. Training times, dates and "
+        f"machines are in {seconds}."
     )
     if not official:
         note = (
             "Embedded data, not the real datasets: these results show that the pipeline works. They are compared with chance, "
             "not with the reported results."
         )
-        return [written, about, note]
+        return [written, summary, note]
     note = (
-        "*consistent*: the reported test accuracy lies inside the 95 % prediction interval of one more run of ours; *ours is "
+        "*consistent*: the reported test accuracy lies inside the 95% prediction interval of one more run of ours; *ours is "
         "higher*, *ours is lower*: it lies outside; *one run only*: a single run has no interval; *reached*, *missed*: our "
         "mean is above a reported lower bound, or not. The weights of each run were selected on validation data, or are those "
         "after the last step."
@@ -254,6 +254,6 @@ def _about(gathered: Gathered) -> list[str]:
     if any(isinstance(entry, Earlier) for entry in gathered.entries):
         note += (
             f" *{EARLIER}*: not run again since. These rows, from `results/earlier.csv`, are not compared with the reported "
-            "ones; some of them are biased by choices that were made when test results were known (`docs/choices.md`)."
+            "results; some of them are biased by choices made when test results were known (`docs/choices.md`)."
         )
-    return [written, about, note]
+    return [written, summary, note]

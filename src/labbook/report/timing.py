@@ -1,4 +1,4 @@
-"""Write seconds, dates and machines, which differ between runs, to files that are not outputs of a stage."""
+"""Write training times, dates and machines, which differ between runs, to files that are not outputs of a stage."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def timing_table(project: Project, timing: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Return one row per experiment or sweep; reported seconds (of one training) are included for official data only."""
+    """Return one row per experiment or sweep; reported seconds, of one training, are included on official data only."""
     rows = []
     for name, entry in timing.items():
         experiment = project.experiments.get(name)
@@ -39,7 +39,7 @@ def timing_table(project: Project, timing: Mapping[str, Mapping[str, Any]]) -> p
 
 
 def timing_csv(project: Project, timing: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the same table as CSV."""
+    """Return the table of training times as CSV."""
     return str(timing_table(project, timing).to_csv(index=False, lineterminator="\n"))
 
 
@@ -49,13 +49,13 @@ def write_timing(
     script: Path = Path("reports/timing.js"),
     folder: Path = Path("timing"),
 ) -> None:
-    """Write `<source>.csv`, and the script with the seconds that the pages of the site show.
+    """Write `<source>.csv`, and the script with the training times that the pages of the site show.
 
     Args:
-        project: with the reported seconds.
-        timing: of each experiment and sweep.
-        script: in the folder of the site.
-        folder: of the table.
+        project: the project, with the reported seconds.
+        timing: training times of each experiment and sweep.
+        script: path of the script, in the folder of the site.
+        folder: folder of the table.
     """
     write_text(folder / f"{project.source}.csv", timing_csv(project, timing))
     values = {

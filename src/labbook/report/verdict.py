@@ -42,24 +42,24 @@ class Verdict:
 
     Attributes:
         gap: our mean minus the reported accuracy, if that is a number.
-        words: `consistent`, `ours is higher`, `ours is lower`, `one run only`, `reached`, `missed`, or why there is no verdict.
-        good: whether the reported result was reproduced; `None` if that cannot be judged.
+        label: `consistent`, `ours is higher`, `ours is lower`, `one run only`, `reached`, `missed`, or why there is no verdict.
+        reproduced: whether the reported result was reproduced; `None` if that cannot be judged.
     """
 
     gap: float | None
-    words: str
-    good: bool | None
+    label: str
+    reproduced: bool | None
 
 
 @dataclass(frozen=True)
 class EpochComparison:
-    """The reported test accuracy of one epoch, and ours of the epoch that is chosen in the same way.
+    """The reported test accuracy of one epoch, and ours of the epoch chosen by the same rule.
 
     Attributes:
-        epoch: how the epoch is chosen.
+        epoch: the rule that chooses the epoch.
         reported: accuracy in the report.
         accuracies: ours, one per seed.
-        verdict: of the comparison.
+        verdict: verdict of the comparison.
     """
 
     epoch: str
@@ -79,16 +79,16 @@ class EpochComparison:
 
 
 def judge(reported: Reported, accuracies: Sequence[float], chance: float) -> Verdict:
-    """Judge a reported test accuracy by the 95 % prediction interval of one more run, or a lower bound by the mean.
+    """Judge a reported test accuracy by the 95% prediction interval of one more run, or a lower bound by the mean.
 
     Args:
-        reported: the result in the report, of one run.
+        reported: the reported result of one run.
         accuracies: ours on the official test set, one per seed.
         chance: accuracy of always predicting the most frequent class, for reports that say "guessing".
     """
     if reported.kind == "guessing":
-        near = "hardly better than chance" if statistics.fmean(accuracies) - chance < 0.05 else "better than chance"
-        return Verdict(None, f"{near} ({chance:.4f})", None)
+        label = "hardly better than chance" if statistics.fmean(accuracies) - chance < 0.05 else "better than chance"
+        return Verdict(None, f"{label} ({chance:.4f})", None)
     if reported.kind == "other_data":
         return Verdict(None, "reported on other data", None)
     if reported.test is None:
@@ -99,18 +99,18 @@ def judge(reported: Reported, accuracies: Sequence[float], chance: float) -> Ver
     return judge_run(reported.kind, reported.test, accuracies)
 
 
-def judge_run(kind: str, theirs: float, ours: Sequence[float]) -> Verdict:
-    """Judge whether a reported number could be the result of one more run of ours, by the 95 % prediction interval.
+def judge_run(kind: str, reported: float, ours: Sequence[float]) -> Verdict:
+    """Judge whether a reported number could be the result of one more run of ours, by the 95% prediction interval.
 
     Args:
-        kind: precision of the number, see `bounds`.
-        theirs: the reported number.
+        kind: precision of the number; see `bounds`.
+        reported: the reported number.
         ours: our results, one per seed.
     """
-    gap = round(statistics.fmean(ours) - theirs, 6)
+    gap = round(statistics.fmean(ours) - reported, 6)
     if len(ours) < 2:
         return Verdict(gap, "one run only", None)
-    interval, (low, high) = summarize_seeds(ours), bounds(kind, theirs)
+    interval, (low, high) = summarize_seeds(ours), bounds(kind, reported)
     if high < interval["run_low"]:
         return Verdict(gap, "ours is higher", False)
     return Verdict(gap, "ours is lower", False) if low > interval["run_high"] else Verdict(gap, "consistent", True)
@@ -128,7 +128,7 @@ def bounds(kind: str, value: float) -> tuple[float, float]:
 
 
 def judge_record(record: Record) -> Verdict:
-    """Judge the reported test accuracy of an experiment by those of the selected weights of each seed."""
+    """Judge the reported test accuracy of an experiment by the test accuracies of the selected weights, one per seed."""
     return judge(comparable(record), record.values("test_accuracy"), record.card["metrics"]["chance_accuracy"])
 
 
@@ -152,8 +152,8 @@ def compare_epochs(record: Record) -> list[EpochComparison]:
         return []
     best, last = [float(curve.max()) for curve in curves], [float(curve.iloc[-1]) for curve in curves]
     return [
-        EpochComparison(epoch, theirs, ours, judge_run("exact", theirs, ours))
-        for epoch, theirs, ours in (
+        EpochComparison(epoch, accuracy, ours, judge_run("exact", accuracy, ours))
+        for epoch, accuracy, ours in (
             ("best epoch by test accuracy", reported.test, best),
             ("last epoch", reported.last_test, last),
         )
@@ -164,8 +164,8 @@ def format_reported(reported: Reported) -> str:
     """Format the reported test accuracy as the report prints it."""
     if reported.test is None:
         return f"“{reported.quote}”" if reported.quote else "–"
-    words = {"about": "about ", "over": "over ", "almost": "almost "}.get(reported.kind, "")
-    return f"{words}{reported.test:.4f}".rstrip("0") if words else f"{reported.test:.4f}"
+    prefix = {"about": "about ", "over": "over ", "almost": "almost "}.get(reported.kind, "")
+    return f"{prefix}{reported.test:.4f}".rstrip("0") if prefix else f"{reported.test:.4f}"
 
 
 def describe_reported(reported: Reported) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
-from labbook.config.reading import pick, read
+from labbook.config.reading import look_up, read
 from labbook.config.train import read_runtime
 
 __all__ = ["capacity", "cores", "gpus", "memory"]
@@ -30,7 +30,7 @@ def capacity() -> tuple[int, list[str]]:
         ParamsError: `device` or `data.source` in params.yaml is missing or invalid.
     """
     values = read()
-    runtime, source = read_runtime(values), pick(values, "data.source")
+    runtime, source = read_runtime(values), look_up(values, "data.source")
     shared = gpus() if runtime.device in {"auto", "cuda"} else []
     if shared:
         accelerated: float = len(shared)

@@ -8,7 +8,7 @@ from typing import Any
 from dvc.dependency.param import ParamsDependency
 from dvc.stage import Stage
 
-from labbook.config.reading import PARAMS, pick, read, validate
+from labbook.config.reading import PARAMS, look_up, read, validate
 from labbook.config.sweep import Sweep, variants
 from labbook.config.train import TrainSettings, resolve
 from labbook.errors import LabbookError
@@ -50,7 +50,7 @@ def read_needs(stages: Sequence[Stage]) -> dict[Stage, Needs]:
     """
     try:
         values = read(Path(stages[0].repo.root_dir, PARAMS)) if stages else {}
-        source = pick(values, "data.source")
+        source = look_up(values, "data.source")
     except LabbookError:
         return {stage: Needs() for stage in stages}
     return {stage: _needs(stage, values, source) for stage in stages}
@@ -83,6 +83,6 @@ def _of_training(settings: TrainSettings) -> Needs:
 
 
 def _of_sweep(values: dict[str, Any], name: str, source: str) -> Needs:
-    sweep = validate(pick(values, f"sweeps.{name}"), Sweep, f"sweeps.{name}")
+    sweep = validate(look_up(values, f"sweeps.{name}"), Sweep, f"sweeps.{name}")
     settings = [settings for _, settings in variants(values, name, sweep, source)]
     return Needs(settings[0].world_size, settings[0].threads, len(settings))

@@ -19,7 +19,7 @@ from configobj import ConfigObjError
 from dvc.repo import Repo
 
 from labbook.errors import LabbookError
-from labbook.io import explain
+from labbook.io import describe_os_error
 from labbook.team.store import translate_errors
 
 __all__ = ["set_cache", "set_folder", "set_s3", "set_ssh"]
@@ -122,7 +122,7 @@ def _edit(repo: Repo, level: str) -> Iterator[dict[str, Any]]:
             yield config
         part.replace(path)
     except OSError as error:
-        raise LabbookError(explain(error, path)) from error
+        raise LabbookError(describe_os_error(error, path)) from error
     except (ConfigObjError, UnicodeEncodeError) as error:
         raise LabbookError(
             f"{path}: DVC cannot store this value: {error}. Use ASCII characters without '%(', for example "
@@ -160,7 +160,7 @@ def _prepare(repo: Repo, folder: Path, group: str | None) -> bool:
     except LookupError as error:
         raise LabbookError(f"{group}: no such group on this machine. Run `groups` to list yours.") from error
     except OSError as error:
-        raise LabbookError(explain(error, folder)) from error
+        raise LabbookError(describe_os_error(error, folder)) from error
     return True
 
 

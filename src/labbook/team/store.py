@@ -28,7 +28,7 @@ from dvc_objects.fs.base import FileSystem
 from voluptuous import Invalid
 
 from labbook.errors import LabbookError
-from labbook.io import explain
+from labbook.io import describe_os_error
 
 __all__ = [
     "FastLoader", "Store", "files_of", "hash_files", "open_cache", "open_remote",
@@ -216,7 +216,7 @@ def hash_files(files: FileSystem, paths: Iterable[str], jobs: int) -> dict[str, 
         except FileNotFoundError:
             return None
         except PermissionError as error:  # it may be intact
-            raise LabbookError(f"{explain(error, Path(path))} Ask its owner for read permission.") from error
+            raise LabbookError(f"{describe_os_error(error, Path(path))} Ask its owner for read permission.") from error
         except OSError:
             if not isinstance(files, LocalFileSystem):
                 raise  # a server error does not mean damaged bytes
@@ -306,7 +306,7 @@ def _walk(files: FileSystem, folder: str) -> dict[str, int]:
 
 def _unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):  # an unreadable folder must not count as empty
-        raise LabbookError(explain(error, Path(error.filename))) from error
+        raise LabbookError(describe_os_error(error, Path(error.filename))) from error
 
 
 def _is_object(oid: str) -> bool:

@@ -14,16 +14,16 @@ from torch import Tensor
 from labbook.config.images import Augment, Preprocess
 from labbook.training.preprocessing import black_pixel
 
-__all__ = ["Augmentation", "Draws", "crop", "hflip", "rotate"]
+__all__ = ["Augmentation", "RandomParameters", "crop", "hflip", "rotate"]
 
 
 @dataclass(frozen=True)
-class Draws:
+class RandomParameters:
     """Random parameters of one batch; `None` for an operation that the settings do not use.
 
     Attributes:
         offsets: first row and first column of each crop in the padded image, (2, N).
-        flips: whether to flip each image, (N,).
+        flips: whether to flip each image horizontally, (N,).
         angles: degrees counter-clockwise, (N,).
     """
 
@@ -33,45 +33,46 @@ class Draws:
 
 
 class Augmentation:
-    """Augment preprocessed batches at random.
+    """Random augmentation of preprocessed batches.
 
     Attributes:
-        random: maps images (N, C, H, W) and a generator on their device to augmented images; `None` if the settings
+        transform: maps images (N, C, H, W) and a generator on their device to augmented images; `None` if the settings
             enable no augmentation.
     """
 
     def __init__(self, settings: Augment, preprocess: Preprocess) -> None:
         self._settings = settings
-        self._black = functools.cache(functools.partial(black_pixel, preprocess))  # a copy in every step would wait for the GPU
-        asked = settings.crop_padding or settings.flip or settings.rotation
-        self.random: Callable[[Tensor, torch.Generator], Tensor] | None = self._random if asked else None
+        # Cached, because copying it in every step would synchronise with the GPU.
+        self._black = functools.cache(functools.partial(black_pixel, preprocess))
+        enabled = settings.crop_padding or settings.flip or settings.rotation
+        self.transform: Callable[[Tensor, torch.Generator], Tensor] | None = self._transform if enabled else None
 
-    def draw(self, count: int, generator: torch.Generator) -> Draws:
-        """Draw the parameters of `count` images, on the generator's device and always in the same order."""
-        asked, device = self._settings, generator.device
+    def draw(self, count: int, generator: torch.Generator) -> RandomParameters:
+        """Draw the parameters of `count` images on the generator's device, always in the same order."""
+        settings, device = self._settings, generator.device
 
         def uniform(low: float, high: float) -> Tensor:
             return torch.rand(count, generator=generator, device=device) * (high - low) + low
 
-        shifts = 2 * asked.crop_padding + 1
-        return Draws(
-            offsets=torch.randint(shifts, (2, count), generator=generator, device=device) if asked.crop_padding else None,
-            flips=uniform(0, 1) < asked.flip if asked.flip else None,
-            angles=uniform(-asked.rotation, asked.rotation) if asked.rotation else None,
+        end = 2 * settings.crop_padding + 1
+        return RandomParameters(
+            offsets=torch.randint(end, (2, count), generator=generator, device=device) if settings.crop_padding else None,
+            flips=uniform(0, 1) < settings.flip if settings.flip else None,
+            angles=uniform(-settings.rotation, settings.rotation) if settings.rotation else None,
         )
 
-    def apply(self, images: Tensor, draws: Draws) -> Tensor:
-        """Apply `draws` to preprocessed images (N, C, H, W); return them in the memory format `channels_last`."""
+    def apply(self, images: Tensor, parameters: RandomParameters) -> Tensor:
+        """Apply `parameters` to preprocessed images (N, C, H, W); return them in the memory format `channels_last`."""
         images = images.contiguous(memory_format=torch.channels_last)
-        if draws.offsets is not None:
-            images = crop(images, draws.offsets, self._settings.crop_padding, self._black(images.device))
-        if draws.flips is not None:
-            images = hflip(images, draws.flips)
-        if draws.angles is not None:
-            images = rotate(images, draws.angles, self._black(images.device))
+        if parameters.offsets is not None:
+            images = crop(images, parameters.offsets, self._settings.crop_padding, self._black(images.device))
+        if parameters.flips is not None:
+            images = hflip(images, parameters.flips)
+        if parameters.angles is not None:
+            images = rotate(images, parameters.angles, self._black(images.device))
         return images
 
-    def _random(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _transform(self, images: Tensor, generator: torch.Generator) -> Tensor:
         return self.apply(images, self.draw(len(images), generator))
 
 
@@ -105,13 +106,13 @@ def rotate(images: Tensor, angles: Tensor, black: Tensor) -> Tensor:
         black: value outside the image, (1, C, 1, 1) or (1, 1, 1, 1).
     """
     height, width = images.shape[2:]
-    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-    y = torch.arange(height, device=images.device).view(height, 1) - middle_y
-    x = torch.arange(width, device=images.device) - middle_x
-    turns = torch.deg2rad(angles).view(-1, 1, 1)
-    cosine, sine = turns.cos(), turns.sin()
-    rows = (sine * x + cosine * y + middle_y).round().long()
-    columns = (cosine * x - sine * y + middle_x).round().long()
+    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
+    y = torch.arange(height, device=images.device).view(height, 1) - centre_y
+    x = torch.arange(width, device=images.device) - centre_x
+    radians = torch.deg2rad(angles).view(-1, 1, 1)
+    cosine, sine = radians.cos(), radians.sin()
+    rows = (sine * x + cosine * y + centre_y).round().long()
+    columns = (cosine * x - sine * y + centre_x).round().long()
     return _gather(images, rows, columns, black)
 
 
@@ -127,8 +128,8 @@ def _gather(images: Tensor, rows: Tensor, columns: Tensor, black: Tensor) -> Ten
     count, channels, height, width = images.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
-    # Appending a black pixel takes half the time of masking the result.
+    # Appending a black pixel takes half as long as masking the result.
     pixels = torch.cat((pixels, black.expand(1, channels, 1, 1).reshape(1, channels)))
-    first = torch.arange(count, device=images.device).view(count, 1, 1) * (height * width)
-    sources = torch.where(inside, first + rows * width + columns, count * height * width)
-    return pixels.index_select(0, sources.flatten()).view(count, height, width, channels).permute(0, 3, 1, 2)
+    starts = torch.arange(count, device=images.device).view(count, 1, 1) * (height * width)
+    indices = torch.where(inside, starts + rows * width + columns, count * height * width)
+    return pixels.index_select(0, indices.flatten()).view(count, height, width, channels).permute(0, 3, 1, 2)

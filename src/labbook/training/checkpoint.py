@@ -21,14 +21,14 @@ import torch
 from labbook.errors import TrainingError
 from labbook.fingerprint.meaning import hash_tree, parse
 from labbook.fingerprint.sources import is_unhashed
-from labbook.io import explain, write_bytes
+from labbook.io import describe_os_error, write_bytes
 
 __all__ = [
     "CHECKPOINTS", "CHECKPOINT_SECONDS", "Checkpoint", "code_digest", "discard", "fingerprint", "locked_checkpoint",
 ]  # fmt: skip
 
 CHECKPOINTS = Path(".checkpoints")  # one folder per experiment, and one per seed in it
-CHECKPOINT_SECONDS = 10.0  # between two checkpoints: the most that a killed training loses
+CHECKPOINT_SECONDS = 10.0  # between two checkpoints: the most training time that an interruption loses
 DIGEST_LENGTH = 32
 
 
@@ -50,7 +50,7 @@ class Checkpoint:
         write_bytes(self.path, hashlib.sha256(payload).digest() + payload)
 
     def load(self) -> dict[str, Any] | None:
-        """Read the state, or return `None` if there is none. A damaged file is reported and removed."""
+        """Read the state; return `None` if the file is missing or damaged. A damaged file is reported and removed."""
         if not self.path.is_file():
             return None
         try:
@@ -72,7 +72,7 @@ class Checkpoint:
 
 @contextlib.contextmanager
 def locked_checkpoint(folder: Path, digest: str) -> Iterator[Checkpoint]:
-    """Lock a training's folder for this process, remove checkpoints with other fingerprints, and yield the training's own.
+    """Lock a training's folder for this process, remove checkpoints with other fingerprints, and yield the matching one.
 
     Args:
         folder: the folder of the training's checkpoints.
@@ -90,18 +90,18 @@ def locked_checkpoint(folder: Path, digest: str) -> Iterator[Checkpoint]:
             f"{folder}: another process is training this experiment. Wait for it to end, or stop it."
         ) from error
     except OSError as error:
-        raise TrainingError(explain(error, folder)) from error
+        raise TrainingError(describe_os_error(error, folder)) from error
     try:
-        for other in folder.iterdir():
-            if other.name not in ("lock", f"{digest}.pt") and other.is_file():
-                other.unlink()
+        for file in folder.iterdir():
+            if file.name not in ("lock", f"{digest}.pt") and file.is_file():
+                file.unlink()
         yield Checkpoint(folder / f"{digest}.pt")
     finally:
         lock.release()
 
 
 def discard(folder: Path) -> None:
-    """Remove the checkpoints of an experiment, once its outputs are written."""
+    """Remove the checkpoints of an experiment; call this once its outputs are written."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -111,12 +111,12 @@ def fingerprint(*parts: object) -> str:
 
 
 def code_digest() -> str:
-    """Hash the meaning of this package's loaded modules, as a stage's fingerprint does."""
+    """Hash the meaning of this package's loaded modules in the same way as a stage's fingerprint."""
     names = [name for name in sys.modules if f"{name}.".startswith("labbook.") and not is_unhashed(name)]
     files = {name: getattr(sys.modules[name], "__file__", None) for name in sorted(names)}
-    return fingerprint(*((name, _meaning(file)) for name, file in files.items() if file))
+    return fingerprint(*((name, _hash_module(file)) for name, file in files.items() if file))
 
 
-@functools.cache  # an imported module no longer changes
-def _meaning(file: str) -> str:
+@functools.cache  # a module does not change after its import
+def _hash_module(file: str) -> str:
     return hash_tree(parse(Path(file).read_bytes(), file))

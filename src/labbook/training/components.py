@@ -16,12 +16,12 @@ from torch import Tensor, nn, optim
 
 from labbook.config.components import Component
 from labbook.errors import ParamsError
-from labbook.training.lookup import LOSSES, Kind, construct, convert, one_line, read_component, settings_of
+from labbook.training.lookup import LOSSES, Kind, configurable_arguments, construct, convert, one_line, read_component
 from labbook.training.schedule import Schedule, build_schedule, check_schedule
 
-__all__ = ["Schedule", "build_loss", "build_optimizer", "build_schedule", "check_component", "weight_decay_of"]
+__all__ = ["Schedule", "build_loss", "build_optimizer", "build_schedule", "check_component", "get_weight_decay"]
 
-FEW_CLASSES = 3  # in a trial computation of a loss, if the number of classes is unknown
+TRIAL_CLASSES = 3  # number of classes for checking a loss if it is unknown
 
 
 def build_loss(component: Component, key: str, classes: int | None = None) -> Callable[[Tensor, Tensor], Tensor]:
@@ -42,11 +42,11 @@ def build_loss(component: Component, key: str, classes: int | None = None) -> Ca
         raise ParamsError(f"{where} has parameters, which the optimiser would not train. Use a loss without parameters.")
     if component.name in LOSSES:
         weight = arguments.get("weight")
-        _try_loss(module, classes or (FEW_CLASSES if weight is None else len(weight)), where)
+        _check_loss(module, classes or (TRIAL_CLASSES if weight is None else len(weight)), where)
     if next(module.buffers(), None) is None:
-        return _per_row(module.forward)
+        return _flatten_pixels(module.forward)
     on_device = functools.cache(lambda device: copy.deepcopy(module).to(device).forward)
-    return _per_row(lambda logits, labels: on_device(logits.device)(logits, labels))
+    return _flatten_pixels(lambda logits, labels: on_device(logits.device)(logits, labels))
 
 
 def build_optimizer(component: Component, parameters: Iterable[nn.Parameter], key: str) -> optim.Optimizer:
@@ -63,12 +63,12 @@ def build_optimizer(component: Component, parameters: Iterable[nn.Parameter], ke
         ParamsError: there is no such optimiser, or an argument is wrong or missing.
     """
     cls, arguments = read_component("optimizer", component.model_dump(), key)
-    offered = settings_of(cls)
-    if "lr" in offered and "lr" not in arguments:
+    accepted = configurable_arguments(cls)
+    if "lr" in accepted and "lr" not in arguments:
         raise ParamsError(f"{key}.lr: missing. Set the learning rate of {component.name}.")
-    if "lr" in offered and convert(arguments["lr"], float, f"{key}.lr") <= 0:
+    if "lr" in accepted and convert(arguments["lr"], float, f"{key}.lr") <= 0:
         raise ParamsError(f"{key}.lr: invalid value {arguments['lr']}: a learning rate must be greater than 0.")
-    if "fused" in offered and cls.__module__.startswith("torch.") and not {"fused", "foreach"} & arguments.keys():
+    if "fused" in accepted and cls.__module__.startswith("torch.") and not {"fused", "foreach"} & arguments.keys():
         arguments["fused"] = True
     optimizer: optim.Optimizer = construct(cls, (list(parameters),), arguments, f"{key}: {component.name}")
     return optimizer
@@ -95,24 +95,24 @@ def check_component(kind: Kind, component: Component, key: str) -> None:
             check_schedule(component, optim.SGD([parameter], lr=0.1, momentum=0.9), key)
 
 
-def weight_decay_of(component: Component, key: str = "optimizer") -> float:
+def get_weight_decay(component: Component, key: str = "optimizer") -> float:
     """Return the weight decay that an optimiser applies: the component's, or the default of its class."""
     cls, arguments = read_component("optimizer", component.model_dump(), key)
-    parameter = settings_of(cls).get("weight_decay")
+    parameter = configurable_arguments(cls).get("weight_decay")
     return float(arguments.get("weight_decay", parameter.default if parameter else 0.0))
 
 
-def _per_row(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    def loss_of_rows(logits: Tensor, labels: Tensor) -> Tensor:
-        if labels.ndim > 1:  # one row per pixel: torch's loss of maps is not deterministic on CUDA
+def _flatten_pixels(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def flattened_loss(logits: Tensor, labels: Tensor) -> Tensor:
+        if labels.ndim > 1:  # one row per pixel, because torch's loss of (N, classes, H, W) is not deterministic on CUDA
             logits, labels = logits.movedim(1, -1).flatten(0, -2), labels.flatten()
         return loss(logits, labels)
 
-    return loss_of_rows
+    return flattened_loss
 
 
-def _try_loss(module: nn.Module, classes: int, where: str) -> None:
-    """Compute a loss once, because torch checks some arguments only then."""
+def _check_loss(module: nn.Module, classes: int, where: str) -> None:
+    """Compute a loss once on dummy data, because torch checks some arguments only then."""
     try:
         module(torch.zeros(classes, classes), torch.arange(classes))
     except (RuntimeError, TypeError, ValueError) as error:

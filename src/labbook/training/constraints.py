@@ -7,10 +7,10 @@ from torch import nn
 from labbook.config.train import Constraint
 from labbook.errors import ConstraintError
 
-__all__ = ["check", "count_parameters"]
+__all__ = ["check_constraint", "count_parameters"]
 
 
-def check(model: nn.Module, constraint: Constraint, weight_decay: float, key: str) -> None:
+def check_constraint(model: nn.Module, constraint: Constraint, weight_decay: float, key: str) -> None:
     """Check that a model satisfies its constraint.
 
     Args:
@@ -20,13 +20,15 @@ def check(model: nn.Module, constraint: Constraint, weight_decay: float, key: st
         key: the constraint's key in `params.yaml`, for messages.
 
     Raises:
-        ConstraintError: it does not; the message names the constraint and the actual value.
+        ConstraintError: the model violates it; the message names the constraint and the actual value.
     """
-    for name, asked, found in _broken(model, constraint, weight_decay):
-        raise ConstraintError(f"{key}.{name}: requires {asked}, but the model has {found}. Change the model or the constraint.")
+    for name, required, actual in _violations(model, constraint, weight_decay):
+        raise ConstraintError(
+            f"{key}.{name}: requires {required}, but the model has {actual}. Change the model or the constraint."
+        )
 
 
-def _broken(model: nn.Module, constraint: Constraint, weight_decay: float) -> Iterator[tuple[str, object, object]]:
+def _violations(model: nn.Module, constraint: Constraint, weight_decay: float) -> Iterator[tuple[str, object, object]]:
     """Yield the key of each violated constraint, what it requires, and what the model has."""
     parameters = count_parameters(model)
     if constraint.parameters is not None and parameters != constraint.parameters:
@@ -35,10 +37,10 @@ def _broken(model: nn.Module, constraint: Constraint, weight_decay: float) -> It
         yield "parameters_below", f"fewer than {constraint.parameters_below}", parameters
     if constraint.weight_decay and not weight_decay > 0:
         yield "weight_decay", "weight_decay above 0 in the optimizer", weight_decay
-    yield from _broken_layers(model, constraint)
+    yield from _layer_violations(model, constraint)
 
 
-def _broken_layers(model: nn.Module, constraint: Constraint) -> Iterator[tuple[str, object, object]]:
+def _layer_violations(model: nn.Module, constraint: Constraint) -> Iterator[tuple[str, object, object]]:
     hidden = [module.out_features for module in model.modules() if isinstance(module, nn.Linear)][:-1]
     if constraint.hidden_units_at_most is not None and sum(hidden) > constraint.hidden_units_at_most:
         yield "hidden_units_at_most", f"at most {constraint.hidden_units_at_most}", sum(hidden)
@@ -46,14 +48,14 @@ def _broken_layers(model: nn.Module, constraint: Constraint) -> Iterator[tuple[s
         yield "hidden_layers_at_least", f"at least {constraint.hidden_layers_at_least}", len(hidden)
     kinds = [type(module).__name__ for module in model.modules() if not list(module.children())]
     allowed = kinds if constraint.layers_allowed is None else constraint.layers_allowed
-    others = sorted(set(kinds) - set(allowed))
-    if others:
-        yield "layers_allowed", f"only {', '.join(allowed) or 'no layer'}", ", ".join(others)
+    disallowed = sorted(set(kinds) - set(allowed))
+    if disallowed:
+        yield "layers_allowed", f"only {', '.join(allowed) or 'no layer'}", ", ".join(disallowed)
     convs = _after_each_conv(kinds)
     for kind in constraint.layers_at_every_conv or ():
-        found = sum(kind in layers for layers in convs)
-        if not convs or found < len(convs):
-            yield "layers_at_every_conv", f"{kind} after each Conv2d", f"it after {found} of {len(convs)}"
+        count = sum(kind in layers for layers in convs)
+        if not convs or count < len(convs):
+            yield "layers_at_every_conv", f"{kind} after each Conv2d", f"it after {count} of {len(convs)}"
 
 
 def _after_each_conv(kinds: Sequence[str]) -> list[set[str]]:

@@ -12,8 +12,8 @@ def should_stop(settings: EarlyStopping | None, val_losses: Sequence[float]) -> 
     if settings is None:
         return False
     if settings.window is not None:  # the rule of assignment D
-        last = val_losses[-settings.window :]
-        return len(last) == settings.window and last[0] == min(last)
+        recent = val_losses[-settings.window :]
+        return len(recent) == settings.window and recent[0] == min(recent)
     patience = settings.patience or 0
-    before, last = val_losses[:-patience], val_losses[-patience:]
-    return len(before) > 0 and min(last) >= min(before)
+    earlier, recent = val_losses[:-patience], val_losses[-patience:]
+    return len(earlier) > 0 and min(recent) >= min(earlier)

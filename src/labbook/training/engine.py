@@ -1,7 +1,7 @@
 """The training loop. The dataset is a tensor on the device, an epoch a permutation of its rows, a batch a slice of them.
 
-Overhead dominates in small models with small batches, so a step never waits for the device: metrics are summed there and
-read when a row of the history is due. A backend computes the step: `labbook.training.torch_step`, `labbook.numpy_nn.step`.
+Overhead dominates in small models with small batches, so a step never waits for the device: metrics are accumulated there
+and read when a row of the history is due. A backend computes the step: `labbook.training.torch_step`, `labbook.numpy_nn.step`.
 """
 
 import math
@@ -17,16 +17,16 @@ from labbook.errors import TrainingError
 from labbook.training.backend import Backend, Loss
 from labbook.training.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from labbook.training.components import Schedule
-from labbook.training.distributed import ALONE, Processes
+from labbook.training.distributed import SINGLE_PROCESS, Processes
 from labbook.training.history import Row
-from labbook.training.inference import DeviceDataset, RunningMetrics, Total, evaluate
-from labbook.training.progress import Show, ignore
+from labbook.training.inference import AllReduce, DeviceDataset, RunningMetrics, evaluate
+from labbook.training.progress import ProgressCallback, no_progress
 from labbook.training.streams import augmentation_generator, load_random_state, random_state, shuffled_rows
-from labbook.training.watch import watch
+from labbook.training.watch import measure_watched
 
 __all__ = ["TrainConfig", "TrainResult", "fit"]
 
-STEPS_BETWEEN_SHOWS = 100
+STEPS_BETWEEN_UPDATES = 100
 
 # Selection → the field of a row, and the sign that makes higher values better.
 SCORES = {"best_val_loss": ("val_loss", -1), "best_val_accuracy": ("val_accuracy", 1)}
@@ -44,7 +44,7 @@ class TrainConfig:
         optimizer: trainable parameters → their optimizer.
         schedule: optimizer, steps per epoch and epochs → the schedule of its learning rate.
         augment: images (N, C, H, W) of a batch and a generator → images, or `None`.
-        stop: all validation losses so far → whether to stop.
+        should_stop: all validation losses so far → whether to stop.
     """
 
     backend: Backend
@@ -52,7 +52,7 @@ class TrainConfig:
     optimizer: Callable[[Sequence[nn.Parameter]], optim.Optimizer]
     schedule: Callable[[optim.Optimizer, int, int], Schedule]
     augment: Augment | None
-    stop: Callable[[Sequence[float]], bool]
+    should_stop: Callable[[Sequence[float]], bool]
     batch_size: int
     drop_last: bool
     epochs: int
@@ -87,15 +87,15 @@ class TrainResult:
         rows: the history.
         watched: the watched quantities, at each row.
         weights: the selected state.
-        kept: index of the row that the weights belong to.
+        selected_row: index of the row that the weights belong to.
         steps: number of steps taken, including those after the last row.
-        seconds: training time, including that before interruptions.
+        seconds: training time, including the time before interruptions.
     """
 
     rows: list[Row]
     watched: list[dict[str, dict[str, float]]]
     weights: dict[str, Tensor]
-    kept: int
+    selected_row: int
     steps: int
     seconds: float
 
@@ -109,8 +109,8 @@ def fit(
     *,
     checkpoint: Checkpoint | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    show: Show = ignore,
-    processes: Processes = ALONE,
+    progress: ProgressCallback = no_progress,
+    processes: Processes = SINGLE_PROCESS,
 ) -> TrainResult:
     """Train `model` in place.
 
@@ -124,7 +124,7 @@ def fit(
         config: hyperparameters.
         checkpoint: state to resume from and to save to; `None` in all processes but the first.
         checkpoint_seconds: seconds between two checkpoints; one is always written after the last row.
-        show: progress callback.
+        progress: progress callback.
         processes: the processes that train the model together, each with the whole dataset and the same `config`.
 
     Raises:
@@ -137,41 +137,44 @@ def fit(
         )
     run = _Run(model, config, train.pixels.device, steps)
     processes.seed(config.seed)
-    if state := processes.from_first(checkpoint.load() if checkpoint else None):
+    if state := processes.broadcast(checkpoint.load() if checkpoint else None):
         run.load_state(state, processes.rank)
         if processes.rank == 0:
             print(f"resuming from the checkpoint at step {run.step}", flush=True)
     every, last_row = config.validate_every or steps, config.last_row(steps * config.epochs)
-    saves = processes.from_first(checkpoint is not None)
-    step = processes.share(config.backend)(model, config.loss, run.optimizer, config.precision)
-    validation, test = (split and processes.part(split) for split in (validation, test))
-    saved = time.perf_counter()
-    started = saved - run.seconds  # as if there had been no interruption
+    saves_checkpoints = processes.broadcast(checkpoint is not None)
+    step = processes.parallelize(config.backend)(model, config.loss, run.optimizer, config.precision)
+    validation, test = (split and processes.shard_dataset(split) for split in (validation, test))
+    last_saved = time.perf_counter()
+    start_time = last_saved - run.seconds  # as if training had never been interrupted
 
     model.train()
     for images, labels in run.batches(train):
         loss, logits = step(config.augment(images, run.generator) if config.augment else images, labels)
-        run.metrics.add(loss, logits, processes.own(labels))
+        run.metrics.add(loss, logits, processes.shard(labels))
         run.advance()
         row_is_due = run.step % every == 0 or run.step == last_row
         if row_is_due:  # reading the metrics waits for the device
             processes.average_statistics(model)
-            val, seen = (_measure(model, config.loss, split, processes.total) for split in (validation, test))
-            run.record(Row(run.epoch, run.step, run.lr, *run.metrics.read(processes.total), *val, *seen))
-            run.watched.append(watch(config.watch, model, train))
-            show(run.step, run.rows[-1])
-        elif run.step % STEPS_BETWEEN_SHOWS == 0:
-            show(run.step, None)
+            val_metrics, test_metrics = (
+                _evaluate_split(model, config.loss, split, processes.all_reduce) for split in (validation, test)
+            )
+            run.record(Row(run.epoch, run.step, run.lr, *run.metrics.read(processes.all_reduce), *val_metrics, *test_metrics))
+            run.watched.append(measure_watched(config.watch, model, train))
+            progress(run.step, run.rows[-1])
+        elif run.step % STEPS_BETWEEN_UPDATES == 0:
+            progress(run.step, None)
         now, finished = time.perf_counter(), run.stopped or run.step == last_row
-        if saves and (finished or processes.decide(now - saved >= checkpoint_seconds, run.step)):
-            run.seconds = now - started
-            own = processes.gather(run.own_state())
+        if saves_checkpoints and (finished or processes.decide(now - last_saved >= checkpoint_seconds, run.step)):
+            run.seconds = now - start_time
+            process_states = processes.gather(run.process_state())
             if checkpoint:
-                checkpoint.save(run.state() | {"processes": own})
-            saved = time.perf_counter()
+                checkpoint.save(run.state() | {"processes": process_states})
+            last_saved = time.perf_counter()
         if run.stopped:
             break
-    return TrainResult(run.rows, run.watched, run.kept_weights(), run.kept, run.step, time.perf_counter() - started)
+    seconds = time.perf_counter() - start_time
+    return TrainResult(run.rows, run.watched, run.selected_weights(), run.selected_row, run.step, seconds)
 
 
 class _Run:
@@ -186,13 +189,13 @@ class _Run:
         self.rows: list[Row] = []
         self.watched: list[dict[str, dict[str, float]]] = []
         self.best: dict[str, Tensor] = {}
-        self.kept, self.step, self.epoch, self.lr, self.seconds, self.stopped = -1, 0, 1, 0.0, 0.0, False
+        self.selected_row, self.step, self.epoch, self.lr, self.seconds, self.stopped = -1, 0, 1, 0.0, 0.0, False
 
     def batches(self, train: DeviceDataset) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the remaining batches."""
         while self.step < self.steps * self.config.epochs and not self.stopped:
             self.epoch = self.step // self.steps + 1
-            order = _order(train.labels, self.config, self.epoch)[: self.steps * self.config.batch_size]
+            order = _epoch_order(train.labels, self.config, self.epoch)[: self.steps * self.config.batch_size]
             yield from train.iter_batches(order, self.config.batch_size, self.step % self.steps)
 
     def advance(self) -> None:
@@ -214,11 +217,11 @@ class _Run:
         self.metrics = RunningMetrics()
         self.rows.append(row)
         if self.config.select == "last":
-            self.kept = len(self.rows) - 1
-        elif self.kept < 0 or self._score(row) > self._score(self.rows[self.kept]):
-            self.kept = len(self.rows) - 1
+            self.selected_row = len(self.rows) - 1
+        elif self.selected_row < 0 or self._score(row) > self._score(self.rows[self.selected_row]):
+            self.selected_row = len(self.rows) - 1
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        self.stopped = self.config.stop([row.val_loss for row in self.rows if row.val_loss is not None])
+        self.stopped = self.config.should_stop([row.val_loss for row in self.rows if row.val_loss is not None])
 
     def _score(self, row: Row) -> float:
         """Return the selection score; higher is better."""
@@ -226,7 +229,7 @@ class _Run:
         score: float = sign * getattr(row, name)
         return score
 
-    def kept_weights(self) -> dict[str, Tensor]:
+    def selected_weights(self) -> dict[str, Tensor]:
         """Return the selected weights."""
         return self.model.state_dict() if self.config.select == "last" else self.best
 
@@ -239,15 +242,15 @@ class _Run:
             "rows": [asdict(row) for row in self.rows],
             "watched": self.watched,
             "best": self.best,
-            "kept": self.kept,
+            "selected_row": self.selected_row,
             "step": self.step,
             "seconds": self.seconds,
             "stopped": self.stopped,
             "augmentation": self.generator.get_state(),
         }
 
-    def own_state(self) -> dict[str, Any]:
-        """Return this process's part: metrics of the row in progress, running statistics and states of torch's generators."""
+    def process_state(self) -> dict[str, Any]:
+        """Return this process's part: metrics since the last row, running statistics and states of torch's generators."""
         return {
             "metrics": self.metrics.state(),
             "buffers": {name: buffer.cpu() for name, buffer in self.model.named_buffers()},
@@ -255,29 +258,30 @@ class _Run:
         }
 
     def load_state(self, state: dict[str, Any], rank: int) -> None:
-        """Restore a checkpoint: the result of `state` and, under `processes`, the results of `own_state` by rank."""
+        """Restore a checkpoint: the result of `state` and, under `processes`, the results of `process_state` by rank."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.rows, self.watched = [Row(**row) for row in state["rows"]], state["watched"]
-        self.best, self.kept = {name: tensor.to(self.device) for name, tensor in state["best"].items()}, state["kept"]
+        self.best = {name: tensor.to(self.device) for name, tensor in state["best"].items()}
+        self.selected_row = state["selected_row"]
         self.step, self.seconds, self.stopped = state["step"], state["seconds"], state["stopped"]
         self.generator.set_state(state["augmentation"])
-        own = state["processes"][rank]
-        self.metrics.load_state(own["metrics"], self.device)
-        self.model.load_state_dict(own["buffers"], strict=False)
-        load_random_state(own["random"], self.device)
+        process_state = state["processes"][rank]
+        self.metrics.load_state(process_state["metrics"], self.device)
+        self.model.load_state_dict(process_state["buffers"], strict=False)
+        load_random_state(process_state["random"], self.device)
 
 
-def _order(labels: Tensor, config: TrainConfig, epoch: int) -> Tensor:
+def _epoch_order(labels: Tensor, config: TrainConfig, epoch: int) -> Tensor:
     """Return the rows of the training split in the order of an epoch."""
     if config.order == "by_class":
         return torch.argsort(labels, stable=True)
     return shuffled_rows(len(labels), config.seed, epoch).to(labels.device)
 
 
-def _measure(
-    model: nn.Module, loss: Loss, split: DeviceDataset | None, total: Total
+def _evaluate_split(
+    model: nn.Module, loss: Loss, split: DeviceDataset | None, all_reduce: AllReduce
 ) -> tuple[float, float] | tuple[None, None]:
     """Return mean loss and accuracy of a split, or `None` for both without a split."""
-    return (None, None) if split is None else evaluate(model, loss, split, total)
+    return (None, None) if split is None else evaluate(model, loss, split, all_reduce)

@@ -21,26 +21,26 @@ from labbook.errors import ParamsError, TrainingError
 from labbook.io import write_bytes
 from labbook.training.augment import Augmentation
 from labbook.training.checkpoint import CHECKPOINT_SECONDS, CHECKPOINTS, code_digest, fingerprint, locked_checkpoint
-from labbook.training.components import build_loss, build_optimizer, build_schedule, weight_decay_of
-from labbook.training.constraints import check, count_parameters
-from labbook.training.distributed import ALONE, Processes
+from labbook.training.components import build_loss, build_optimizer, build_schedule, get_weight_decay
+from labbook.training.constraints import check_constraint, count_parameters
+from labbook.training.distributed import SINGLE_PROCESS, Processes
 from labbook.training.early_stopping import should_stop
 from labbook.training.engine import TrainConfig, TrainResult, fit
-from labbook.training.history import DIGITS, Row, rounded
+from labbook.training.history import DECIMALS, Row, rounded
 from labbook.training.inference import DeviceDataset, evaluate, model_shape, to_device
 from labbook.training.parallel import run_parallel
 from labbook.training.preprocessing import Preprocessing
 from labbook.training.pretrained import PretrainedWeights
-from labbook.training.progress import ignore, show_progress
+from labbook.training.progress import no_progress, show_progress
 from labbook.training.runtime import check_bf16, configure
-from labbook.training.timing import timing_of
+from labbook.training.timing import make_timing
 
-__all__ = ["SeedResult", "seeds_of", "summarize", "train_experiment", "train_seeds", "write_weights"]
+__all__ = ["SeedResult", "list_seeds", "summarize", "train_experiment", "train_seeds", "write_weights"]
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """The training of one seed.
+    """The result of training from one seed.
 
     Attributes:
         weights: the selected state, on the CPU.
@@ -49,7 +49,7 @@ class SeedResult:
         device: type of the device.
         summary: summary of the training for evaluation and report; reproducible.
         timing: seconds, date and machine; different in every run.
-        test: loss and accuracy of the weights on the test set, if requested.
+        test: loss and accuracy of the weights on the test set, if `evaluate_test` is set.
     """
 
     weights: dict[str, Tensor]
@@ -61,7 +61,7 @@ class SeedResult:
     test: dict[str, float] | None = None
 
 
-def seeds_of(settings: TrainSettings, runtime: Runtime) -> list[int]:
+def list_seeds(settings: TrainSettings, runtime: Runtime) -> list[int]:
     """Return the seeds of an experiment: the project's seed and the following ones, modulo 2³²."""
     return [(runtime.seed + index) % 2**32 for index in range(settings.seeds)]
 
@@ -75,9 +75,9 @@ def train_seeds(
     key: str,
     pretrained: PretrainedWeights | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> list[SeedResult]:
-    """Train an experiment once for each of its seeds, in parallel if `run_parallel` is allowed to.
+    """Train an experiment once for each of its seeds, in parallel as far as `run_parallel` permits.
 
     The arguments are those of `train_experiment`. Each seed has its own checkpoint folder.
 
@@ -90,12 +90,12 @@ def train_seeds(
             f"{name}/{seed}", settings, runtime.model_copy(update={"seed": seed}), packed,
             key=key, pretrained=pretrained, checkpoint_seconds=checkpoint_seconds, processes=processes,
         )  # fmt: skip
-        # As bytes: tensors would be passed in shared memory, which is freed with the process that created it.
+        # As bytes, because tensors would be passed in shared memory, which is freed with the process that created it.
         return replace(result, weights={}), safetensors.torch.save(result.weights)
 
-    seeds = seeds_of(settings, runtime)
-    trained = [train(seed) for seed in seeds] if processes.count > 1 else run_parallel(train, seeds)
-    return [replace(result, weights=safetensors.torch.load(weights)) for result, weights in trained]
+    seeds = list_seeds(settings, runtime)
+    outputs = [train(seed) for seed in seeds] if processes.world_size > 1 else run_parallel(train, seeds)
+    return [replace(result, weights=safetensors.torch.load(weights)) for result, weights in outputs]
 
 
 def train_experiment(
@@ -108,15 +108,15 @@ def train_experiment(
     pretrained: PretrainedWeights | None = None,
     checkpoints: Path = CHECKPOINTS,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    processes: Processes = ALONE,
-    measure_test: bool = False,
+    processes: Processes = SINGLE_PROCESS,
+    evaluate_test: bool = False,
 ) -> SeedResult:
     """Train from one seed, or resume where an earlier process was interrupted.
 
     The checkpoint is kept until the caller has written the outputs and calls `labbook.training.checkpoint.discard`.
 
     Args:
-        name: name of the checkpoint folder, also shown in the progress display.
+        name: name of the checkpoint folder and of the progress display.
         settings: the experiment's settings, resolved for the data source of `packed`.
         runtime: seed and device.
         packed: the dataset.
@@ -125,43 +125,43 @@ def train_experiment(
         checkpoints: the folder of all checkpoints.
         checkpoint_seconds: seconds between two checkpoints.
         processes: the processes that train together; the result is the same in all of them, except for the timing.
-        measure_test: whether to evaluate the selected weights on the test set.
+        evaluate_test: whether to evaluate the selected weights on the test set.
 
     Raises:
         LabbookError: a component or the device does not exist, the constraint is not satisfied, or training cannot continue.
     """
     _check_world_size(settings, processes, key)
     seed = runtime.seed
-    wanted = "cpu" if settings.backend == "numpy" else processes.device(runtime.device)
-    device = configure(wanted, settings.threads, seed)
+    requested_device = "cpu" if settings.backend == "numpy" else processes.device(runtime.device)
+    device = configure(requested_device, settings.threads, seed)
     if settings.precision == "bf16":
         check_bf16(device, f"{key}.precision")
     convert = Preprocessing(settings.preprocess)
     model = _build_model(settings, packed, convert, pretrained, key).to(device).to(memory_format=torch.channels_last)
     config = _config(settings, seed, len(packed.classes), key)
-    train, validation, test = _splits(settings, packed, convert, device, with_test=measure_test)
+    train, validation, test = _splits(settings, packed, convert, device, with_test=evaluate_test)
     digest = _fingerprint(settings, seed, device, packed, pretrained)
-    processes.agree(digest)
+    processes.check_fingerprint(digest)
     steps_per_epoch = config.steps_per_epoch(len(train))
-    first = processes.rank == 0
+    is_first = processes.rank == 0
     with (
-        locked_checkpoint(checkpoints / name, digest) if first else contextlib.nullcontext() as checkpoint,
-        show_progress(name, config.epochs * steps_per_epoch) if first else contextlib.nullcontext(ignore) as show,
+        locked_checkpoint(checkpoints / name, digest) if is_first else contextlib.nullcontext() as checkpoint,
+        show_progress(name, config.epochs * steps_per_epoch) if is_first else contextlib.nullcontext(no_progress) as progress,
     ):
-        trained = fit(
+        result = fit(
             model, train, validation, test if settings.test_curve else None, config,
-            checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, show=show, processes=processes,
+            checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, progress=progress, processes=processes,
         )  # fmt: skip
-    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in trained.weights.items()}
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in result.weights.items()}
     model.load_state_dict(weights)
     return SeedResult(
         weights=weights,
-        rows=trained.rows,
+        rows=result.rows,
         parameters=count_parameters(model),
         device=device.type,
-        summary=_summary(trained, config, steps_per_epoch, _measured("train", model, config, train)),
-        timing={"seed": seed, **timing_of(trained.seconds, trained.steps / steps_per_epoch, _gpu(device))},
-        test=_measured("test", model, config, test) if test and measure_test else None,
+        summary=_summary(result, config, steps_per_epoch, _rounded_metrics("train", model, config, train)),
+        timing={"seed": seed, **make_timing(result.seconds, result.steps / steps_per_epoch, _gpu(device))},
+        test=_rounded_metrics("test", model, config, test) if test and evaluate_test else None,
     )
 
 
@@ -191,9 +191,9 @@ def write_weights(path: Path, weights: dict[str, Tensor], source: str | None = N
 
 
 def _check_world_size(settings: TrainSettings, processes: Processes, key: str) -> None:
-    if settings.world_size != processes.count:
+    if settings.world_size != processes.world_size:
         raise TrainingError(
-            f"{key}.world_size: needs {settings.world_size} processes, found {processes.count}. "
+            f"{key}.world_size: needs {settings.world_size} processes, found {processes.world_size}. "
             "`python stages/train.py` starts them on one machine; torchrun starts --nnodes times --nproc-per-node."
         )
 
@@ -206,7 +206,7 @@ def _build_model(
         model: nn.Module = module.build(options, model_shape(convert, packed.image_shape), len(packed.classes))
     except ParamsError as error:
         raise ParamsError(f"{key}.{error}") from error
-    check(model, settings.constraint, weight_decay_of(settings.optimizer), f"{key}.constraint")
+    check_constraint(model, settings.constraint, get_weight_decay(settings.optimizer), f"{key}.constraint")
     if pretrained:
         pretrained.check_source(packed.source)
         pretrained.load_into(model)
@@ -221,8 +221,8 @@ def _config(settings: TrainSettings, seed: int, classes: int, key: str) -> Train
         schedule=lambda optimizer, steps, epochs: build_schedule(
             settings.schedule, optimizer, steps, epochs, f"{key}.schedule"
         ),
-        augment=Augmentation(settings.augment, settings.preprocess).random,
-        stop=partial(should_stop, settings.early_stopping),
+        augment=Augmentation(settings.augment, settings.preprocess).transform,
+        should_stop=partial(should_stop, settings.early_stopping),
         batch_size=settings.batch_size,
         drop_last=settings.drop_last,
         epochs=settings.epochs,
@@ -239,7 +239,7 @@ def _splits(
     settings: TrainSettings, packed: PackedDataset, convert: Preprocessing, device: torch.device, *, with_test: bool
 ) -> tuple[DeviceDataset, DeviceDataset | None, DeviceDataset | None]:
     """Copy the training split, the validation split and the test set to the device; unused ones are `None`."""
-    train, validation = packed.held_out() if settings.validation else (packed.train, None)
+    train, validation = packed.train_val_split() if settings.validation else (packed.train, None)
     return (
         to_device(train, convert, device),
         to_device(validation, convert, device) if validation is not None else None,
@@ -252,17 +252,17 @@ def _fingerprint(
 ) -> str:
     """Hash everything that the weights of one seed depend on."""
     # The number of seeds is left out: no single training depends on it, and finished seeds are reused when it increases.
-    decisive = settings.model_copy(update={"seeds": 1})
+    relevant_settings = settings.model_copy(update={"seeds": 1})
     versions = torch.__version__, np.__version__
     return fingerprint(
-        decisive, seed, device.type, packed.digest, pretrained.digest if pretrained else "", code_digest(), versions
+        relevant_settings, seed, device.type, packed.digest, pretrained.digest if pretrained else "", code_digest(), versions
     )
 
 
-def _measured(split: str, model: nn.Module, config: TrainConfig, inputs: DeviceDataset) -> dict[str, float]:
+def _rounded_metrics(split: str, model: nn.Module, config: TrainConfig, inputs: DeviceDataset) -> dict[str, float]:
     """Return rounded loss and accuracy of a split in evaluation mode."""
     loss, accuracy = evaluate(model, config.loss, inputs)
-    return {f"{split}_loss": round(loss, DIGITS), f"{split}_accuracy": round(accuracy, DIGITS)}
+    return {f"{split}_loss": round(loss, DECIMALS), f"{split}_accuracy": round(accuracy, DECIMALS)}
 
 
 def _gpu(device: torch.device) -> str | None:
@@ -270,16 +270,16 @@ def _gpu(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
-def _summary(trained: TrainResult, config: TrainConfig, steps_per_epoch: int, train: dict[str, float]) -> dict[str, Any]:
+def _summary(result: TrainResult, config: TrainConfig, steps_per_epoch: int, train: dict[str, float]) -> dict[str, Any]:
     """Return the summary of one seed; `train` holds the metrics of the selected weights on the training split."""
-    row = trained.rows[trained.kept]
+    row = result.rows[result.selected_row]
     return {
         "seed": config.seed,
-        "steps": trained.steps,
-        "epochs_trained": math.ceil(trained.steps / steps_per_epoch),
-        "stopped_early": trained.steps < config.epochs * steps_per_epoch,
-        "kept": {"row": trained.kept, "epoch": row.epoch, "step": row.step},
+        "steps": result.steps,
+        "epochs_trained": math.ceil(result.steps / steps_per_epoch),
+        "stopped_early": result.steps < config.epochs * steps_per_epoch,
+        "kept": {"row": result.selected_row, "epoch": row.epoch, "step": row.step},
         **train,
         "val_loss": rounded(row)["val_loss"],
         "val_accuracy": rounded(row)["val_accuracy"],
-    } | ({"watched": trained.watched} if config.watch else {})
+    } | ({"watched": result.watched} if config.watch else {})

@@ -7,9 +7,9 @@ from typing import Any
 
 from labbook.io import write_tsv
 
-__all__ = ["DIGITS", "Row", "rounded", "write_history"]
+__all__ = ["DECIMALS", "Row", "rounded", "write_history"]
 
-DIGITS = 6  # decimals
+DECIMALS = 6  # decimals
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,6 @@ def write_history(path: Path, histories: Mapping[int, Iterable[Row]]) -> None:
 def rounded(row: Row) -> dict[str, Any]:
     """Return the fields of a row by name, rounded to six decimals except for the learning rate."""
     return {
-        name: round(value, DIGITS) if isinstance(value, float) and name != "lr" else value
+        name: round(value, DECIMALS) if isinstance(value, float) and name != "lr" else value
         for name, value in asdict(row).items()
     }

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from labbook.data.packed import Split
 
-__all__ = ["DeviceDataset", "RunningMetrics", "Total", "evaluate", "evaluation_mode", "model_shape", "predict", "to_device"]
+__all__ = ["AllReduce", "DeviceDataset", "RunningMetrics", "evaluate", "evaluation_mode", "model_shape", "predict", "to_device"]
 
 BATCH = 1000  # images per forward pass without gradients; fewer if they are larger than 32×32
 FLOAT_LIMIT = 2 << 30  # bytes of a float32 split; images of a larger one stay uint8 and are converted batch by batch
-LOGITS_LIMIT = 1 << 24  # logits kept before their predictions are counted
+LOGITS_LIMIT = 1 << 24  # number of logits kept before their predictions are counted
 GATHER_BYTES = 2 << 20  # bytes of small batches gathered at once
 CONVERTED_AT_ONCE = 4096  # images
 
-Total = Callable[[list[float]], list[float]]  # sums each number over all processes that share a split
+AllReduce = Callable[[list[float]], list[float]]  # sums each number over all processes that share a split
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class DeviceDataset:
     def iter_batches(self, order: Tensor, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of images (N, C, H, W) and labels in the given order of rows, from batch `start` on.
 
-        Several small batches are gathered at once. Batch `start` has the same alignment in memory as if all batches before it
+        Several small batches are gathered at once. Batch `start` has the same alignment in memory as if all previous batches
         had been yielded, because the last bits of a sum may depend on it.
         """
-        at_once = 1 if self.convert else max(1, GATHER_BYTES // (size * self.pixels[0].nbytes))
-        for first in range(start - start % at_once, math.ceil(len(order) / size), at_once):
-            rows = order[first * size : (first + at_once) * size]
+        batch_count = 1 if self.convert else max(1, GATHER_BYTES // (size * self.pixels[0].nbytes))
+        for first in range(start - start % batch_count, math.ceil(len(order) / size), batch_count):
+            rows = order[first * size : (first + batch_count) * size]
             images = torch.split(self._images(self.pixels.index_select(0, rows)), size)
             labels = torch.split(self.labels.index_select(0, rows).long(), size)
             skipped = max(0, start - first)
@@ -99,7 +99,7 @@ class RunningMetrics:
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._correct: list[Tensor] = []
-        self._waiting = self._counted = 0
+        self._pending = self._counted = 0
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add one batch: its mean loss, logits (N, classes, ...) and labels (N, ...)."""
@@ -107,17 +107,17 @@ class RunningMetrics:
         self._sizes.append(len(labels))
         self._logits.append(logits.detach())
         self._labels.append(labels)
-        self._waiting += logits.numel()
-        if self._waiting > LOGITS_LIMIT:
+        self._pending += logits.numel()
+        if self._pending > LOGITS_LIMIT:
             self._count()
 
-    def read(self, total: Total = lambda values: values) -> tuple[float, float]:
+    def read(self, all_reduce: AllReduce = lambda values: values) -> tuple[float, float]:
         """Return the mean loss per sample, and the accuracy: the fraction of labels that have the largest logit."""
         self._count()
         losses = torch.stack(self._losses).double() if self._losses[0].device.type != "mps" else torch.stack(self._losses)
         sizes = torch.tensor(self._sizes, dtype=losses.dtype, device=losses.device)
         values = [float((losses * sizes).sum()), sum(self._sizes), float(torch.stack(self._correct).sum()), self._counted]
-        loss, samples, correct, labels = total(values)
+        loss, samples, correct, labels = all_reduce(values)
         return loss / samples, correct / labels
 
     def state(self) -> dict[str, Any]:
@@ -142,11 +142,14 @@ class RunningMetrics:
             labels = torch.cat(self._labels)
             self._correct.append((torch.cat(self._logits).argmax(1) == labels).sum())
             self._counted += labels.numel()
-        self._logits, self._labels, self._waiting = [], [], 0
+        self._logits, self._labels, self._pending = [], [], 0
 
 
 def evaluate(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: DeviceDataset, total: Total = lambda values: values
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    inputs: DeviceDataset,
+    all_reduce: AllReduce = lambda values: values,
 ) -> tuple[float, float]:
     """Return mean loss and accuracy in evaluation mode; the model's own mode is restored."""
     metrics = RunningMetrics()
@@ -154,7 +157,7 @@ def evaluate(
         for images, labels in inputs.batches():
             logits = model(images)
             metrics.add(loss(logits, labels), logits, labels)
-    return metrics.read(total)
+    return metrics.read(all_reduce)
 
 
 def predict(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: DeviceDataset) -> tuple[Tensor, float]:

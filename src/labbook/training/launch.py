@@ -1,4 +1,4 @@
-"""Start the processes of a training on this machine, and report what ended them."""
+"""Start the processes of a training on this machine, and report why they failed."""
 
 import logging
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labbook.errors import TrainingError
-from labbook.training.distributed import AGAIN, STUCK
+from labbook.training.distributed import NO_RESPONSE, RESUME_HINT
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -43,34 +43,34 @@ def launch(count: int) -> None:
         try:
             elastic_launch(config, sys.executable)(*sys.argv)
         except ChildFailedError as error:
-            raise TrainingError(_cause(error.failures, count)) from error
+            raise TrainingError(_describe_cause(error.failures, count)) from error
         except SignalException as error:
             sys.exit(128 + error.sigval)
 
 
-def _cause(failures: "dict[int, ProcessFailure]", count: int) -> str:
-    """Describe what ended the training, given torchrun's record of each process that failed.
+def _describe_cause(failures: "dict[int, ProcessFailure]", count: int) -> str:
+    """Describe why the training failed, given torchrun's record of each process that failed.
 
-    When one process is gone, others fail because they cannot reach it, and torchrun ends the rest by SIGTERM, or by SIGKILL
-    if they are stuck: neither is the cause.
+    When one process ends, others fail because they cannot reach it, and torchrun ends the rest by SIGTERM, or by SIGKILL
+    if they hang: neither is the cause.
     """
 
-    def doubt(rank: int) -> int:
+    def priority(rank: int) -> int:
         failure = failures[rank]
-        if failure.message.startswith(STUCK):
+        if failure.message.startswith(NO_RESPONSE):
             return 0
         if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
             return 1
         return 2 if _has_reported(failure) and not failure.message.startswith("Traceback") else 3
 
-    rank = min(failures, key=doubt)
+    rank = min(failures, key=priority)
     failure = failures[rank]
-    if doubt(rank) in (0, 2):
+    if priority(rank) in (0, 2):
         return failure.message
     if _has_reported(failure):
         return f"process {rank} of {count} failed, and the others were stopped.\n{failure.message}"
-    how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-    return f"process {rank} of {count} ended by {how}, and the others were stopped. {AGAIN}"
+    exit_status = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+    return f"process {rank} of {count} ended by {exit_status}, and the others were stopped. {RESUME_HINT}"
 
 
 def _has_reported(failure: "ProcessFailure") -> bool:

@@ -23,19 +23,19 @@ from torch.optim import lr_scheduler
 from labbook.config.components import FAMILIES, module_name, names
 from labbook.errors import ParamsError
 
-__all__ = ["LOSSES", "Kind", "construct", "convert", "one_line", "read_component", "settings_of", "unknown_argument"]
+__all__ = ["LOSSES", "Kind", "configurable_arguments", "construct", "convert", "one_line", "read_component", "unknown_argument"]
 
 Kind = Literal["loss", "optimizer", "schedule"]
 
 LOSSES = ("CrossEntropyLoss", "MultiMarginLoss", "NLLLoss")  # of torch.nn: those that compare logits with class labels
 UNSUITABLE = {
-    "LambdaLR": "it takes a Python function. Write a class of your own in src/labbook/schedules",
-    "MultiplicativeLR": "it takes a Python function. Write a class of your own in src/labbook/schedules",
-    "ReduceLROnPlateau": "it follows a validation metric, which a training need not have. Use MultiStepLR or CosineAnnealingLR",
+    "LambdaLR": "it takes a Python function. Write a custom class in src/labbook/schedules",
+    "MultiplicativeLR": "it takes a Python function. Write a custom class in src/labbook/schedules",
+    "ReduceLROnPlateau": "it needs a validation metric, which not every training has. Use MultiStepLR or CosineAnnealingLR",
     "SparseAdam": "it takes sparse gradients only",
 }
-# Arguments of torch's constructors that are not settings: the training sets them, or they have no effect.
-NO_SETTINGS = frozenset(
+# Arguments of torch's constructors that are not settings, because training sets them or they have no effect.
+EXCLUDED_ARGUMENTS = frozenset(
     {
         "capturable",
         "differentiable",
@@ -51,7 +51,7 @@ NO_SETTINGS = frozenset(
 
 TORCH: dict[Kind, types.ModuleType] = {"loss": nn, "optimizer": optim, "schedule": lr_scheduler}
 BASES: dict[Kind, type[Any]] = {"loss": nn.Module, "optimizer": optim.Optimizer, "schedule": lr_scheduler.LRScheduler}
-OWN_CLASSES: dict[Kind, str] = {"loss": "Loss", "optimizer": "Optimizer", "schedule": "Scheduler"}
+CUSTOM_CLASSES: dict[Kind, str] = {"loss": "Loss", "optimizer": "Optimizer", "schedule": "Scheduler"}
 
 
 def read_component(kind: Kind, values: dict[str, Any], key: str) -> tuple[type[Any], dict[str, Any]]:
@@ -67,8 +67,8 @@ def read_component(kind: Kind, values: dict[str, Any], key: str) -> tuple[type[A
     """
     values = dict(values)
     name = values.pop("name")
-    cls = _find(kind, name, key)
-    known, hints = settings_of(cls), _hints(cls)
+    cls = _find_class(kind, name, key)
+    known, hints = configurable_arguments(cls), _constructor_hints(cls)
     for argument in values:
         if argument not in known:
             raise unknown_argument(argument, known, name, key)
@@ -78,32 +78,33 @@ def read_component(kind: Kind, values: dict[str, Any], key: str) -> tuple[type[A
     return cls, {argument: convert(value, hints.get(argument, Any), f"{key}.{argument}") for argument, value in values.items()}
 
 
-def settings_of(cls: type[Any]) -> dict[str, inspect.Parameter]:
+def configurable_arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
     """Return the arguments of a class that a component may set: all but the model's parameters and a scheduler's optimiser."""
     arguments = inspect.signature(cls).parameters.values()
-    named = [one for one in arguments if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    named = [argument for argument in arguments if argument.kind in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY)]
     first = 0 if issubclass(cls, nn.Module) else 1
-    hidden = NO_SETTINGS if _of_torch(cls) else ()
-    return {one.name: one for one in named[first:] if one.name not in hidden}
+    excluded = EXCLUDED_ARGUMENTS if _is_torch_class(cls) else ()
+    return {argument.name: argument for argument in named[first:] if argument.name not in excluded}
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
     """Check a value against an annotation, and convert a list to a tuple or a tensor if the class expects one.
 
     Raises:
-        ParamsError: it has another type, is infinite or not a number; the message begins with `where`, its key.
+        ParamsError: it has the wrong type, is infinite or not a number; the message begins with `where`, its key.
     """
-    takes_tensor = Tensor in (hint, *typing.get_args(hint))
-    hint = _in_yaml(hint)
-    pair = next((one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is tuple), None)
+    accepts_tensor = Tensor in (hint, *typing.get_args(hint))
+    hint = _yaml_hint(hint)
+    tuple_hint = next((item for item in (hint, *typing.get_args(hint)) if typing.get_origin(item) is tuple), None)
     adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
     try:
-        converted = adapter.validate_python(tuple(value) if pair and isinstance(value, list) else value, strict=True)
+        converted = adapter.validate_python(tuple(value) if tuple_hint and isinstance(value, list) else value, strict=True)
     except ValidationError as error:
         message = error.errors()[0]["msg"]
-        wanted = f"give a list of {len(typing.get_args(pair))} numbers" if pair else message[0].lower() + message[1:]
-        raise ParamsError(f"{where}: invalid value {value!r}: {wanted}.") from error
-    return torch.tensor(converted, dtype=torch.float32) if takes_tensor and isinstance(converted, list) else converted
+        length = len(typing.get_args(tuple_hint))
+        expected = f"expected a list of {length} numbers" if tuple_hint else message[0].lower() + message[1:]
+        raise ParamsError(f"{where}: invalid value {value!r}: {expected}.") from error
+    return torch.tensor(converted, dtype=torch.float32) if accepts_tensor and isinstance(converted, list) else converted
 
 
 def construct(cls: type[Any], positional: tuple[Any, ...], arguments: dict[str, Any], where: str) -> Any:
@@ -121,9 +122,9 @@ def construct(cls: type[Any], positional: tuple[Any, ...], arguments: dict[str, 
 def unknown_argument(argument: str, known: Iterable[str], name: str, key: str) -> ParamsError:
     """Return the error for an argument that `name` does not take."""
     listed = ", ".join(known)
-    problem = "cannot be set here." if argument in NO_SETTINGS else f"unknown argument{_closest(argument, known)}"
-    takes = f"Arguments of {name}: {listed}." if listed else f"{name} takes no arguments."
-    return ParamsError(f"{key}.{argument}: {problem} {takes}")
+    problem = "cannot be set here." if argument in EXCLUDED_ARGUMENTS else f"unknown argument{_suggestion(argument, known)}"
+    accepted = f"Arguments of {name}: {listed}." if listed else f"{name} takes no arguments."
+    return ParamsError(f"{key}.{argument}: {problem} {accepted}")
 
 
 def one_line(error: Exception) -> str:
@@ -131,16 +132,16 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()).removesuffix(".") + "."
 
 
-def _find(kind: Kind, name: str, key: str) -> type[Any]:
-    own, torch_classes = names(kind), _torch_classes(kind)
-    cls = _load_own(kind, module_name(kind, name), key) if name in own else torch_classes.get(name)
+def _find_class(kind: Kind, name: str, key: str) -> type[Any]:
+    custom, torch_classes = names(kind), _torch_classes(kind)
+    cls = _load_custom(kind, module_name(kind, name), key) if name in custom else torch_classes.get(name)
     if cls is None:
-        known = [*(other for other, found in torch_classes.items() if not _unsuitable(kind, found)), *own]
+        known = [*(other for other, torch_class in torch_classes.items() if not _why_unsuitable(kind, torch_class)), *custom]
         raise ParamsError(
-            f"{key}.name: unknown {kind} {name!r}{_closest(name, known)} Known: {', '.join(known)}. "
+            f"{key}.name: unknown {kind} {name!r}{_suggestion(name, known)} Known: {', '.join(known)}. "
             f"To add one, create a file in src/labbook/{FAMILIES[kind]}/."
         )
-    if reason := _unsuitable(kind, cls):
+    if reason := _why_unsuitable(kind, cls):
         raise ParamsError(f"{key}.name: {name} cannot be used here: {reason}.")
     return cls
 
@@ -148,31 +149,31 @@ def _find(kind: Kind, name: str, key: str) -> type[Any]:
 def _torch_classes(kind: Kind) -> dict[str, type[Any]]:
     base = BASES[kind]
     classes = {name: cls for name, cls in vars(TORCH[kind]).items() if isinstance(cls, type) and issubclass(cls, base)}
-    ending = "Loss" if kind == "loss" else ""
+    suffix = "Loss" if kind == "loss" else ""
     return {
         name: classes[name]
         for name in sorted(classes)
-        if name[0] != "_" and name.endswith(ending) and classes[name] is not base
+        if name[0] != "_" and name.endswith(suffix) and classes[name] is not base
     }
 
 
-def _unsuitable(kind: Kind, cls: type[Any]) -> str | None:
+def _why_unsuitable(kind: Kind, cls: type[Any]) -> str | None:
     """Return why a class cannot be used, or `None` if it can."""
-    if kind == "loss" and _of_torch(cls) and cls.__name__ not in LOSSES:
+    if kind == "loss" and _is_torch_class(cls) and cls.__name__ not in LOSSES:
         return "it does not compare logits with class labels"
     if kind == "optimizer":
         closure = inspect.signature(inspect.unwrap(cls.step)).parameters.get("closure")
         if closure and closure.default is closure.empty:
             return "its step takes a closure, which would compute the loss several times"
-    return UNSUITABLE.get(cls.__name__) if _of_torch(cls) else None
+    return UNSUITABLE.get(cls.__name__) if _is_torch_class(cls) else None
 
 
-def _of_torch(cls: type[Any]) -> bool:
+def _is_torch_class(cls: type[Any]) -> bool:
     return cls.__module__.startswith("torch.")
 
 
-def _load_own(kind: Kind, module: str, key: str) -> type[Any]:
-    file, name, base = f"src/{module.replace('.', '/')}.py", OWN_CLASSES[kind], BASES[kind]
+def _load_custom(kind: Kind, module: str, key: str) -> type[Any]:
+    file, name, base = f"src/{module.replace('.', '/')}.py", CUSTOM_CLASSES[kind], BASES[kind]
     try:
         cls = vars(importlib.import_module(module)).get(name)
     except Exception as error:
@@ -184,7 +185,7 @@ def _load_own(kind: Kind, module: str, key: str) -> type[Any]:
     return cls
 
 
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _constructor_hints(cls: type[Any]) -> dict[str, Any]:
     """Return the annotations of the constructor; torch imports some of their names only for type checkers."""
     try:
         return typing.get_type_hints(cls.__init__, localns=vars(collections.abc))
@@ -192,28 +193,28 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
         return {}
 
 
-def _in_yaml(hint: Any) -> Any:
+def _yaml_hint(hint: Any) -> Any:
     """Rewrite an annotation in terms of what YAML holds: lists in place of other sequences and of tensors."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Tensor:
         return list[float]
     if origin in (typing.Union, types.UnionType):
         return functools.reduce(
-            operator.or_, (_in_yaml(one) for one in arguments if one is not Tensor or float not in arguments)
+            operator.or_, (_yaml_hint(item) for item in arguments if item is not Tensor or float not in arguments)
         )
     if origin in (collections.abc.Iterable, collections.abc.Sequence):
         return types.GenericAlias(list, arguments)
     if origin is tuple:
-        return types.GenericAlias(tuple, tuple(map(_in_yaml, arguments)))
+        return types.GenericAlias(tuple, tuple(map(_yaml_hint, arguments)))
     return hint
 
 
-def _closest(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     """Return the end of a message: a suggestion of the nearest known name, ignoring case and underscores, or a full stop."""
-    by_letters = {_letters(one): one for one in known}
-    near = difflib.get_close_matches(_letters(name), by_letters, n=1)
-    return f"; did you mean {by_letters[near[0]]!r}?" if near else "."
+    by_normalized = {_normalize(candidate): candidate for candidate in known}
+    matches = difflib.get_close_matches(_normalize(name), by_normalized, n=1)
+    return f"; did you mean {by_normalized[matches[0]]!r}?" if matches else "."
 
 
-def _letters(name: str) -> str:
+def _normalize(name: str) -> str:
     return name.lower().replace("_", "")

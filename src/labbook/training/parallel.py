@@ -32,18 +32,19 @@ def run_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     """Return the result of `work` for each item, in the order of the items.
 
     The environment variable `LABBOOK_AT_ONCE` is the number of processes; without it, and for a single item, this process does
-    all the work. Processes are forked, so the caller must not have computed anything with torch before, because its threads
+    all the work. Processes are forked, so the caller must not have computed anything with torch before, because torch's threads
     do not survive a fork.
 
     Raises:
         LabbookError: `work` raised it, a process was killed, or the environment variable is not a positive integer.
     """
     global _work  # noqa: PLW0603 - the only way to pass data to a forked process without a copy
-    count = min(len(items), _allowed())
+    count = min(len(items), _max_processes())
     if count < 2 or sys.platform != "linux":  # on other systems, libraries are not safe to fork
         return [work(item) for item in items]
     _work = work
-    with ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _start) as pool, _killing_processes_on_error():
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(count, context, _initialize_process) as pool, _killing_processes_on_error():
         futures = [pool.submit(_call, item) for item in items]
         wait(futures, return_when=FIRST_EXCEPTION)
         try:
@@ -53,20 +54,20 @@ def run_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
             return [future.result() for future in futures]
         except BrokenProcessPool as error:
             raise TrainingError(
-                "One of the trainings was killed, perhaps for lack of memory. Run the same command again."
+                "One of the trainings was killed, perhaps because memory ran out. Run the same command again."
             ) from error
 
 
-def _allowed() -> int:
-    """Return how many processes may run in parallel."""
+def _max_processes() -> int:
+    """Return the number of processes that may run in parallel."""
     value = os.environ.get(AT_ONCE, "1")
     if not value.isdecimal() or not int(value):
         raise TrainingError(f"{AT_ONCE}: invalid value {value!r}. Set it to a number of processes, such as 2, or unset it.")
     return int(value)
 
 
-def _start() -> None:
-    """Prepare a forked process: end it with its parent, and leave Ctrl-C to the parent."""
+def _initialize_process() -> None:
+    """Prepare a forked process: end it with its parent, and ignore Ctrl-C, which the parent handles."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -77,7 +78,7 @@ def _call(item: Any) -> Any:
 
 @contextmanager
 def _killing_processes_on_error() -> Iterator[None]:
-    """Kill the processes that still run when one has failed, or when this one is interrupted."""
+    """Kill the remaining processes when one fails or when this process is interrupted."""
     try:
         yield
     except BaseException:

@@ -44,7 +44,7 @@ class PretrainedWeights:
             )
 
     def load_into(self, model: nn.Module) -> None:
-        """Load the weights into `model`; they may lack only its head, which must then be trainable.
+        """Load the weights into `model`; only its head may be missing, which must then be trainable.
 
         Raises:
             DataError: a weight is not in the model or has another shape, or more than a trainable head is missing.
@@ -58,15 +58,15 @@ class PretrainedWeights:
                     f"{self.path}: holds {name}, which the model does not have. These are weights of another model."
                 )
             if tensor.shape != state[name].shape:
-                found, expected = tuple(tensor.shape), tuple(state[name].shape)
+                shape, expected = tuple(tensor.shape), tuple(state[name].shape)
                 raise DataError(
-                    f"{self.path}: {name} has shape {found}, expected {expected}. These are weights of another model."
+                    f"{self.path}: {name} has shape {shape}, expected {expected}. These are weights of another model."
                 )
-        left_out = [name for name in state if name not in self.weights]
-        learnt = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        head = {name.rpartition(".")[0] for name in left_out[-1:]}
-        for name in left_out:
-            if name not in learnt or name.rpartition(".")[0] not in head:
+        missing = [name for name in state if name not in self.weights]
+        trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        head = {name.rpartition(".")[0] for name in missing[-1:]}
+        for name in missing:
+            if name not in trainable or name.rpartition(".")[0] not in head:
                 raise DataError(
                     f"{self.path}: lacks {name}, but only a trainable head may be missing. These are weights of another model."
                 )

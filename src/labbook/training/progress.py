@@ -1,4 +1,4 @@
-"""Show the progress of a training: a bar on a terminal, otherwise a line every few seconds."""
+"""ProgressCallback the progress of a training: a bar on a terminal, otherwise a line every few seconds."""
 
 import contextlib
 import sys
@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator
 
 from labbook.training.history import Row
 
-__all__ = ["Show", "ignore", "show_progress"]
+__all__ = ["ProgressCallback", "no_progress", "show_progress"]
 
 SECONDS_BETWEEN_LINES = 5.0
 
-Show = Callable[[int, Row | None], None]  # steps done, and the latest row when there is a new one
+ProgressCallback = Callable[[int, Row | None], None]  # number of the step, and its row of the history or `None`
 
 
-def ignore(done: int, row: Row | None) -> None:
-    """Show nothing."""
+def no_progress(step: int, row: Row | None) -> None:
+    """ProgressCallback nothing."""
 
 
 @contextlib.contextmanager
-def show_progress(name: str, steps: int) -> Iterator[Show]:
+def show_progress(name: str, steps: int) -> Iterator[ProgressCallback]:
     """Yield the progress callback of a training of `steps` steps."""
     if sys.stderr.isatty():
         with _bar(name, steps) as show:
@@ -29,7 +29,7 @@ def show_progress(name: str, steps: int) -> Iterator[Show]:
 
 
 @contextlib.contextmanager
-def _bar(name: str, steps: int) -> Iterator[Show]:
+def _bar(name: str, steps: int) -> Iterator[ProgressCallback]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,23 +37,23 @@ def _bar(name: str, steps: int) -> Iterator[Show]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=steps, metrics="")
 
-        def show(done: int, row: Row | None) -> None:
-            progress.update(task, completed=done)
+        def show(step: int, row: Row | None) -> None:
+            progress.update(task, completed=step)
             if row:
                 progress.update(task, metrics=_metrics(row))
 
         yield show
 
 
-def _lines(name: str, steps: int) -> Show:
-    printed = time.monotonic()
+def _lines(name: str, steps: int) -> ProgressCallback:
+    last_printed = time.monotonic()
 
-    def show(done: int, row: Row | None) -> None:
-        nonlocal printed
+    def show(step: int, row: Row | None) -> None:
+        nonlocal last_printed
         now = time.monotonic()
-        if row and (now - printed > SECONDS_BETWEEN_LINES or done == steps):
-            printed = now
-            print(f"{name}: step {done} of {steps}, {_metrics(row)}", flush=True)
+        if row and (now - last_printed > SECONDS_BETWEEN_LINES or step == steps):
+            last_printed = now
+            print(f"{name}: step {step} of {steps}, {_metrics(row)}", flush=True)
 
     return show
 

@@ -33,27 +33,27 @@ def configure(device: str, threads: int, seed: int) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on every device
     torch.manual_seed(seed)
-    _keep_compiler_out()
-    _keep_memory()
+    _skip_compiler_import()
+    _retain_freed_memory()
     return chosen
 
 
-def choose_device(wanted: str) -> torch.device:
-    """Return the device that `wanted` names.
+def choose_device(requested: str) -> torch.device:
+    """Return the device that `requested` names.
 
     Raises:
         DeviceError: there is no such device; the message lists the available ones.
     """
-    there = ["cpu"]
+    available = ["cpu"]
     if torch.backends.mps.is_available():
-        there.insert(0, "mps")
-    there[:0] = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if wanted == "auto":
-        return torch.device(there[0])
-    name = "cuda:0" if wanted == "cuda" else wanted
-    if name not in there:
+        available.insert(0, "mps")
+    available[:0] = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if requested == "auto":
+        return torch.device(available[0])
+    name = "cuda:0" if requested == "cuda" else requested
+    if name not in available:
         raise DeviceError(
-            f"device: {wanted} not found. This machine has: {', '.join(there)}. Set `device: auto` in params.yaml."
+            f"device: {requested} not found. This machine has: {', '.join(available)}. Set `device: auto` in params.yaml."
         )
     return torch.device(name)
 
@@ -66,13 +66,13 @@ def check_bf16(device: torch.device, key: str) -> None:
         key: key of the precision in `params.yaml`, for the message.
 
     Raises:
-        DeviceError: it does not; the message names key and device.
+        DeviceError: it does not support bf16; the message names key and device.
     """
     if device.type == "cuda":
-        there = torch.cuda.is_bf16_supported(including_emulation=False)
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        there = device.type == "cpu" and any(_cpu_flags().get(name) for name in BF16_ON_CPU)
-    if not there:
+        supported = device.type == "cpu" and any(_cpu_flags().get(name) for name in BF16_ON_CPU)
+    if not supported:
         raise DeviceError(
             f"{key}: {device} does not support bf16 in hardware, according to torch {torch.__version__}. "
             "Set it to float32, or choose another device."
@@ -80,8 +80,8 @@ def check_bf16(device: torch.device, key: str) -> None:
 
 
 def _cpu_flags() -> dict[str, object]:
-    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.12 on
-    return known
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.12 on
+    return capabilities
 
 
 def in_bf16(model: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -94,15 +94,15 @@ def in_bf16(model: Callable[[Tensor], Tensor], device: torch.device) -> Callable
     return forward
 
 
-def _keep_compiler_out() -> None:
-    """Prevent torch's optimizers from importing its compiler (1 s), only to exclude themselves from compilation."""
+def _skip_compiler_import() -> None:
+    """Prevent torch's optimizers from importing its compiler (1 s) merely to exclude themselves from compilation."""
     for method in vars(optim.Optimizer).values():
         plain = getattr(method, "__wrapped__", None)
         if plain is not None:
             plain.__dynamo_disable = plain  # torch's own cache; versions without it import the compiler
 
 
-def _keep_memory() -> None:
+def _retain_freed_memory() -> None:
     """Make glibc keep the large blocks that every step frees and allocates again (measured: up to 1.5 times faster)."""
     if not sys.platform.startswith("linux"):
         return

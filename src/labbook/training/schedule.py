@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, SequentialLR
 from labbook.config.components import Component
 from labbook.config.reading import validate
 from labbook.errors import ParamsError
-from labbook.training.lookup import construct, convert, read_component, settings_of, unknown_argument
+from labbook.training.lookup import configurable_arguments, construct, convert, read_component, unknown_argument
 
 __all__ = ["Schedule", "build_schedule", "check_schedule"]
 
@@ -19,7 +19,7 @@ Interval = Literal["step", "epoch"]
 
 BY_STEP = ("CyclicLR", "OneCycleLR")  # advance at every step by default; they set the rate regardless of other schedules
 COMBINED = ("ChainedScheduler", "SequentialLR")
-START_RATES = {"CyclicLR": "base_lr", "OneCycleLR": "max_lr"}  # they replace the optimiser's rate, their default here
+START_RATES = {"CyclicLR": "base_lr", "OneCycleLR": "max_lr"}  # they replace the optimiser's rate, which is their default here
 # Totals that default to the length of the training, or to the length of the schedule's part in a SequentialLR.
 TOTALS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
 TOTALS_IN_SEQUENCE = TOTALS | {"ConstantLR": "total_iters", "LinearLR": "total_iters"}
@@ -41,7 +41,7 @@ class Schedule:
         self._scheduler = scheduler
         self._by_step = scheduler is not None and interval == "step"
         self._by_epoch = scheduler is not None and interval == "epoch"
-        self._left = total - 1
+        self._remaining = total - 1
 
     def after_step(self) -> None:
         """Advance a schedule by step; call this after every step of the optimiser."""
@@ -55,18 +55,18 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint; the rate itself is part of the optimiser's state."""
-        return {"left": self._left, "scheduler": self._scheduler.state_dict() if self._scheduler else {}}
+        return {"remaining": self._remaining, "scheduler": self._scheduler.state_dict() if self._scheduler else {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state; restore the optimiser's state as well."""
-        self._left = state["left"]
+        self._remaining = state["remaining"]
         if self._scheduler:
             self._scheduler.load_state_dict(dict(state["scheduler"]))  # a copy, because CyclicLR removes a key
 
     def _advance(self) -> None:
-        if self._scheduler and self._left > 0:
+        if self._scheduler and self._remaining > 0:
             self._scheduler.step()
-            self._left -= 1
+            self._remaining -= 1
 
 
 def build_schedule(
@@ -151,8 +151,8 @@ def _build(values: dict[str, Any], optimizer: optim.Optimizer, span: _Span, key:
     totals = TOTALS_IN_SEQUENCE if span.in_sequence else TOTALS
     if name in totals:
         defaults[totals[name]] = UNKNOWN_TOTAL if span.length is None else span.length
-    given = {argument: value for argument, value in values.items() if argument not in defaults or value is not None}
-    cls, arguments = read_component("schedule", defaults | given, key)
+    specified = {argument: value for argument, value in values.items() if argument not in defaults or value is not None}
+    cls, arguments = read_component("schedule", defaults | specified, key)
     _check_length(name, cls, arguments, span, key)
     scheduler: LRScheduler = construct(cls, (optimizer,), arguments, f"{key}: {name}")
     return scheduler
@@ -163,7 +163,7 @@ def _check_length(name: str, cls: type[Any], arguments: dict[str, Any], span: _S
     argument = "step_size" if name == "StepLR" else LENGTHS.get(name)
     if argument is None:
         return
-    length, where = arguments.get(argument, settings_of(cls)[argument].default), f"{key}.{argument}"
+    length, where = arguments.get(argument, configurable_arguments(cls)[argument].default), f"{key}.{argument}"
     if length <= 0:
         raise ParamsError(f"{where}: invalid value {length}: it must be greater than 0.")
     if name == "StepLR" or span.length is None:
@@ -179,7 +179,10 @@ def _build_sequential(values: dict[str, Any], optimizer: optim.Optimizer, span: 
     parts = _inner_parts(values, ("schedulers", "milestones"), key)
     milestones = convert(values.get("milestones", []), list[int], f"{key}.milestones")
     spans = _inner_spans(milestones, len(parts), span, f"{key}.milestones")
-    inner = [_build(component, optimizer, own, where) for (where, component), own in zip(parts.items(), spans, strict=True)]
+    inner = [
+        _build(component, optimizer, part_span, where)
+        for (where, component), part_span in zip(parts.items(), spans, strict=True)
+    ]
     return SequentialLR(optimizer, inner, milestones)
 
 

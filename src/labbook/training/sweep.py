@@ -26,15 +26,15 @@ def run_sweep(
         LabbookError: see `train_experiment`.
     """
 
-    def train(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        value, settings = variants[number]
-        outcome = train_experiment(
-            f"{name}/{number}", settings, runtime, packed,
-            key=f"sweeps.{name}.train", pretrained=read_pretrained(settings.inputs.pretrained), measure_test=True,
+    def train(index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        value, settings = variants[index]
+        result = train_experiment(
+            f"{name}/{index}", settings, runtime, packed,
+            key=f"sweeps.{name}.train", pretrained=read_pretrained(settings.inputs.pretrained), evaluate_test=True,
         )  # fmt: skip
-        metrics = {key: outcome.summary[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
-        row = {"source": packed.source, "value": value, **metrics, **(outcome.test or {})}
-        return row, outcome.timing
+        metrics = {key: result.summary[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
+        row = {"source": packed.source, "value": value, **metrics, **(result.test or {})}
+        return row, result.timing
 
     rows, timings = zip(*run_parallel(train, range(len(variants))), strict=True)
     return list(rows), list(timings)

@@ -9,12 +9,12 @@ from typing import Any
 
 from labbook.io import write_json
 
-__all__ = ["TIMING", "timing_of", "write_timing"]
+__all__ = ["TIMING", "make_timing", "write_timing"]
 
 TIMING = Path("timing")  # git and DVC ignore it
 
 
-def timing_of(seconds: float, epochs: float, gpu: str | None) -> dict[str, Any]:
+def make_timing(seconds: float, epochs: float, gpu: str | None) -> dict[str, Any]:
     """Return the timing of a training that has just ended.
 
     Args:
@@ -38,7 +38,7 @@ def write_timing(name: str, source: str, timings: Sequence[Mapping[str, Any]]) -
     Args:
         name: name of the experiment or sweep.
         source: data source, `official` or `embedded`.
-        timings: results of `timing_of`, one per training; the machine and date are those of the last one.
+        timings: results of `make_timing`, one per training; the machine and date are those of the last one.
     """
     seconds = [timing["seconds"] for timing in timings]
     last = timings[-1]

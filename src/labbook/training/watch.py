@@ -7,17 +7,17 @@ from torch import Tensor, nn
 
 from labbook.training.inference import DeviceDataset, evaluation_mode
 
-__all__ = ["dead_units", "gradient_norms", "watch"]
+__all__ = ["dead_units", "gradient_norms", "measure_watched"]
 
 
-def watch(what: Sequence[str], model: nn.Module, inputs: DeviceDataset) -> dict[str, dict[str, float]]:
-    """Return each requested quantity by layer name, to six significant digits."""
-    found = {}
-    if "gradient_norms" in what:
-        found["gradient_norms"] = gradient_norms(model)
-    if "dead_units" in what:
-        found["dead_units"] = dead_units(model, inputs)
-    return {name: {layer: float(f"{value:.6g}") for layer, value in values.items()} for name, values in found.items()}
+def measure_watched(names: Sequence[str], model: nn.Module, inputs: DeviceDataset) -> dict[str, dict[str, float]]:
+    """Return each named quantity by layer, to six significant digits."""
+    quantities = {}
+    if "gradient_norms" in names:
+        quantities["gradient_norms"] = gradient_norms(model)
+    if "dead_units" in names:
+        quantities["dead_units"] = dead_units(model, inputs)
+    return {name: {layer: float(f"{value:.6g}") for layer, value in values.items()} for name, values in quantities.items()}
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
@@ -37,12 +37,12 @@ def dead_units(model: nn.Module, inputs: DeviceDataset) -> dict[str, float]:
     """
     alive: dict[str, Tensor] = {}
 
-    def note(name: str, outputs: Tensor) -> None:
+    def record(name: str, outputs: Tensor) -> None:
         positive = (outputs > 0).transpose(0, 1).flatten(1).any(1)
         alive[name] = alive[name] | positive if name in alive else positive
 
     hooks = [
-        module.register_forward_hook(lambda _module, _inputs, outputs, name=name: note(name, outputs))
+        module.register_forward_hook(lambda _module, _inputs, outputs, name=name: record(name, outputs))
         for name, module in model.named_modules()
         if isinstance(module, nn.ReLU)
     ]

@@ -6,22 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labbook.evaluation import (
-    Ask,
+    ComputeLogits,
     Evaluation,
     Predictions,
     classifier_metrics,
     confidences,
-    predictions_of,
-    reliability,
+    encode_predictions,
+    reliability_bins,
 )
 
-__all__ = ["MISTAKES", "evaluate", "reliability_of", "worst_mistakes"]
+__all__ = ["MISTAKES", "classifier_reliability", "evaluate", "worst_mistakes"]
 
 MISTAKES = 10  # number of misclassified samples shown, as hand-in 2 requires
 
 
 def evaluate(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...], ask: Ask
+    logits: NDArray[np.float32], labels: NDArray[np.int64], loss: float, classes: tuple[str, ...], compute_logits: ComputeLogits
 ) -> Evaluation:
     """Compute the metrics of a classifier on the test set.
 
@@ -30,24 +30,24 @@ def evaluate(
         labels: (N,).
         loss: mean test loss in nats.
         classes: names of the classes.
-        ask: not used.
+        compute_logits: not used.
     """
-    predictions = predictions_of(logits, labels)
+    predictions = encode_predictions(logits, labels)
     metrics, confusion = classifier_metrics(predictions, classes)
     return Evaluation(
         {"test_loss": round(loss, 6), **metrics},
         confusion,
         predictions,
         mistakes=worst_mistakes(predictions, classes),
-        reliability=reliability_of(predictions),
+        reliability=classifier_reliability(predictions),
     )
 
 
 def worst_mistakes(predictions: Predictions, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """List the most confident mistakes; of equally confident ones, the first in the test set.
+    """List the most confident mistakes; equally confident ones are in the order of the test set.
 
     Args:
-        predictions: result of `labbook.evaluation.predictions_of`.
+        predictions: result of `labbook.evaluation.encode_predictions`.
         classes: names of the classes.
     """
     labels, predicted, confidence = predictions["labels"], predictions["predicted"], confidences(predictions)
@@ -64,6 +64,6 @@ def worst_mistakes(predictions: Predictions, classes: tuple[str, ...]) -> list[d
     ]
 
 
-def reliability_of(predictions: Predictions) -> list[dict[str, Any]]:
-    """Return samples, mean confidence and accuracy of each bin of confidence that is not empty."""
-    return reliability(confidences(predictions), predictions["predicted"] == predictions["labels"])
+def classifier_reliability(predictions: Predictions) -> list[dict[str, Any]]:
+    """Return number of samples, mean confidence and accuracy of each non-empty bin of confidence."""
+    return reliability_bins(confidences(predictions), predictions["predicted"] == predictions["labels"])

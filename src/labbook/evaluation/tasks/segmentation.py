@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labbook.evaluation import Ask, Evaluation, Predictions, confusion_counts
+from labbook.evaluation import ComputeLogits, Evaluation, Predictions, confusion_counts
 
 __all__ = ["SHOWN", "SegmentationEvaluation", "evaluate", "intersection_over_union", "segmentation_metrics"]
 
@@ -32,7 +32,7 @@ class SegmentationEvaluation(Evaluation):
 
 
 def evaluate(
-    logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float, classes: tuple[str, ...], ask: Ask
+    logits: NDArray[np.float32], labels: NDArray[np.uint8], loss: float, classes: tuple[str, ...], compute_logits: ComputeLogits
 ) -> SegmentationEvaluation:
     """Compute the metrics of a segmentation model on the test set.
 
@@ -41,7 +41,7 @@ def evaluate(
         labels: (N, H, W).
         loss: mean test loss per pixel, in nats.
         classes: names of the classes.
-        ask: not used.
+        compute_logits: not used.
     """
     predicted = logits.argmax(axis=1)
     per_image = np.stack([confusion_counts(*pair, len(classes)) for pair in zip(labels, predicted, strict=True)])
@@ -60,13 +60,13 @@ def segmentation_metrics(predictions: Predictions, classes: tuple[str, ...]) -> 
     """
     confusion = predictions["confusion"].sum(axis=0, dtype=np.int64)
     totals, hits, overlaps = confusion.sum(axis=1), confusion.diagonal(), intersection_over_union(confusion)
-    guessed = np.zeros_like(confusion)  # counts of a model that predicts the most frequent class for every pixel
-    guessed[:, totals.argmax()] = totals
+    majority = np.zeros_like(confusion)  # counts of a model that predicts the most frequent class for every pixel
+    majority[:, totals.argmax()] = totals
     metrics = {
         "test_accuracy": round(float(hits.sum() / totals.sum()), 6),
         "test_miou": round(float(np.nanmean(overlaps)), 6),
         "chance_accuracy": round(float(totals.max() / totals.sum()), 6),
-        "chance_miou": round(float(np.nanmean(intersection_over_union(guessed))), 6),
+        "chance_miou": round(float(np.nanmean(intersection_over_union(majority))), 6),
         "test_accuracy_per_class": {
             name: round(float(hits[index] / totals[index]), 6) if totals[index] else None for index, name in enumerate(classes)
         },
@@ -78,7 +78,7 @@ def segmentation_metrics(predictions: Predictions, classes: tuple[str, ...]) -> 
 
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute the intersection over union of each class, (classes,); NaN for one that neither occurs nor is predicted."""
+    """Compute the intersection over union of each class, (classes,); NaN for a class that neither occurs nor is predicted."""
     hits = confusion.diagonal()
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
     overlaps: NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)

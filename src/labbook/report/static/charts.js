@@ -2,11 +2,11 @@
 window.labbookCharts = (() => {
   const COLOURS = 8; // --series-0 to --series-7 in the style sheet
   const HEIGHT = 260;
-  const FEW = 20; // maximum number of classes for which a confusion matrix shows names and counts
+  const MAX_LABELLED = 20; // maximum number of classes for which a confusion matrix shows names and counts
 
   const colour = (series) => `var(--series-${series.colour % COLOURS})`;
   const format = (value) => (value === 0 || Math.abs(value) >= 1e-3 ? Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 6 }) : value.toExponential(2));
-  const share = (value) => `${(100 * value).toFixed(1)} %`;
+  const share = (value) => `${(100 * value).toFixed(1)}%`;
 
   // Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, or at most six powers of ten for a wide range.
   const logTicks = (low, high) => {
@@ -32,36 +32,36 @@ window.labbookCharts = (() => {
   const lines = (chart, width) => {
     const points = chart.series.flatMap((line) => line.x.map((x, index) => ({ x, y: line.y[index], line: line.name })));
     const known = points.filter((point) => point.y !== null && (chart.scale !== "log" || point.y > 0));
-    const above = known.map((point) => point.y).filter((y) => y > 0);
-    const bounds = above.length ? d3.extent([...above, ...(chart.ends ?? []).filter((end) => end > 0)]) : [1, 1];
-    const columns = [...d3.group(known, (point) => point.x)].map(([x, found]) => ({
+    const positive = known.map((point) => point.y).filter((y) => y > 0);
+    const bounds = positive.length ? d3.extent([...positive, ...(chart.y_range ?? []).filter((end) => end > 0)]) : [1, 1];
+    const columns = [...d3.group(known, (point) => point.x)].map(([x, group]) => ({
       x,
-      y: d3.max(found, (point) => point.y),
-      text: [`${chart.x} ${format(x)}`, ...found.map((point) => `${point.line}: ${format(point.y)}`)].join("\n"),
+      y: d3.max(group, (point) => point.y),
+      text: [`${chart.x} ${format(x)}`, ...group.map((point) => `${point.line}: ${format(point.y)}`)].join("\n"),
     }));
-    const whole = chart.x === "epoch" && d3.max(points, (point) => point.x) < 10;
+    const integerTicks = chart.x === "epoch" && d3.max(points, (point) => point.x) < 10;
     return Plot.plot({
       width,
       height: HEIGHT,
       marginLeft: 56,
-      x: { label: chart.x, ...(whole ? { interval: 1 } : {}) },
+      x: { label: chart.x, ...(integerTicks ? { interval: 1 } : {}) },
       y: {
         label: chart.y,
         grid: true,
         type: chart.scale,
-        ...(chart.scale === "symlog" && above.length ? { constant: bounds[0] } : {}),
-        ...(chart.ends ? { domain: chart.ends } : {}),
+        ...(chart.scale === "symlog" && positive.length ? { constant: bounds[0] } : {}),
+        ...(chart.y_range ? { domain: chart.y_range } : {}),
         ...{ linear: { nice: true }, log: { ticks: logTicks(...bounds), tickFormat: "~g" }, symlog: { ticks: [0, ...logTicks(2 * bounds[0], bounds[1])], tickFormat: "~g" } }[chart.scale],
       },
       marks: [
-        chart.level === null ? null : Plot.ruleY([chart.level], { strokeDasharray: "2 3" }),
-        chart.mark === null ? null : Plot.ruleX([chart.mark], { strokeDasharray: "2 3" }),
+        chart.target === null ? null : Plot.ruleY([chart.target], { strokeDasharray: "2 3" }),
+        chart.selected === null ? null : Plot.ruleX([chart.selected], { strokeDasharray: "2 3" }),
         ...chart.series.map((line) => {
-          const own = known.filter((point) => point.line === line.name);
-          const few = chart.dots || own.length < 2;
+          const linePoints = known.filter((point) => point.line === line.name);
+          const withDots = chart.dots || linePoints.length < 2;
           return [
-            Plot.lineY(own, { x: "x", y: "y", stroke: colour(line), strokeDasharray: line.dashed ? "5 4" : null }),
-            few ? Plot.dot(own, { x: "x", y: "y", fill: colour(line), r: 3 }) : null,
+            Plot.lineY(linePoints, { x: "x", y: "y", stroke: colour(line), strokeDasharray: line.dashed ? "5 4" : null }),
+            withDots ? Plot.dot(linePoints, { x: "x", y: "y", fill: colour(line), r: 3 }) : null,
           ];
         }),
         Plot.ruleX(columns, Plot.pointerX({ x: "x", strokeOpacity: 0.4 })),
@@ -81,20 +81,20 @@ window.labbookCharts = (() => {
         right: actual === predicted,
       }));
     });
-    const few = matrix.classes.length <= FEW;
-    const shown = few ? cells : cells.filter((cell) => cell.count);
-    const margin = few ? 8 + 6.5 * d3.max(matrix.classes, (name) => name.length) : 20;
-    const side = Math.min(width, 560, few ? margin + 60 + 44 * matrix.classes.length : Infinity);
-    const room = (side - margin - 18) / matrix.classes.length; // in pixels; a digit is 6 pixels wide
-    const printed = few && 6 * d3.max(cells, (cell) => String(cell.count).length) < room;
-    const names = few ? { tickSize: 0 } : { ticks: [] };
+    const small = matrix.classes.length <= MAX_LABELLED;
+    const shown = small ? cells : cells.filter((cell) => cell.count);
+    const margin = small ? 8 + 6.5 * d3.max(matrix.classes, (name) => name.length) : 20;
+    const side = Math.min(width, 560, small ? margin + 60 + 44 * matrix.classes.length : Infinity);
+    const cellSize = (side - margin - 18) / matrix.classes.length; // in pixels; a digit is 6 pixels wide
+    const printed = small && 6 * d3.max(cells, (cell) => String(cell.count).length) < cellSize;
+    const names = small ? { tickSize: 0 } : { ticks: [] };
     return Plot.plot({
       width: side,
-      height: side - (few ? 0 : 20),
+      height: side - (small ? 0 : 20),
       marginLeft: margin + 18,
       marginBottom: margin + 18,
       marginTop: 4,
-      x: { domain: matrix.classes, label: "predicted", tickRotate: few && matrix.classes.some((name) => name.length > 2) ? -90 : 0, ...names },
+      x: { domain: matrix.classes, label: "predicted", tickRotate: small && matrix.classes.some((name) => name.length > 2) ? -90 : 0, ...names },
       y: { domain: matrix.classes, label: "actual", ...names },
       opacity: { domain: [0, 1], range: [0.04, 0.9] },
       marks: [
@@ -103,7 +103,7 @@ window.labbookCharts = (() => {
           y: "actual",
           fill: (cell) => (cell.right ? "var(--series-0)" : "var(--series-2)"),
           fillOpacity: (cell) => (cell.right ? cell.share : Math.min(1, 3 * cell.share)), // emphasise the few mistakes
-          inset: few ? 0.5 : 0,
+          inset: small ? 0.5 : 0,
         }),
         printed ? Plot.text(shown, { x: "predicted", y: "actual", text: (cell) => cell.count.toLocaleString("en"), fill: (cell) => (cell.right && cell.share > 0.5 ? "var(--paper)" : "var(--ink)") }) : null,
         Plot.tip(
@@ -144,11 +144,11 @@ window.labbookCharts = (() => {
   const kinds = { lines, confusion, reliability };
 
   // Draws a chart, and redraws it when the width of its container changes.
-  const draw = (place, kind, data) => {
+  const draw = (container, kind, data) => {
     let width = 0;
     const redraw = () => {
-      if (place.clientWidth === width || !place.clientWidth) return;
-      width = place.clientWidth;
+      if (container.clientWidth === width || !container.clientWidth) return;
+      width = container.clientWidth;
       const svg = kinds[kind](data, width);
       svg.setAttribute("aria-hidden", "true"); // its marks have generic labels; the container has the description
       const picture = document.createElement("div");
@@ -159,15 +159,15 @@ window.labbookCharts = (() => {
       drawn.className = "drawn";
       if (kind === "lines") drawn.append(legend(data.series));
       drawn.append(picture);
-      place.querySelector(".drawn")?.remove();
-      place.append(drawn);
+      container.querySelector(".drawn")?.remove();
+      container.append(drawn);
     };
-    new ResizeObserver(redraw).observe(place);
+    new ResizeObserver(redraw).observe(container);
     redraw();
   };
 
-  for (const place of document.querySelectorAll("[data-chart]")) {
-    draw(place, place.dataset.chart, JSON.parse(place.querySelector("script").textContent));
+  for (const container of document.querySelectorAll("[data-chart]")) {
+    draw(container, container.dataset.chart, JSON.parse(container.querySelector("script").textContent));
   }
   return { draw, colour };
 })();

@@ -1,4 +1,4 @@
-// Sorts tables by a click on a column heading, and filters the front page's table.
+// Sorts tables by a click on a column heading, and filters the table of the front page.
 (() => {
   const order = new Intl.Collator("en", { numeric: true });
 

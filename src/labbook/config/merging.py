@@ -7,58 +7,60 @@ from typing import Any
 
 from labbook.errors import ParamsError
 
-__all__ = ["Layer", "flatten", "merge", "origin_of", "split_embedded", "without_other_components"]
+__all__ = ["SettingsLayer", "flatten", "merge", "origin_of", "split_embedded", "without_other_components"]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """Settings from one place.
+class SettingsLayer:
+    """Settings from one place in `params.yaml`.
 
     Attributes:
-        key: of the place in `params.yaml`, such as `defaults.B`.
-        values: settings, nested as in the file.
+        key: key of the place, such as `defaults.B`.
+        values: the settings, nested as in the file.
     """
 
     key: str
     values: Mapping[str, Any]
 
 
-def split_embedded(values: Any, key: str) -> tuple[Layer, Layer]:
-    """Return the settings of a block, and those under its key `embedded`, which apply only to embedded data.
+def split_embedded(values: Any, key: str) -> tuple[SettingsLayer, SettingsLayer]:
+    """Split off the settings under the key `embedded` of a block, which apply only to embedded data.
 
     Raises:
         ParamsError: one of the two is not a mapping.
     """
-    block = _mapping(values, key)
-    embedded = _mapping(block.get("embedded", {}), f"{key}.embedded")
-    return Layer(key, {name: value for name, value in block.items() if name != "embedded"}), Layer(f"{key}.embedded", embedded)
+    block = _check_mapping(values, key)
+    embedded = _check_mapping(block.get("embedded", {}), f"{key}.embedded")
+    return SettingsLayer(key, {name: value for name, value in block.items() if name != "embedded"}), SettingsLayer(
+        f"{key}.embedded", embedded
+    )
 
 
-def merge(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+def merge(layers: Iterable[SettingsLayer]) -> tuple[dict[str, Any], dict[str, str]]:
     """Merge layers; later layers override earlier ones.
 
     Mappings are merged key by key. A component, such as an optimizer, replaces a component with a different name as a whole.
     Lists and all other values replace the earlier value; `null` removes it.
 
     Returns:
-        The values, and for each dotted key of a value or mapping the key of the last layer that sets it.
+        The values, and the key of the last layer that sets each value or mapping, by the dotted key of the value or mapping.
     """
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
-        _overlay(merged, origins, layer.values, layer.key, "")
+        _merge_into(merged, origins, layer.values, layer.key, "")
     return merged, origins
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, str]:
     """Return each value, as JSON, by its dotted key; an empty mapping counts as a value."""
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            found |= {f"{name}.{key}": text for key, text in flatten(value).items()}
+            flat |= {f"{name}.{key}": text for key, text in flatten(value).items()}
         else:
-            found[str(name)] = json.dumps(value)
-    return found
+            flat[str(name)] = json.dumps(value)
+    return flat
 
 
 def origin_of(path: str, origins: Mapping[str, str]) -> str | None:
@@ -68,29 +70,29 @@ def origin_of(path: str, origins: Mapping[str, str]) -> str | None:
     return origins.get(path)
 
 
-def _mapping(value: Any, key: str) -> Mapping[str, Any]:
+def _check_mapping(value: Any, key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ParamsError(f"{key}: invalid value {value!r}: expected a mapping of keys to values.")
     return value
 
 
-def _overlay(merged: dict[str, Any], origins: dict[str, str], values: Mapping[str, Any], key: str, above: str) -> None:
-    """Merge `values` into `merged`, which lies at the dotted path `above`, and record the origin of each value."""
+def _merge_into(merged: dict[str, Any], origins: dict[str, str], values: Mapping[str, Any], key: str, prefix: str) -> None:
+    """Merge `values` into `merged`, whose keys begin with `prefix`, and record the origin of each value."""
     for name, value in values.items():
-        path, old = f"{above}{name}", merged.get(name)
+        path, old = f"{prefix}{name}", merged.get(name)
         if not (isinstance(value, Mapping) and isinstance(old, dict) and _same_component(old, value)):
             merged[name] = {} if isinstance(value, Mapping) else value
-            for gone in [known for known in origins if known.startswith(f"{path}.")]:
-                del origins[gone]
+            for replaced in [key for key in origins if key.startswith(f"{path}.")]:
+                del origins[replaced]
         if isinstance(value, Mapping):
-            _overlay(merged[name], origins, value, key, f"{path}.")
+            _merge_into(merged[name], origins, value, key, f"{path}.")
         origins[path] = key
 
 
-def without_other_components(layer: Layer, values: Mapping[str, Any]) -> Layer:
+def without_other_components(layer: SettingsLayer, values: Mapping[str, Any]) -> SettingsLayer:
     """Drop the components of a layer, such as an optimizer, whose name differs from that of the same component in `values`."""
     kept = {name: value for name, value in layer.values.items() if _same_component(values.get(name), value)}
-    return Layer(layer.key, kept)
+    return SettingsLayer(layer.key, kept)
 
 
 def _same_component(old: Any, new: Any) -> bool:
