@@ -576,7 +576,7 @@ def test_errors_of_torch_about_the_model_include_the_key():
 
 # Custom classes
 
-OWN = {
+CUSTOM = {
     "losses/brier.py": """
         import torch
         from torch import nn
@@ -618,7 +618,7 @@ OWN = {
 
 
 @pytest.fixture
-def own_file(tmp_path, monkeypatch):
+def custom_file(tmp_path, monkeypatch):
     """Return a function that writes the file of a custom class into a package folder for this test."""
     monkeypatch.setattr(components, "PACKAGE", tmp_path)
     monkeypatch.setattr(labbook, "__path__", [*labbook.__path__, str(tmp_path)])
@@ -637,17 +637,17 @@ def own_file(tmp_path, monkeypatch):
         vars(labbook).pop(folder, None)
 
 
-def test_own_classes_are_found_by_the_names_of_their_files(own_file):
+def test_custom_classes_are_found_by_the_names_of_their_files(custom_file):
     assert names("optimizer") == []
-    for path, text in OWN.items():
-        own_file(path, text)
+    for path, text in CUSTOM.items():
+        custom_file(path, text)
     assert [names(family) for family in ("loss", "optimizer", "schedule")] == [["brier"], ["sign"], ["harmonic"]]
     assert module_name("optimizer", "sign") == "labbook.optimizers.sign"
 
 
-def test_own_classes_are_used_as_torchs_are(own_file):
-    for path, text in OWN.items():
-        own_file(path, text)
+def test_custom_classes_are_used_like_those_of_torch(custom_file):
+    for path, text in CUSTOM.items():
+        custom_file(path, text)
     logits, labels = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])
     assert build_loss(component("brier", scale=3), "loss")(logits, labels).item() == pytest.approx(3 * 0.5)
 
@@ -676,9 +676,9 @@ def test_own_classes_are_used_as_torchs_are(own_file):
         ),
     ],
 )
-def test_arguments_of_own_classes_are_checked(own_file, kind, keys, message):
-    for path, text in OWN.items():
-        own_file(path, text)
+def test_arguments_of_custom_classes_are_checked(custom_file, kind, keys, message):
+    for path, text in CUSTOM.items():
+        custom_file(path, text)
     with pytest.raises(ParamsError) as caught:
         check_component(kind, component(**keys), kind)
     assert str(caught.value).startswith(message)
@@ -701,25 +701,27 @@ def test_arguments_of_own_classes_are_checked(own_file, kind, keys, message):
         ),
     ],
 )
-def test_own_files_that_do_not_hold_what_they_must_are_named(own_file, text, message):
-    own_file("optimizers/mine.py", text)
+def test_incomplete_custom_files_are_named(custom_file, text, message):
+    custom_file("optimizers/mine.py", text)
     with pytest.raises(ParamsError) as caught:
         check_component("optimizer", component("mine", lr=0.1), "optimizer")
     assert message in str(caught.value)
 
 
-def test_own_classes_name_their_arguments_freely(own_file):
-    own_file("schedules/late.py", OWN["schedules/harmonic.py"].replace("half_life", "epochs"))
+def test_arguments_of_custom_classes_may_have_any_name(custom_file):
+    custom_file("schedules/late.py", CUSTOM["schedules/harmonic.py"].replace("half_life", "epochs"))
     assert rates({"name": "late", "epochs": 1}, epochs=2) == [LR, LR / 2]
 
 
-def test_own_loss_with_parameters_is_refused(own_file):
-    own_file("losses/mine.py", "from torch import nn\nclass Loss(nn.Linear):\n    def __init__(self): super().__init__(2, 2)")
+def test_custom_loss_with_parameters_is_refused(custom_file):
+    custom_file(
+        "losses/mine.py", "from torch import nn\nclass Loss(nn.Linear):\n    def __init__(self): super().__init__(2, 2)"
+    )
     with pytest.raises(ParamsError, match=r"^loss: mine has parameters, which the optimiser would not train"):
         check_component("loss", component("mine"), "loss")
 
 
-def test_settings_need_no_torch():
+def test_settings_do_not_import_torch():
     code = "import sys; import labbook.config.chosen, labbook.config.show; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""Exercises: each function compared with a library, every result with the reported one, and the page."""
+"""Exercises: functions compared with SciPy and PyTorch, results compared with the reports, and the page."""
 
 import html
 import json
@@ -29,8 +29,8 @@ from labbook.exercises.sheet import exercises
 from labbook.exercises.steps import Formula, Table, format_number, format_sum_of_products, format_weighted_sum
 from labbook.exercises.windows import cross_correlate, kernel_size_for, output_size, pool, same_padding, windows
 
-WORKED = {exercise.name: exercise for exercise in exercises()}
-REPORTED_WRONG = {("tiny_wide", "features, as printed")}  # its report prints a size that its own pools do not give
+SOLVED = {exercise.name: exercise for exercise in exercises()}
+REPORTED_WRONG = {("tiny_wide", "features, as printed")}  # the reported size contradicts the reported pools
 
 small = st.integers(1, 12)
 odd = st.integers(0, 3).map(lambda half: 2 * half + 1)
@@ -44,16 +44,16 @@ def parameters_of(model: nn.Module) -> int:
 
 
 @given(image=images, kernel=kernels)
-def test_cross_correlation_is_that_of_scipy_and_of_torch(image, kernel):
-    ours = cross_correlate(image, kernel)
-    np.testing.assert_array_equal(ours, correlate2d(image, kernel, mode="same"))
+def test_cross_correlation_matches_scipy_and_torch(image, kernel):
+    filtered = cross_correlate(image, kernel)
+    np.testing.assert_array_equal(filtered, correlate2d(image, kernel, mode="same"))
     padding = tuple(side // 2 for side in kernel.shape)
-    theirs = functional.conv2d(torch.from_numpy(image)[None, None], torch.from_numpy(kernel)[None, None], padding=padding)
-    np.testing.assert_array_equal(ours, theirs[0, 0].numpy())
+    expected = functional.conv2d(torch.from_numpy(image)[None, None], torch.from_numpy(kernel)[None, None], padding=padding)
+    np.testing.assert_array_equal(filtered, expected[0, 0].numpy())
 
 
 @given(size=small, kernel=small, stride=st.integers(1, 4), padding=st.integers(0, 4))
-def test_output_size_is_that_of_torch(size, kernel, stride, padding):
+def test_output_size_matches_torch(size, kernel, stride, padding):
     if kernel > size + 2 * padding:
         with pytest.raises(ExerciseError, match=f"kernel {kernel} does not fit into size {size} with padding {padding}"):
             output_size(size, kernel, stride, padding)
@@ -65,18 +65,18 @@ def test_output_size_is_that_of_torch(size, kernel, stride, padding):
 
 
 @given(size=st.integers(1, 600), kernel=odd)
-def test_same_padding_keeps_every_size(size, kernel):
+def test_same_padding_preserves_every_size(size, kernel):
     assert output_size(size, kernel, padding=same_padding(kernel)) == size
 
 
 @given(size=st.integers(1, 600), data=st.data())
-def test_the_kernel_for_a_size_gives_that_size(size, data):
-    wanted = data.draw(st.integers(1, size))
-    assert output_size(size, kernel_size_for(size, wanted)) == wanted
+def test_kernel_size_for_an_output_size_yields_that_size(size, data):
+    output_pixels = data.draw(st.integers(1, size))
+    assert output_size(size, kernel_size_for(size, output_pixels)) == output_pixels
 
 
 @given(image=images, size=st.integers(1, 4), stride=st.integers(1, 4))
-def test_pools_are_those_of_torch(image, size, stride):
+def test_pooling_matches_torch(image, size, stride):
     if size > min(image.shape):
         with pytest.raises(ExerciseError, match="does not fit"):
             pool(image, size, stride, "max")
@@ -88,7 +88,7 @@ def test_pools_are_those_of_torch(image, size, stride):
 
 
 @given(channels=small, filters=small, kernel=small)
-def test_layers_have_the_parameters_of_torch(channels, filters, kernel):
+def test_numbers_of_parameters_match_torch(channels, filters, kernel):
     assert conv_parameters(channels, filters, kernel) == parameters_of(nn.Conv2d(channels, filters, kernel))
     assert linear_parameters(channels, filters) == parameters_of(nn.Linear(channels, filters))
 
@@ -100,7 +100,7 @@ def test_layers_have_the_parameters_of_torch(channels, filters, kernel):
     window=st.integers(1, 4),
     outputs=small,
 )
-def test_a_summary_has_the_shapes_and_parameters_of_torch(channels, side, conv, window, outputs):
+def test_summary_matches_torch(channels, side, conv, window, outputs):
     summary = summarize((channels, side, side + 1), [conv, Pool(window), Linear(outputs)])
     signal = torch.zeros(1, channels, side, side + 1)
     layers = (
@@ -108,9 +108,9 @@ def test_a_summary_has_the_shapes_and_parameters_of_torch(channels, side, conv, 
         nn.MaxPool2d(window),
         nn.Sequential(nn.Flatten(), nn.Linear(math.prod(summary[1].shape), outputs)),
     )
-    for step, layer in zip(summary, layers, strict=True):
+    for summarized, layer in zip(summary, layers, strict=True):
         signal = layer(signal)
-        assert (step.shape, step.parameters) == (tuple(signal.shape[1:]), parameters_of(layer))
+        assert (summarized.shape, summarized.parameters) == (tuple(signal.shape[1:]), parameters_of(layer))
 
 
 @pytest.mark.parametrize(
@@ -122,32 +122,32 @@ def test_a_summary_has_the_shapes_and_parameters_of_torch(channels, side, conv, 
     ],
 )
 def test_networks_are_those_that_the_experiments_train(repository, name, layers, shape):
-    module, keys = load(
+    module, settings = load(
         "model", resolve(read(repository / "params.yaml"), f"experiments.{name}", "official").settings.model, name
     )
-    assert [step.parameters for step in summarize(shape, layers) if step.parameters] == [
-        parameters_of(layer) for layer in module.build(keys, shape, 10).children() if parameters_of(layer)
+    assert [layer.parameters for layer in summarize(shape, layers) if layer.parameters] == [
+        parameters_of(layer) for layer in module.build(settings, shape, 10).children() if parameters_of(layer)
     ]
 
 
-@pytest.mark.parametrize(("network", "units", "says"), [(OR, 1, lambda a, b: a or b), (XOR, 2, lambda a, b: a != b)])
-def test_gates_are_right_on_all_four_inputs(network, units, says):
+@pytest.mark.parametrize(("network", "units", "gate"), [(OR, 1, lambda a, b: a or b), (XOR, 2, lambda a, b: a != b)])
+def test_gates_are_right_on_all_four_inputs(network, units, gate):
     assert len(network.bias) == units
-    assert decide(output(network, INPUTS)).tolist() == [int(says(*pair)) for pair in INPUTS.tolist()]
+    assert decide(output(network, INPUTS)).tolist() == [int(gate(*pair)) for pair in INPUTS.tolist()]
 
 
 @given(
     weights=st.lists(st.tuples(pixels, pixels, pixels, pixels), min_size=1, max_size=3),
     inputs=arrays(int, (5, 2), elements=pixels),
 )
-def test_a_network_computes_what_torch_does(weights, inputs):
+def test_network_matches_torch(weights, inputs):
     first, second, bias, out = zip(*weights, strict=True)
     network = Network(tuple(zip(first, second, strict=True)), bias, out)
     signal = torch.from_numpy(inputs).double()
     layer = torch.tensor(network.weights).double()
-    fired = functional.relu(functional.linear(signal, layer, torch.tensor(bias).double()))
-    np.testing.assert_array_equal(hidden_units(network, inputs), fired.numpy())
-    np.testing.assert_array_equal(output(network, inputs), (fired @ torch.tensor(out).double()).numpy())
+    hidden = functional.relu(functional.linear(signal, layer, torch.tensor(bias).double()))
+    np.testing.assert_array_equal(hidden_units(network, inputs), hidden.numpy())
+    np.testing.assert_array_equal(output(network, inputs), (hidden @ torch.tensor(out).double()).numpy())
 
 
 ROW, CUBE = np.ones(3), np.ones((2, 2, 2))
@@ -179,14 +179,16 @@ ROW, CUBE = np.ones(3), np.ones((2, 2, 2))
         (lambda: decide(np.array([-1])), "output -1"),
     ],
 )
-def test_wrong_input_is_named_with_its_values(work, values):
+def test_invalid_arguments_are_named_with_their_values(work, values):
     assert issubclass(ExerciseError, LabbookError)
     with pytest.raises(ExerciseError, match=values):
         work()
 
 
-def test_every_result_agrees_with_the_reported_one_unless_the_report_is_wrong():
-    differing = {(name, result.quantity) for name, worked in WORKED.items() for result in worked.results if not result.agrees}
+def test_all_results_agree_with_the_reports_except_a_known_error():
+    differing = {
+        (name, result.quantity) for name, exercise in SOLVED.items() for result in exercise.results if not result.agrees
+    }
     assert differing == REPORTED_WRONG
 
 
@@ -206,36 +208,36 @@ def test_every_result_agrees_with_the_reported_one_unless_the_report_is_wrong():
         ("mnist_cnn_small", "parameters", 21_578),
     ],
 )
-def test_metrics_hold_what_was_computed(name, quantity, value):
+def test_metrics_contain_the_computed_values(name, quantity, value):
     written = json.loads(json.dumps(metrics(exercises()), allow_nan=False))
     (entry,) = (entry for entry in written[name]["results"] if entry["quantity"] == quantity)
     assert entry["computed"] == value
 
 
-def equations(worked: Exercise) -> list[str]:
-    lines = [line for step in worked.steps if isinstance(step, Formula) for line in step.lines]
-    lines += [cell for step in worked.steps if isinstance(step, Table) for row in step.rows for cell in row]
+def equations(exercise: Exercise) -> list[str]:
+    lines = [line for step in exercise.steps if isinstance(step, Formula) for line in step.lines]
+    lines += [cell for step in exercise.steps if isinstance(step, Table) for row in step.rows for cell in row]
     return [line for line in lines if " = " in line]
 
 
 def value_of(side: str) -> float | None:
-    """Compute one side of an equation, or nothing where it holds names instead of numbers."""
-    for shown, meant in (("−", "-"), ("·", "*"), ("⌊", "int("), ("⌋", ")"), (",", "")):
-        side = side.replace(shown, meant)
+    """Evaluate one side of an equation; return None if it contains names."""
+    for symbol, code in (("−", "-"), ("·", "*"), ("⌊", "int("), ("⌋", ")"), (",", "")):
+        side = side.replace(symbol, code)
     return None if re.search(r"[a-z]", side.replace("int(", "(")) else eval(side)
 
 
-def test_every_equation_in_a_step_is_true():
+def test_every_equation_is_true():
     checked = 0
-    for worked in WORKED.values():
-        for line in equations(worked):
+    for exercise in SOLVED.values():
+        for line in equations(exercise):
             values = [value for value in map(value_of, line.split(" = ")) if value is not None]
-            assert len(set(values)) <= 1, f"{worked.name}: {line}"
+            assert len(set(values)) <= 1, f"{exercise.name}: {line}"
             checked += len(values) > 1
     assert checked > 30
 
 
-def test_arithmetic_is_formatted_as_on_paper():
+def test_arithmetic_is_formatted_as_in_print():
     assert format_sum_of_products([-1, 0, 2], [3, 5, -4]) == "−1 · 3 + 0 · 5 + 2 · (−4)"
     assert format_weighted_sum((1, -2), ("x", "y"), -1) == "x − 2y − 1"
     assert format_weighted_sum((-1, 0), ("x", "y")) == "−x"
@@ -243,23 +245,23 @@ def test_arithmetic_is_formatted_as_on_paper():
     assert [format_number(value) for value in (np.float64(1), 0.25, -1234, np.int64(7))] == ["1", "0.25", "−1,234", "7"]
 
 
-def test_the_page_shows_every_exercise_and_is_reproducible(tmp_path):
+def test_page_shows_every_exercise_and_is_reproducible(tmp_path):
     for name in ("first.html", "second.html"):
         write_page(exercises(), tmp_path / name)
     page = (tmp_path / "first.html").read_text()
     assert page == (tmp_path / "second.html").read_text()
-    for name, worked in WORKED.items():
+    for name, exercise in SOLVED.items():
         assert f'<article id="{name}">' in page
-        assert html.escape(worked.question, quote=False) in page
-        for result in worked.results:
+        assert html.escape(exercise.question, quote=False) in page
+        for result in exercise.results:
             assert html.escape(result.quantity) in page
-    count = sum(len(worked.results) for worked in WORKED.values())
+    count = sum(len(exercise.results) for exercise in SOLVED.values())
     assert f"{count - 1} of {count} results agree" in page
     assert page.count(">differs<") == 1
-    assert not re.findall(r'<(?:script|link|img)[^>]*(?:href|src)="(?!data:,")', page), "the page needs no other file"
+    assert not re.findall(r'<(?:script|link|img)[^>]*(?:href|src)="(?!data:,")', page), "the page is self-contained"
 
 
-def test_a_result_that_differs_is_marked(tmp_path):
+def test_differing_results_are_marked(tmp_path):
     wrong = [
         Exercise("line", "A", "Is 2 < 3?", (), (Result("number", 2, 3),)),
         Exercise("square", "A", "Which square?", (), (Result("matrix", np.eye(2), [[1, 0], [0, 2]]),)),

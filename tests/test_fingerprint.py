@@ -1,4 +1,4 @@
-"""Fingerprints: what changes the hash of a module, what a stage imports, and what is compared before it runs."""
+"""Fingerprints: the hash of a module, the imports of a stage, and the checks before a stage runs."""
 
 import ast
 import importlib.metadata
@@ -25,7 +25,7 @@ from labbook.stage import run
 
 ROOT = Path(__file__).parent.parent
 
-# Every construct of Python 3.11, by topic, with its hash: whatever Python runs this test has to agree.
+# Every construct of Python 3.11, by topic, with its hash, which must be the same on every Python version.
 STATEMENTS = '''
 """A docstring."""
 from __future__ import annotations
@@ -137,7 +137,7 @@ SAMPLES = {
     "matching": (MATCHING, "f8f97b90eb8e9ec1"),
 }
 OPERATORS = (ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
-# Base classes, other entry points than a module, and what newer Pythons do not make or older ones do not have.
+# Base classes, entry points other than a module, and classes that are deprecated or newer than Python 3.11.
 NOT_IN_311 = {
     *("AST", "Interactive", "Expression", "FunctionType", "TypeIgnore", "type_ignore", "AugLoad", "AugStore", "Param", "Suite"),
     *("slice", "Index", "ExtSlice", "Num", "Str", "Bytes", "NameConstant", "Ellipsis"),
@@ -158,7 +158,7 @@ def write_tree(folder: Path, files: dict[str, str | bytes]) -> Path:
 
 
 def install(folder: Path, name: str, version: str, *, record: str = "", top_level: str | None = None) -> None:
-    """Lay the metadata of an installed package into `folder`, as pip does."""
+    """Write the metadata of an installed package into `folder`, as pip does."""
     metadata = {"METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\nVersion: 9\n", "RECORD": record}
     if top_level is not None:
         metadata["top_level.txt"] = top_level
@@ -167,7 +167,7 @@ def install(folder: Path, name: str, version: str, *, record: str = "", top_leve
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that alone provides third-party packages."""
+    """The only folder that provides third-party packages."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.setattr(sys, "path", [str(folder)])
@@ -228,7 +228,7 @@ def test_samples_use_every_construct() -> None:
         ("assert x, 'a'", "assert x"),
     ],
 )
-def test_hash_ignores(first: str, second: str) -> None:
+def test_hash_ignores_differences_without_effect(first: str, second: str) -> None:
     assert hash_of(first) == hash_of(second)
 
 
@@ -357,12 +357,12 @@ def test_hash_ignores_reformatting(package: str) -> None:
         ("lambda x: x", "lambda y: y"),
     ],
 )
-def test_hash_notices(first: str, second: str) -> None:
+def test_hash_detects_differences_with_an_effect(first: str, second: str) -> None:
     assert hash_of(first) != hash_of(second)
 
 
-class Strip(ast.NodeTransformer):
-    """Remove from a tree what the hash ignores, and nothing else."""
+class RemoveIgnored(ast.NodeTransformer):
+    """Remove exactly the nodes that the hash ignores."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
@@ -381,23 +381,23 @@ class Strip(ast.NodeTransformer):
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
         if isinstance(node.format_spec, ast.JoinedStr) and not any(
-            getattr(part, "value", "") for part in node.format_spec.values
+            getattr(child, "value", "") for child in node.format_spec.values
         ):
             node.format_spec = None
         return self.generic_visit(node)
 
 
 def other_values(node: ast.AST, name: str, value: Any) -> list[Any]:
-    """Return what else a field of a node could hold."""
+    """Return other values that a field of a node could have."""
     if name in {"ctx", "kind", "type_comment"}:
         return []
     if isinstance(node, ast.Constant | ast.MatchSingleton) and name == "value":
         constants = (None, True, False, 0, 1, 2, 0.5, -0.0, 2j, "", "x", b"", b"x", ...)
         return [other for other in constants if repr(other) != repr(value)]
     if isinstance(value, list):
-        dropped = [value[:place] + value[place + 1 :] for place in range(len(value))]
-        swapped = [[*value[:place], value[place + 1], value[place], *value[place + 2 :]] for place in range(len(value) - 1)]
-        return dropped + [other for other in swapped if dumped(other) != dumped(value)]
+        shortened = [value[:index] + value[index + 1 :] for index in range(len(value))]
+        swapped = [[*value[:index], value[index + 1], value[index], *value[index + 2 :]] for index in range(len(value) - 1)]
+        return shortened + [other for other in swapped if dump_all(other) != dump_all(value)]
     if isinstance(value, OPERATORS):
         return [kind() for kind in type(value).__base__.__subclasses__() if kind is not type(value)]
     if isinstance(value, ast.AST):
@@ -407,14 +407,14 @@ def other_values(node: ast.AST, name: str, value: Any) -> list[Any]:
     return [value + 1] if isinstance(value, int) else []
 
 
-def dumped(items: list[Any]) -> list[str]:
+def dump_all(items: list[Any]) -> list[str]:
     return [ast.dump(item) if isinstance(item, ast.AST) else repr(item) for item in items]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_hash_notices_a_change_of_any_part(name: str) -> None:
+def test_hash_detects_a_change_of_any_field(name: str) -> None:
     source, expected = SAMPLES[name]
-    tree = Strip().visit(parse(source.encode(), "sample"))
+    tree = RemoveIgnored().visit(parse(source.encode(), "sample"))
     assert hash_tree(tree) == expected
     count = 0
     for node in ast.walk(tree):
@@ -446,14 +446,14 @@ def test_invalid_source_is_named(source: bytes, message: str) -> None:
         parse(source, "src/module.py")
 
 
-def test_doubtful_source_gives_no_warning() -> None:
-    assert hash_of(r"x = '\d'") == hash_of(r"x = '\\d'")  # the suite turns warnings into errors
+def test_source_with_an_invalid_escape_raises_no_warning() -> None:
+    assert hash_of(r"x = '\d'") == hash_of(r"x = '\\d'")  # pytest turns warnings into errors
 
 
-def test_docstrings_of_the_project_are_only_help_texts() -> None:
+def test_docstrings_are_only_used_as_help_texts() -> None:
     """Otherwise the hash must not ignore them."""
     paths = [*(ROOT / "src/labbook").rglob("*.py"), *(ROOT / "stages").glob("*.py")]
-    found = 0
+    count = 0
     for path in paths:
         tree = ast.parse(path.read_bytes())
         help_texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "description"}
@@ -461,12 +461,12 @@ def test_docstrings_of_the_project_are_only_help_texts() -> None:
             name = getattr(node, "id", getattr(node, "attr", ""))
             assert name not in {"getdoc", "getsource", "cleandoc"}, path
             if name == "__doc__":
-                found += 1
+                count += 1
                 assert id(node) in help_texts, path
-    assert found > 5
+    assert count > 5
 
 
-# What a stage imports
+# Imports of a stage
 
 SMALL = {
     "stages/_here.py": "import sys",
@@ -566,7 +566,7 @@ def test_closure_follows_imports(small: Path) -> None:
 
 
 def test_modules_that_cannot_change_an_output_are_listed_without_a_hash(small: Path) -> None:
-    """What they import is listed as well; a change of their own changes no fingerprint."""
+    """Their imports are listed as well; changing them changes no fingerprint."""
     before = Sources(small).closure("train")
     assert [name for name, digest in before.code.items() if digest == "unhashed"] == ["labbook.fingerprint.check"]
     write_tree(small, {"src/labbook/fingerprint/check.py": "import labbook.late\nimport rich\nx = 1"})
@@ -577,7 +577,7 @@ def test_modules_that_cannot_change_an_output_are_listed_without_a_hash(small: P
 
 
 def test_unhashed_modules_exist_and_are_few() -> None:
-    """A module that is not there any more would be listed for nothing, and each of them needs a reason."""
+    """Each unhashed module needs a reason, and a removed module must not stay in the list."""
     sources = Sources(ROOT)
     assert all(sources.digest(name) == "unhashed" for name in UNHASHED)
     assert sorted(UNHASHED) == [
@@ -589,7 +589,7 @@ def test_unhashed_modules_exist_and_are_few() -> None:
     ]
 
 
-def test_closure_holds_parts_chosen_by_name(small: Path) -> None:
+def test_closure_contains_modules_imported_by_name(small: Path) -> None:
     sources = Sources(small)
     without, closure = sources.closure("train"), sources.closure("train", ["labbook.models.cnn"])
     assert sorted(set(closure.code) - set(without.code)) == ["labbook.models.cnn", "labbook.models.layers"]
@@ -597,7 +597,7 @@ def test_closure_holds_parts_chosen_by_name(small: Path) -> None:
     assert sources.closure("train") == without
 
 
-def test_closure_holds_data_files_of_the_packages_in_it(small: Path) -> None:
+def test_closure_contains_the_data_files_of_its_packages(small: Path) -> None:
     code = Sources(small).closure("report").code
     assert sorted(name for name in code if "/" in name) == [
         "labbook/notes.md",
@@ -611,7 +611,7 @@ def test_closure_holds_data_files_of_the_packages_in_it(small: Path) -> None:
     assert code["labbook/report/static/vendor/script.js"] == hash_bytes(b"\0\r\n")
 
 
-def test_line_ends_of_text_do_not_count(small: Path) -> None:
+def test_line_endings_of_text_files_do_not_count(small: Path) -> None:
     before = Sources(small).closure("report")
     write_tree(small, {"src/labbook/report/templates/index.html": b"<html>\r\n"})
     assert Sources(small).closure("report") == before
@@ -624,16 +624,16 @@ def test_closure_follows_other_packages_of_the_project(small: Path) -> None:
     assert not closure.imported
 
 
-def test_digest_is_that_of_the_closure(small: Path) -> None:
+def test_digest_equals_that_in_the_closure(small: Path) -> None:
     code = Sources(small).closure("report").code
     assert len(code) == 10
     assert {name: Sources(small).digest(name) for name in code} == code
-    for gone in ("labbook.gone", "stages/gone.py", "labbook/gone.txt"):
-        assert Sources(small).digest(gone) is None
+    for missing in ("labbook.gone", "stages/gone.py", "labbook/gone.txt"):
+        assert Sources(small).digest(missing) is None
 
 
 @pytest.mark.parametrize(
-    ("script", "parts", "message"),
+    ("script", "modules", "message"),
     [
         (
             "trian",
@@ -643,9 +643,9 @@ def test_digest_is_that_of_the_closure(small: Path) -> None:
         ("train", ["labbook.models.cn"], "labbook.models.cn: no such module in "),
     ],
 )
-def test_missing_code_is_named(small: Path, script: str, parts: list[str], message: str) -> None:
+def test_missing_code_is_named(small: Path, script: str, modules: list[str], message: str) -> None:
     with pytest.raises(LabbookError, match=re.escape(message)):
-        Sources(small).closure(script, parts)
+        Sources(small).closure(script, modules)
 
 
 def test_invalid_code_is_named(small: Path) -> None:
@@ -665,18 +665,18 @@ def providers() -> Mapping[str, list[str]]:
 
 
 @pytest.mark.parametrize("top", ["PIL", "attr", "captum", "dvc", "jinja2", "numpy", "ruamel", "sklearn", "torch", "yaml"])
-def test_package_of_an_import(top: str, providers: Mapping[str, list[str]]) -> None:
+def test_package_of_an_import_is_that_of_importlib_metadata(top: str, providers: Mapping[str, list[str]]) -> None:
     versions = {re.sub(r"[-_.]+", "-", name).lower(): importlib.metadata.version(name) for name in providers[top]}
     assert imported_versions([f"{top}.module", top]) == {name: version.split("+")[0] for name, version in versions.items()}
 
 
-def test_standard_library_and_what_changes_no_output_are_left_out() -> None:
+def test_standard_library_and_ignored_packages_are_omitted() -> None:
     assert imported_versions(["os.path", "__future__", "json", "rich.progress", "filelock"]) == {}
     assert sorted(packages.IGNORED) == ["filelock", "rich"]
     assert imported_versions(["not_there.at_all"]) == {"not-there": "absent"}
 
 
-def test_packages_of_any_form(site: Path) -> None:
+def test_every_form_of_metadata_is_supported(site: Path) -> None:
     install(site, "plain", "1.2.3+cpu", record="plain/__init__.py,sha256=x,1\n")
     install(site, "Some.Name", "2.0rc1", record="other/__init__.py,,\nsingle.py,,\nfast.cpython-311-x86_64-linux-gnu.so,,\n")
     install(site, "attr", "0.1", record="something_else.py,,\n")
@@ -698,7 +698,7 @@ def test_packages_of_any_form(site: Path) -> None:
     assert installed_versions(["plain", "gone"]) == {"plain": "1.2.3", "gone": "absent"}
 
 
-def test_first_installation_on_the_path_counts(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_installation_on_the_path_takes_precedence(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "plain", "1")
     install(tmp_path / "later", "plain", "2")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "nowhere"), str(site), str(tmp_path / "later")])
@@ -718,7 +718,7 @@ EXAMPLE_TEXT = (
 )
 
 
-def test_text_of_a_fingerprint() -> None:
+def test_fingerprint_is_written_and_parsed_as_text() -> None:
     assert EXAMPLE.to_text() == EXAMPLE_TEXT
     assert Fingerprint.from_text(EXAMPLE_TEXT) == EXAMPLE
     empty = Fingerprint({"labbook": "1" * 16}, {})
@@ -732,7 +732,7 @@ def test_damaged_fingerprint_is_named(tmp_path: Path, text: str) -> None:
         read(tmp_path / "train.txt")
 
 
-def test_no_fingerprint(tmp_path: Path) -> None:
+def test_missing_fingerprint_is_none(tmp_path: Path) -> None:
     assert read(tmp_path / "train.txt") is None
 
 
@@ -741,7 +741,7 @@ def test_a_fingerprint_of_an_older_format_is_none(tmp_path: Path) -> None:
     assert read(tmp_path / "train.txt") is None
 
 
-def test_changes_are_named() -> None:
+def test_changes_are_listed() -> None:
     newer = Fingerprint({"labbook": "1" * 16, "labbook.b": "9" * 16, "labbook.c": "4" * 16}, {"torch": "2.15.0", "scipy": "1"})
     newer.settings.update({"model.name": '"mlp"', "epochs": "3", "seed": "1"})
     assert EXAMPLE.changes_to(newer) == [
@@ -762,7 +762,7 @@ CHOSEN = {"train/a": ("labbook.models.cnn",), "train/b": (), "report": ()}
 SETTINGS = {"train/a": {"epochs": "3"}}
 
 
-def written(project: Path) -> dict[str, str]:
+def read_fingerprints(project: Path) -> dict[str, str]:
     folder = project / "code"
     return {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in folder.rglob("*") if path.is_file()}
 
@@ -770,61 +770,61 @@ def written(project: Path) -> dict[str, str]:
 def test_all_fingerprints_are_written(small: Path) -> None:
     write_fingerprints(CHOSEN, SETTINGS, small)
     sources = Sources(small)
-    assert written(small) == {
+    assert read_fingerprints(small) == {
         "train/a.txt": compute(sources, "train", ["labbook.models.cnn"], {"epochs": "3"}).to_text(),
         "train/b.txt": compute(sources, "train", [], {}).to_text(),
         "report.txt": compute(sources, "report", [], {}).to_text(),
     }
-    assert len(set(written(small).values())) == 3
+    assert len(set(read_fingerprints(small).values())) == 3
 
 
-def test_what_is_no_longer_wanted_is_removed(small: Path) -> None:
+def test_obsolete_files_are_removed(small: Path) -> None:
     write_fingerprints({**CHOSEN, "report/old": ()}, {}, small)
     write_tree(small, {"code/deep/er/file": "", "code/train/b.txt": "old"})
     write_fingerprints(CHOSEN, SETTINGS, small)
-    assert sorted(written(small)) == ["report.txt", "train/a.txt", "train/b.txt"]
+    assert sorted(read_fingerprints(small)) == ["report.txt", "train/a.txt", "train/b.txt"]
     assert not (small / "code/report").exists()
     assert not (small / "code/deep").exists()
 
 
 def test_nothing_is_written_if_one_cannot_be_computed(small: Path) -> None:
     write_fingerprints(CHOSEN, SETTINGS, small)
-    before = written(small)
+    before = read_fingerprints(small)
     write_tree(small, {"src/labbook/late.py": "x = 2", "src/labbook/report/site.py": "("})
     with pytest.raises(LabbookError, match=r"report/site.py, line 1"):
         write_fingerprints(CHOSEN, SETTINGS, small)
-    assert written(small) == before
+    assert read_fingerprints(small) == before
 
 
 def test_each_file_is_read_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
 
-    def counted(source: bytes, name: str) -> ast.Module:
+    def parse_and_count(source: bytes, name: str) -> ast.Module:
         parsed.append(name)
         return parse(source, name)
 
-    monkeypatch.setattr("labbook.fingerprint.sources.parse", counted)
+    monkeypatch.setattr("labbook.fingerprint.sources.parse", parse_and_count)
     write_fingerprints({f"train/{number}": ("labbook.models.cnn",) for number in range(20)} | CHOSEN, SETTINGS, small)
     assert len(parsed) == len(set(parsed)) > 10
 
 
-def test_a_comment_changes_nothing_and_code_what_uses_it(small: Path) -> None:
+def test_comment_changes_no_fingerprint_and_code_changes_those_that_use_it(small: Path) -> None:
     write_fingerprints(CHOSEN, SETTINGS, small)
-    before = written(small)
+    before = read_fingerprints(small)
     models = small / "src/labbook/models/layers.py"
     models.write_text(f'"""New."""\n\n{models.read_text()}  # new\n')
     write_fingerprints(CHOSEN, SETTINGS, small)
-    assert written(small) == before
+    assert read_fingerprints(small) == before
     models.write_text(f"{models.read_text()}\nx = 1")
     write_fingerprints(CHOSEN, SETTINGS, small)
-    assert [name for name, text in written(small).items() if text != before[name]] == ["train/a.txt"]
+    assert [name for name, text in read_fingerprints(small).items() if text != before[name]] == ["train/a.txt"]
 
 
 # Checks
 
 
 @pytest.fixture
-def started(small: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def running_stage(small: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The small project, in which `stages/train.py a` is running and `code` has run."""
     for name in ("torch", "numpy", "scipy", "captum"):
         install(site, name, "1.0", top_level=name)
@@ -836,14 +836,14 @@ def started(small: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def other_versions(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another torch is installed now, and numpy is not."""
+def other_versions(running_stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A different version of torch is installed, and numpy is not installed."""
     for name, version in (("torch", "2.0"), ("scipy", "1.0"), ("captum", "1.0")):
         install(tmp_path / "other", name, version, top_level=name)
     monkeypatch.setattr(sys, "path", [str(tmp_path / "other")])
 
 
-def test_unchanged_stage_passes(started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_stage_passes(running_stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_stage()
     monkeypatch.setenv("DVC_STAGE", "train@a")
     check_stage()
@@ -852,7 +852,7 @@ def test_unchanged_stage_passes(started: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.usefixtures("other_versions")
 @pytest.mark.parametrize("arguments", [["a"], ["b", "--seed", "1"]])
-def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+def test_changed_versions_are_refused(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["stages/train.py", *arguments])
     with pytest.raises(LabbookError) as caught:
         check_stage()
@@ -886,13 +886,13 @@ def test_stage_without_a_fingerprint_or_without_these_packages_passes(
         ("src/labbook/tools.py", None, "labbook.tools"),
     ],
 )
-def test_code_edited_since_is_refused_if_dvc_started(
-    started: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str | None, named: str
+def test_edited_code_is_refused_if_dvc_started_the_stage(
+    running_stage: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str | None, named: str
 ) -> None:
     if content is None:
-        (started / file).unlink()
+        (running_stage / file).unlink()
     else:
-        write_tree(started, {file: content})
+        write_tree(running_stage, {file: content})
     check_stage()
     monkeypatch.setenv("DVC_STAGE", "train@a")
     with pytest.raises(LabbookError) as caught:
@@ -900,10 +900,10 @@ def test_code_edited_since_is_refused_if_dvc_started(
     assert str(caught.value) == f"edited after the stage `code` ran: {named}. Run `dvc repro` to start again with this code."
 
 
-def test_comment_written_since_passes(started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_added_comment_passes(running_stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "train@a")
-    (started / "src/labbook/models/cnn.py").write_text(f"# New.\n{SMALL['src/labbook/models/cnn.py']}")
-    write_tree(started, {"src/labbook/unused.py": "x = 2"})
+    (running_stage / "src/labbook/models/cnn.py").write_text(f"# New.\n{SMALL['src/labbook/models/cnn.py']}")
+    write_tree(running_stage, {"src/labbook/unused.py": "x = 2"})
     check_stage()
 
 
@@ -915,8 +915,8 @@ def test_refused_stage_does_not_start() -> None:
     assert called == []
 
 
-@pytest.mark.usefixtures("started")
-def test_accepted_stage_starts() -> None:
+@pytest.mark.usefixtures("running_stage")
+def test_unchanged_stage_starts() -> None:
     called: list[int] = []
     run(lambda: called.append(1))
     assert called == [1]
@@ -926,8 +926,8 @@ def test_accepted_stage_starts() -> None:
 
 
 @pytest.fixture
-def copied(tmp_path: Path) -> Path:
-    """A copy of the project's stage `code`, and of the modules that it needs."""
+def project_copy(tmp_path: Path) -> Path:
+    """A copy of the stage `code` and of the modules that it imports."""
     for name in (
         "stages/_here.py",
         "stages/fingerprint.py",
@@ -940,8 +940,8 @@ def copied(tmp_path: Path) -> Path:
         import sys
 
         def chosen_modules():
-            heavy = {"torch", "numpy", "pydantic", "importlib.metadata"} & set(sys.modules)
-            assert not heavy, heavy
+            slow = {"torch", "numpy", "pydantic", "importlib.metadata"} & set(sys.modules)
+            assert not slow, slow
             return {"fingerprint": (), "train/a": ("labbook.models",)}
 
         def settings_of_stages():
@@ -956,29 +956,32 @@ def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, env=dict(os.environ), check=False)
 
 
-def test_code_stage_runs_the_code_of_its_own_folder(copied: Path) -> None:
-    finished = start(copied, "stages/fingerprint.py")
+def test_code_stage_runs_the_code_of_its_own_folder(project_copy: Path) -> None:
+    finished = start(project_copy, "stages/fingerprint.py")
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
-    assert sorted(written(copied)) == ["fingerprint.txt", "train/a.txt"]
+    assert sorted(read_fingerprints(project_copy)) == ["fingerprint.txt", "train/a.txt"]
     torch = importlib.metadata.version("torch").split("+")[0]
-    assert read(copied / "code/train/a.txt") == Fingerprint(
-        {name: Sources(copied).digest(name) for name in ("labbook", "labbook.models", "stages/_here.py", "stages/train.py")},
+    assert read(project_copy / "code/train/a.txt") == Fingerprint(
+        {
+            name: Sources(project_copy).digest(name)
+            for name in ("labbook", "labbook.models", "stages/_here.py", "stages/train.py")
+        },
         {"torch": torch},
         {"optimizer.lr": "0.1"},
     )
 
 
-def test_error_in_code_ends_in_one_line(copied: Path) -> None:
-    write_tree(copied, {"src/labbook/models.py": "import ("})
-    finished = start(copied, "stages/fingerprint.py")
+def test_syntax_error_is_reported_in_one_line(project_copy: Path) -> None:
+    write_tree(project_copy, {"src/labbook/models.py": "import ("})
+    finished = start(project_copy, "stages/fingerprint.py")
     assert finished.returncode == 1
     assert (
         finished.stderr == "error: src/labbook/models.py, line 1: not valid Python: invalid syntax. Correct it and run again.\n"
     )
-    assert not (copied / "code").exists()
+    assert not (project_copy / "code").exists()
 
 
-def test_scripts_without_a_source_folder_use_what_is_installed(tmp_path: Path) -> None:
+def test_scripts_without_a_source_folder_use_the_installed_package(tmp_path: Path) -> None:
     write_tree(
         tmp_path, {"stages/_here.py": (ROOT / "stages/_here.py").read_bytes(), "stages/train.py": "import _here, labbook"}
     )

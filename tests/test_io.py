@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writing of files and folders, and reading with helpful errors."""
 
 import errno
 import json
@@ -12,11 +12,21 @@ from hypothesis import strategies as st
 
 from labbook.data.packed import write_packed
 from labbook.errors import DataError, LabbookError
-from labbook.io import explain, read_bytes, read_json, replace, write_bytes, write_folder, write_json, write_text, write_tsv
+from labbook.io import (
+    describe_os_error,
+    read_bytes,
+    read_json,
+    write_atomically,
+    write_bytes,
+    write_folder,
+    write_json,
+    write_text,
+    write_tsv,
+)
 from labbook.training.checkpoint import Checkpoint
 from labbook.training.experiment import write_weights
 
-# Kinds of content that stages write, each larger than 1,000 bytes.
+# Writers of all kinds of files that stages write, each larger than 1,000 bytes.
 WRITERS = {
     "text": lambda path, packed: write_text(path, "new" * 1000),
     "dataset": write_packed,
@@ -25,86 +35,86 @@ WRITERS = {
 }
 
 
-def failing(number: int, after: bytes = b"half of it"):
-    """Return a writer that writes something, then fails with this error."""
+def failing_writer(number: int):
+    """Return a function that writes half of a file, then fails with this error number."""
 
-    def write(part: Path) -> None:
-        part.write_bytes(after)
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(b"half of it")
         raise OSError(number, os.strerror(number))
 
     return write
 
 
-def test_content_lands_in_folders_that_are_made(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     write_text(tmp_path / "a/b/c.txt", "Übung\n")
     assert (tmp_path / "a/b/c.txt").read_bytes() == "Übung\n".encode()
     assert [file.name for file in (tmp_path / "a/b").iterdir()] == ["c.txt"]
 
 
-def test_new_content_takes_the_place_of_the_old(tmp_path):
+def test_new_content_replaces_the_old(tmp_path):
     for content in (b"a longer beginning", b"end"):
         write_bytes(tmp_path / "x", content)
         assert (tmp_path / "x").read_bytes() == content
 
 
-def test_place_keeps_its_old_content_until_all_of_the_new_is_there(tmp_path):
+def test_old_content_is_kept_until_the_new_is_complete(tmp_path):
     file = tmp_path / "x"
     file.write_bytes(b"old")
 
-    def write(part: Path) -> None:
-        part.write_bytes(b"new")
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(b"new")
         assert file.read_bytes() == b"old"
-        assert part.parent == file.parent  # a rename is whole only within one file system
+        assert temporary.parent == file.parent  # a rename is atomic only within one file system
 
-    replace(file, write)
+    write_atomically(file, write)
     assert file.read_bytes() == b"new"
 
 
-def test_file_is_renamed_and_not_copied(tmp_path):
-    """A copy is not whole until it is done."""
-    numbers = []
+def test_file_is_renamed_not_copied(tmp_path):
+    """Copying would not be atomic."""
+    inodes = []
 
-    def write(part: Path) -> None:
-        part.write_bytes(b"new")
-        numbers.append(part.stat().st_ino)
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(b"new")
+        inodes.append(temporary.stat().st_ino)
 
-    replace(tmp_path / "x", write)
-    assert [(tmp_path / "x").stat().st_ino] == numbers
+    write_atomically(tmp_path / "x", write)
+    assert [(tmp_path / "x").stat().st_ino] == inodes
 
 
-def test_bytes_are_on_the_disk_before_the_file_is_renamed(tmp_path, monkeypatch):
-    """Or a power failure could leave an empty file in place of the old one."""
-    synced = []
-    sync = os.fsync
+def test_file_is_synced_to_disk_before_it_is_renamed(tmp_path, monkeypatch):
+    """Otherwise, a power failure could leave an empty file instead of the old one."""
+    synced_sizes = []
+    fsync = os.fsync
 
-    def spy(descriptor: int) -> None:
-        synced.append(os.fstat(descriptor).st_size)
+    def record(descriptor: int) -> None:
+        synced_sizes.append(os.fstat(descriptor).st_size)
         assert not (tmp_path / "x").exists()
-        sync(descriptor)
+        fsync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", spy)
+    monkeypatch.setattr(os, "fsync", record)
     write_bytes(tmp_path / "x", b"12345")
-    assert synced == [5]
+    assert synced_sizes == [5]
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_new_folder_takes_the_place_of_the_old(tmp_path):
+def test_new_folder_replaces_the_old(tmp_path):
     for names in (("a", "b"), ("b", "c/d")):
         with write_folder(tmp_path / "above/x") as folder:
             for name in names:
                 write_text(folder / name, name)
             if (tmp_path / "above/x").exists():
-                assert set(files_below(tmp_path / "above/x")) == {"a", "b"}, "until all of it is there"
-            number = folder.stat().st_ino
+                assert set(files_below(tmp_path / "above/x")) == {"a", "b"}, "the old folder is kept until then"
+            inode = folder.stat().st_ino
         assert files_below(tmp_path / "above") == {f"x/{name}": name.encode() for name in names}
-        assert (tmp_path / "above/x").stat().st_ino == number, "renamed and not copied"
+        assert (tmp_path / "above/x").stat().st_ino == inode, "the folder is renamed, not copied"
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("a mistake"), KeyboardInterrupt()])
-def test_folder_that_fails_leaves_the_old_one_and_nothing_else(tmp_path, error):
+def test_failed_write_keeps_the_old_folder_and_leaves_nothing_else(tmp_path, error):
     with write_folder(tmp_path / "x") as folder:
         write_text(folder / "a", "old")
 
@@ -118,15 +128,15 @@ def test_folder_that_fails_leaves_the_old_one_and_nothing_else(tmp_path, error):
     assert files_below(tmp_path) == {"x/a": b"old"}
 
 
-def test_folder_of_a_killed_process_is_not_taken_up(tmp_path):
+def test_temporary_folder_of_a_killed_process_is_discarded(tmp_path):
     (tmp_path / f"x.{os.getpid()}.part").mkdir()
-    (tmp_path / f"x.{os.getpid()}.part/left over").touch()
+    (tmp_path / f"x.{os.getpid()}.part/leftover").touch()
     with write_folder(tmp_path / "x") as folder:
         write_text(folder / "a", "new")
     assert files_below(tmp_path) == {"x/a": b"new"}
 
 
-def test_file_in_the_place_of_a_written_folder_is_reported(tmp_path):
+def test_existing_file_instead_of_the_written_folder_raises_an_error(tmp_path):
     (tmp_path / "x").touch()
     with pytest.raises(LabbookError, match="x: "), write_folder(tmp_path / "x") as folder:
         write_text(folder / "a", "new")
@@ -134,64 +144,64 @@ def test_file_in_the_place_of_a_written_folder_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize("content", WRITERS)
-def test_files_can_be_read_by_whom_the_user_lets_read(tmp_path, tiny_packed, content):
-    """A team shares one cache, so nothing may be written for its owner alone."""
-    before = os.umask(0o027)
+def test_written_files_respect_the_umask(tmp_path, tiny_packed, content):
+    """Teams share a cache, so files must be readable by more users than their owner."""
+    umask = os.umask(0o027)
     try:
         WRITERS[content](tmp_path / "x", tiny_packed)
     finally:
-        os.umask(before)
+        os.umask(umask)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("a mistake"), KeyboardInterrupt()])
 @pytest.mark.parametrize("old", [b"old", None])
-def test_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path, error, old):
+def test_failed_write_keeps_the_old_content_and_leaves_nothing_else(tmp_path, error, old):
     file = tmp_path / "x"
     if old is not None:
         file.write_bytes(old)
 
-    def write(part: Path) -> None:
-        part.write_bytes(b"half of it")
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(b"half of it")
         raise error
 
     with pytest.raises((LabbookError, ValueError, KeyboardInterrupt)):
-        replace(file, write)
-    assert {found.name: found.read_bytes() for found in tmp_path.iterdir()} == ({"x": old} if old is not None else {})
+        write_atomically(file, write)
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == ({"x": old} if old is not None else {})
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_is_told_with_the_file_and_what_to_do(tmp_path, number):
+def test_error_for_a_full_disk_names_the_file_and_the_fix(tmp_path, number):
     with pytest.raises(LabbookError) as caught:
-        replace(tmp_path / "x", failing(number))
+        write_atomically(tmp_path / "x", failing_writer(number))
     assert str(caught.value) == (
         f"{tmp_path / 'x'}: the disk is full. Free some space there and run the same command again; the file was not changed."
     )
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
-def test_folder_that_may_not_be_written_is_told_with_what_to_do(tmp_path, number):
+def test_error_for_denied_permission_names_the_file_and_the_fix(tmp_path, number):
     with pytest.raises(LabbookError) as caught:
-        replace(tmp_path / "x", failing(number))
+        write_atomically(tmp_path / "x", failing_writer(number))
     assert str(caught.value) == (
         f"{tmp_path / 'x'}: cannot be read or written: {os.strerror(number)}. Check the permissions of the file and its folder."
     )
 
 
-def test_other_trouble_is_told_with_the_file(tmp_path):
+def test_other_os_errors_name_the_file(tmp_path):
     with pytest.raises(LabbookError, match=f"x: {os.strerror(errno.EIO)}$"):
-        replace(tmp_path / "x", failing(errno.EIO))
-    assert explain(OSError("without a number"), Path("x")) == "x: without a number"
+        write_atomically(tmp_path / "x", failing_writer(errno.EIO))
+    assert describe_os_error(OSError("without a number"), Path("x")) == "x: without a number"
 
 
-def test_folder_in_the_place_of_the_file_is_told(tmp_path):
+def test_existing_folder_instead_of_the_file_raises_an_error(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(LabbookError, match="x: "):
         write_text(tmp_path / "x", "new")
     assert [file.name for file in tmp_path.iterdir()] == ["x"]
 
 
-def test_file_in_the_place_of_the_folder_is_told(tmp_path):
+def test_existing_file_instead_of_the_folder_raises_an_error(tmp_path):
     (tmp_path / "x").write_bytes(b"a file")
     with pytest.raises(LabbookError, match=r"x/y\.txt: "):
         write_text(tmp_path / "x" / "y.txt", "new")
@@ -199,19 +209,19 @@ def test_file_in_the_place_of_the_folder_is_told(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_device_that_is_full_is_told(tmp_path):
-    def write(part: Path) -> None:
-        part.symlink_to("/dev/full")
-        part.write_bytes(b"x")
+def test_full_device_raises_an_error(tmp_path):
+    def write(temporary: Path) -> None:
+        temporary.symlink_to("/dev/full")
+        temporary.write_bytes(b"x")
 
     with pytest.raises(LabbookError, match=r"x: the disk is full\. Free some space"):
-        replace(tmp_path / "x", write)
+        write_atomically(tmp_path / "x", write)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
-def small_files():
-    """Let this process write no more than 1,000 bytes to a file."""
+def file_size_limit():
+    """Limit the size of files that this process can write to 1,000 bytes."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
@@ -220,7 +230,7 @@ def small_files():
 
 
 @pytest.mark.parametrize("content", WRITERS)
-def test_write_that_the_system_refuses_half_way_is_told_and_leaves_the_old_content(tmp_path, tiny_packed, small_files, content):
+def test_interrupted_write_raises_an_error_and_keeps_the_old_content(tmp_path, tiny_packed, file_size_limit, content):
     (tmp_path / "x").write_bytes(b"old")
     with pytest.raises(LabbookError, match=f"x: {os.strerror(errno.EFBIG)}$"):
         WRITERS[content](tmp_path / "x", tiny_packed)
@@ -235,26 +245,26 @@ json_values = st.recursive(
 
 
 @given(value=st.dictionaries(st.text(), json_values, max_size=3))
-def test_json_that_is_written_is_read_again(value, tmp_path_factory):
+def test_reading_written_json_returns_the_value(value, tmp_path_factory):
     file = tmp_path_factory.mktemp("json") / "x.json"
     write_json(file, value)
     assert read_json(file, value, "") == value
 
 
-def test_json_keeps_its_order_and_ends_with_a_line(tmp_path):
+def test_json_keeps_key_order_and_ends_with_a_newline(tmp_path):
     write_json(tmp_path / "x.json", {"b": 1, "a": [0.1]})
     assert (tmp_path / "x.json").read_text(encoding="utf-8") == '{\n  "b": 1,\n  "a": [\n    0.1\n  ]\n}\n'
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"loss": [float("-inf")]}])
-def test_json_refuses_what_json_has_no_word_for(tmp_path, value):
+def test_json_rejects_nan_and_infinity(tmp_path, value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", value)
     assert not list(tmp_path.iterdir())
 
 
 @given(rows=st.lists(st.tuples(st.integers(), st.none() | st.floats(allow_nan=False), st.booleans()), max_size=6))
-def test_tsv_gives_every_value_back_exactly(rows, tmp_path_factory):
+def test_tsv_preserves_every_value_exactly(rows, tmp_path_factory):
     file = tmp_path_factory.mktemp("tsv") / "x.tsv"
     columns = ["step", "loss", "best"]
     write_tsv(file, columns, (dict(zip(columns, row, strict=True)) for row in rows))
@@ -264,7 +274,7 @@ def test_tsv_gives_every_value_back_exactly(rows, tmp_path_factory):
     assert [(int(step), float(loss) if loss else None, best == "True") for step, loss, best in cells] == rows
 
 
-def test_tsv_takes_the_columns_asked_for_and_needs_all_of_them(tmp_path):
+def test_tsv_writes_the_requested_columns_and_requires_all_of_them(tmp_path):
     write_tsv(tmp_path / "x.tsv", ["b", "a"], [{"a": 1, "b": 0.1, "c": 3}])
     assert (tmp_path / "x.tsv").read_text(encoding="utf-8") == "b\ta\n0.1\t1\n"
     with pytest.raises(KeyError, match="d"):
@@ -272,26 +282,26 @@ def test_tsv_takes_the_columns_asked_for_and_needs_all_of_them(tmp_path):
 
 
 @pytest.mark.parametrize("reader", [read_bytes, lambda path, fix: read_json(path, (), fix)])
-def test_missing_file_is_named_with_what_brings_it_back(tmp_path, reader):
+def test_error_for_a_missing_file_ends_with_the_fix(tmp_path, reader):
     with pytest.raises(DataError) as caught:
         reader(tmp_path / "x", "Run `dvc pull`.")
     assert str(caught.value) == f"{tmp_path / 'x'}: not found. Run `dvc pull`."
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", json.dumps({"a": 1}).encode()[:-1]])
-def test_damaged_json_is_named_with_what_brings_it_back(tmp_path, data):
+def test_error_for_damaged_json_ends_with_the_fix(tmp_path, data):
     (tmp_path / "x.json").write_bytes(data)
     with pytest.raises(DataError, match=r"x\.json: damaged, not JSON \(.*\)\. Run `dvc pull`\.$"):
         read_json(tmp_path / "x.json", (), "Run `dvc pull`.")
 
 
 @pytest.mark.parametrize("value", [{"loss": 1, "a": 2}, [], "loss accuracy", 3, None])
-def test_json_without_the_keys_that_are_needed_is_damaged(tmp_path, value):
+def test_json_without_required_keys_raises_data_error(tmp_path, value):
     write_json(tmp_path / "x.json", value)
-    with pytest.raises(DataError, match=r"x\.json: damaged, without accuracy(, loss)?\. Run `dvc pull`\.$"):
+    with pytest.raises(DataError, match=r"x\.json: damaged, lacks accuracy(, loss)?\. Run `dvc pull`\.$"):
         read_json(tmp_path / "x.json", ("loss", "accuracy"), "Run `dvc pull`.")
 
 
-def test_folder_in_the_place_of_a_file_that_is_read_is_told(tmp_path):
+def test_reading_a_folder_as_a_file_raises_data_error(tmp_path):
     with pytest.raises(DataError, match=f": {os.strerror(errno.EISDIR)}$"):
         read_bytes(tmp_path, "")

@@ -1,4 +1,4 @@
-"""Metrics of a segmenter."""
+"""Metrics of a segmentation model."""
 
 import functools
 
@@ -20,34 +20,34 @@ evaluate = functools.partial(segmentation.evaluate, compute_logits=unused_comput
 
 
 @st.composite
-def maps(draw):
-    """Draw labels (N, H, W) and logits (N, classes, H, W) of which the largest is never in doubt."""
+def label_maps(draw):
+    """Generate labels and predictions, (N, H, W), and logits with a unique maximum, (N, classes, H, W)."""
     shape = (draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(1, 5)))
     labels = draw(arrays.arrays(np.uint8, shape, elements=st.integers(0, 3)))
     predicted = draw(arrays.arrays(np.int64, shape, elements=st.integers(0, 3)))
     return labels, predicted, np.moveaxis(np.eye(4, dtype=np.float32)[predicted], -1, 1)
 
 
-@given(drawn=maps())
-def test_metrics_are_those_of_scikit_learn(drawn):
-    labels, predicted, logits = drawn
+@given(maps=label_maps())
+def test_metrics_match_scikit_learn(maps):
+    labels, predicted, logits = maps
     evaluation = evaluate(logits, labels, 0.5, CLASSES)
-    metrics, there = evaluation.metrics, np.union1d(labels, predicted)
-    overlaps = jaccard_score(labels.ravel(), predicted.ravel(), labels=there, average=None)
+    metrics, present = evaluation.metrics, np.union1d(labels, predicted)
+    ious = jaccard_score(labels.ravel(), predicted.ravel(), labels=present, average=None)
     assert metrics["test_accuracy"] == pytest.approx(np.mean(labels == predicted), abs=1e-6)
-    assert metrics["test_miou"] == pytest.approx(overlaps.mean(), abs=1e-6)
+    assert metrics["test_miou"] == pytest.approx(ious.mean(), abs=1e-6)
     assert metrics["test_iou_per_class"] == {
-        name: pytest.approx(overlaps[list(there).index(index)], abs=1e-6) if index in there else None
+        name: pytest.approx(ious[list(present).index(index)], abs=1e-6) if index in present else None
         for index, name in enumerate(CLASSES)
     }
     assert (evaluation.confusion == confusion_matrix(labels.ravel(), predicted.ravel(), labels=range(4))).all()
     assert metrics["chance_accuracy"] == pytest.approx(np.bincount(labels.ravel()).max() / labels.size, abs=1e-6)
-    guessed = np.full_like(labels, np.bincount(labels.ravel()).argmax())
-    chance = jaccard_score(labels.ravel(), guessed.ravel(), labels=np.unique(labels), average="macro", zero_division=0)
-    assert metrics["chance_miou"] == pytest.approx(chance, abs=1e-6)
+    majority = np.full_like(labels, np.bincount(labels.ravel()).argmax())
+    chance_miou = jaccard_score(labels.ravel(), majority.ravel(), labels=np.unique(labels), average="macro", zero_division=0)
+    assert metrics["chance_miou"] == pytest.approx(chance_miou, abs=1e-6)
 
 
-def test_intersection_over_union_worked_out_by_hand():
+def test_intersection_over_union_of_a_small_example():
     labels = np.array([[[1, 1, 0, 0]]], dtype=np.uint8)
     logits = np.moveaxis(np.eye(4, dtype=np.float32)[[[[1, 0, 0, 0]]]], -1, 1)
     metrics = evaluate(logits, labels, 0.1, CLASSES).metrics
@@ -57,7 +57,7 @@ def test_intersection_over_union_worked_out_by_hand():
     assert metrics["test_accuracy"] == 0.75
 
 
-def test_confusion_counts_are_kept_for_every_image():
+def test_confusion_counts_are_stored_for_every_image():
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 4, (SHOWN + 2, 8, 8), dtype=np.uint8)
     predicted = generator.integers(0, 4, labels.shape)

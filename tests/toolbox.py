@@ -92,7 +92,7 @@ def toy_settings(**changes: Any) -> TrainSettings:
 
 def splits(packed: PackedDataset) -> tuple[DeviceDataset, DeviceDataset, DeviceDataset]:
     """Copy the training split, the validation split and the test set to the CPU."""
-    train, validation = packed.held_out()
+    train, validation = packed.train_val_split()
     return to_device(train, UNIT, CPU), to_device(validation, UNIT, CPU), to_device(packed.test, UNIT, CPU)
 
 
