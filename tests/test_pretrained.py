@@ -68,7 +68,7 @@ def torch_bytes(value: object, zipped: bool = True) -> bytes:
     return file.getvalue()
 
 
-DAMAGED = r"resnet18-f37072fd\.pth: damaged, torch\.load cannot read it\. Remove it and run `dvc repro`\.$"
+DAMAGED = r"resnet18-f37072fd\.pth: damaged, not a state dict that torch\.load can read\. Remove it and run `dvc repro`\.$"
 INVALID_WEIGHTS = [
     [torch.ones(1)],
     torch.ones(1),
