@@ -183,7 +183,7 @@ def test_comments_docstrings_and_formatting_rerun_only_code(pipeline):
     for file, old, new in (
         ("src/labbook/training/engine.py", "def fit(", "# A comment.\ndef fit("),
         ("src/labbook/models/cnn.py", '"""Small', '"""Very small'),
-        ("src/labbook/training/history.py", "DIGITS = 6", "DIGITS = (\n    6\n)"),
+        ("src/labbook/training/history.py", "DECIMALS = 6", "DECIMALS = (\n    6\n)"),
         ("stages/train.py", "def main", "\n\n\ndef main"),
     ):
         pipeline.edit(file, old, new)
@@ -361,7 +361,7 @@ def test_different_package_version_is_reported_before_training(pipeline):
     checked = pipeline.run("python", "-m", "labbook", "check", check=False)
     file.write_text(text)
     assert done.returncode == 1
-    assert "torch: 1.0.0 there" in done.stderr
+    assert "torch: 1.0.0 recorded" in done.stderr
     assert "step" not in done.stdout
     assert checked.returncode == 1
     assert "torch" in checked.stdout + checked.stderr

@@ -134,7 +134,7 @@ class Clone:
                 try:
                     if repair and finding.repair:
                         finding.repair()
-                    elif finding.wrong:
+                    elif finding.is_problem:
                         left.append(str(finding))
                 except LabbookError as error:
                     left.append(str(error))

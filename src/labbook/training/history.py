@@ -9,7 +9,7 @@ from labbook.io import write_tsv
 
 __all__ = ["DECIMALS", "Row", "rounded", "write_history"]
 
-DECIMALS = 6  # decimals
+DECIMALS = 6
 
 
 @dataclass(frozen=True)
