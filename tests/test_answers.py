@@ -1,5 +1,6 @@
 """Answers to the questions of the assignments: differences with their intervals, and the claims of the reports."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,7 +8,7 @@ from sample_records import make_project, make_record
 
 from labbook.report.answers import Answer, answer
 from labbook.report.assignments import EFFECTS, QUESTIONS
-from labbook.report.claims import judge_effects, judge_epochs
+from labbook.report.claims import judge_effects, judge_epochs, judge_results
 from labbook.report.differences import EPOCHS, STEPS, describe, difference, equal_except, format_interval
 from labbook.report.records import Record
 from labbook.statistics import Difference
@@ -44,6 +45,15 @@ def test_difference_is_paired_if_only_the_compared_settings_differ():
     second.settings["epochs"] = 3
     assert difference(first, second, "val_accuracy", *INPUT) == unpaired
     assert not equal_except(first, second, *INPUT)
+
+
+def test_seeds_are_paired_only_if_they_are_the_same_in_the_same_order():
+    first, second = make_seeds(BASE, val_accuracy=[0.5, 0.7]), make_seeds(FLIP, val_accuracy=[0.6, 0.8])
+    assert difference(first, second, "val_accuracy", *INPUT).low == 0.1
+    for seeds in ([0, 2], [1, 0]):
+        other = dataclasses.replace(second, histories=dict(zip(seeds, second.histories.values(), strict=True)))
+        assert not equal_except(first, other, *INPUT)
+        assert difference(first, other, "val_accuracy", *INPUT).low < 0
 
 
 def test_difference_is_none_for_single_runs_and_missing_metrics():
@@ -297,6 +307,14 @@ def test_claims_are_judged_only_on_official_data_and_only_if_the_report_makes_on
         judge_effects(make_seeds(DROPOUT, val_accuracy=[0.5, 0.51]), make_seeds(BASE, val_accuracy=[0.5, 0.51]), (), INPUT)
         is None
     )
+
+
+def test_reported_accuracies_are_judged_only_if_all_results_are_official():
+    first, second = (make_record(name, [0.98]) for name in ("mnist_cnn_small", "mnist_cnn_adam"))
+    (claim,) = judge_results({"SGD": first, "Adam": second})
+    assert claim.claim == "test accuracy over 0.98 with SGD and 0.9909 with Adam"
+    assert judge_results({"SGD": first, "Adam": make_record("mnist_cnn_adam", [0.98], "embedded")}) == ()
+    assert judge_results({"SGD": make_record("mnist_cnn_small", [0.98], "embedded"), "Adam": second}) == ()
 
 
 def test_single_changes_are_sorted_by_gain_and_have_intervals():

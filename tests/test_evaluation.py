@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import special
 from sklearn import metrics as reference
 from toolbox import unused_compute_logits
 
@@ -23,6 +24,7 @@ from labbook.evaluation import (
     calibration_error,
     confusion_counts,
     encode_predictions,
+    probabilities,
     reliability_bins,
     seed_predictions,
     stack_predictions,
@@ -63,6 +65,14 @@ def test_accuracies_and_confusion_match_scikit_learn(sample):
     assert list(evaluation.metrics["test_accuracy_per_class"].values()) == expected
     assert list(evaluation.metrics["test_accuracy_per_class"]) == list(NAMES)
     assert evaluation.metrics["chance_accuracy"] == pytest.approx(np.bincount(labels).max() / len(labels), abs=1e-6)
+
+
+def test_probabilities_are_computed_in_double_precision():
+    logits = np.random.default_rng(0).normal(scale=4, size=(50, 4)).astype(np.float32)
+    expected = special.softmax(logits.astype(np.float64), axis=1)
+    np.testing.assert_allclose(probabilities(logits), expected, rtol=1e-13)
+    stored = encode_predictions(logits, np.zeros(50, np.int64))["confidence"]
+    assert stored.tolist() == np.rint(65535 * expected.max(axis=1)).tolist()
 
 
 @given(sample=predictions())

@@ -28,9 +28,9 @@ from labbook.data.packed import PackedDataset, Split, read_packed, write_packed
 from labbook.errors import DataError, ParamsError
 from labbook.evaluation.restore import Restored
 from labbook.explain import quality
-from labbook.explain.attribution import METHODS, MethodInputs, Score, attribute, choose_methods, relevance, window_side
+from labbook.explain.attribution import METHODS, SIGNED, MethodInputs, Score, attribute, choose_methods, relevance, window_side
 from labbook.explain.experiment import explain
-from labbook.explain.layers import activations, find_layer
+from labbook.explain.layers import Layer, activations, find_layer, first_layer, last_layer, weight_images
 from labbook.explain.samples import find_samples, read_image
 from labbook.plots import style
 from labbook.plots.explanations import Panel, draw_activations, draw_attributions, draw_filters
@@ -133,19 +133,87 @@ def test_on_a_linear_model_occlusion_sums_weights_times_distance_over_the_window
     torch.testing.assert_close(middle, sums[:, 0, 2:4, 2:4].mean(dim=(1, 2)))
 
 
-def test_the_completeness_gap_of_three_times_the_attributions_is_2():
+def test_occluding_windows_overlap_by_half_of_their_side_rounded_down():
+    """Windows of 3 × 3 start at every second row and column."""
+    inputs = make_inputs(linear(side=12), side=12)
+    found = attribute(METHODS["occlusion"], inputs)[:, 0]
+    sums = functional.avg_pool2d(weights_of(inputs) * (inputs.images - inputs.baseline), 3, stride=2)[:, 0] * 9
+    torch.testing.assert_close(found[:, :2, :2], sums[:, :1, :1].expand(3, 2, 2))
+    torch.testing.assert_close(found[:, 4, 6], sums[:, 1:3, 2:4].mean(dim=(1, 2)))
+    torch.testing.assert_close(found[:, 4, 5], sums[:, 1:3, 2].mean(dim=1))
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(8, 8, 2), (8, 12, 2), (12, 8, 2), (9, 30, 3), (32, 32, 8), (3, 3, 1)])
+def test_an_occluding_window_is_a_fourth_of_the_shorter_side_rounded_up(height, width, side):
+    assert window_side(torch.zeros(1, 3, height, width)) == side
+
+
+@pytest.mark.parametrize(("nodes", "weights"), [((0.5,), (1,)), ((0.5 - 12**-0.5, 0.5 + 12**-0.5), (0.5, 0.5))])
+def test_integrated_gradients_have_one_gauss_legendre_node_per_step(nodes, weights):
+    """The logit of a pixel is its sixth power, whose gradient changes along the line from 0.2 to the pixel."""
+
+    class SixthPower(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1) ** 6
+
+    inputs = dataclasses.replace(make_inputs(SixthPower(), target=5), steps=len(nodes))
+    distance = inputs.images - 0.2
+    expected = sum(weight * 6 * (0.2 + node * distance) ** 5 for node, weight in zip(nodes, weights, strict=True)) * distance
+    found = attribute(METHODS["integrated_gradients"], inputs).flatten(1)
+    torch.testing.assert_close(found[:, 5], expected.flatten(1)[:, 5])
+    assert found[:, :5].abs().max() == 0, "other logits are not attributed"
+
+
+def test_the_completeness_gap_is_that_of_the_worst_image():
     inputs = make_inputs(linear())
     found = attribute(METHODS["integrated_gradients"], inputs)
     assert quality.completeness_gap(inputs, 3 * found) == pytest.approx(2, rel=1e-4)
+    found[1] *= 3
+    assert quality.completeness_gap(inputs, found) == pytest.approx(2, rel=1e-4)
 
 
-def test_grad_cam_is_the_map_weighted_by_its_mean_gradient():
-    inputs = make_inputs(convolutional())
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_grad_cam_is_the_map_weighted_by_its_mean_gradient(target):
+    inputs = make_inputs(convolutional(), target=target)
     maps = inputs.score.model[:2](inputs.images).detach().requires_grad_()
     logits = inputs.score.model[2:](maps)
-    (gradients,) = torch.autograd.grad(logits[:, 1].sum(), maps)
+    (gradients,) = torch.autograd.grad(logits[:, target].sum(), maps)
     expected = (gradients.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu()
+    assert (expected.amax() > 0) == (target != 1), "the weighted maps of class 1 are negative"
     torch.testing.assert_close(relevance(attribute(METHODS["layer_gradcam"], inputs)), expected.detach())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grad_cam_is_interpolated_to_the_image_and_divided_among_its_channels(channels):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Conv2d(channels, 4, 3, stride=2, padding=1), nn.Sigmoid(), nn.Flatten(), nn.Linear(64, 3))
+    inputs = make_inputs(model, channels)
+    maps = inputs.score.model[:2](inputs.images).detach()
+    gradients = inputs.score.model[3].weight[1].reshape(4, 4, 4)
+    coarse = (gradients.mean(dim=(1, 2))[:, None, None] * maps).sum(dim=1, keepdim=True).relu()
+    expected = functional.interpolate(coarse, (8, 8), mode="bilinear")[:, 0]
+    assert expected.amax() > 1.2 * expected.amin() > 0
+    found = attribute(METHODS["layer_gradcam"], inputs)
+    torch.testing.assert_close(relevance(found), expected)
+    torch.testing.assert_close(found, found.mean(dim=1, keepdim=True).expand_as(found))
+
+
+def test_guided_grad_cam_is_grad_cam_times_the_gradient_that_relus_pass_if_positive():
+    inputs = make_inputs(convolutional(), target=0)
+    conv = inputs.score.model[0]
+    maps = inputs.score.model[:2](inputs.images).detach().requires_grad_()
+    (gradients,) = torch.autograd.grad(inputs.score.model[2:](maps)[:, 0].sum(), maps)
+    cam = (gradients.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True).relu()
+    guided = functional.conv_transpose2d(gradients.relu() * (maps > 0), conv.weight, padding=1)
+    assert (gradients < 0).any()
+    assert cam.max() > 0.001
+    torch.testing.assert_close(attribute(METHODS["guided_gradcam"], inputs), (cam * guided).detach(), rtol=1e-4, atol=1e-9)
+
+
+def test_only_methods_with_negative_relevance_have_a_scale_of_both_signs():
+    inputs = make_inputs(convolutional(), target=0)
+    negative = {name for name in ALL if (relevance(attribute(METHODS[name], inputs)) < 0).any()}
+    assert negative == SIGNED == {"integrated_gradients", "guided_gradcam", "occlusion"}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -231,12 +299,38 @@ def test_randomization_changes_saliency_and_not_an_edge_detector():
     assert all(value < 0.8 for value in found["saliency"].values())
 
 
+def test_randomization_is_the_mean_over_the_images_with_relevance():
+    inputs = make_inputs(convolutional())
+    method = {"edges": lambda one: edges(one) * torch.tensor([0.0, 1.0, 1.0])[:, None, None, None]}
+    found = quality.randomization(inputs, method, {"edges": edges(inputs)}, seed=0)
+    assert found == {"edges": {"4": pytest.approx(1), "0": pytest.approx(1)}}
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_randomization_compares_magnitudes_not_signs(sign):
     inputs = make_inputs(convolutional())
     method = {"edges": lambda one: sign * edges(one)}
     found = quality.randomization(inputs, method, {"edges": -sign * edges(inputs)}, seed=0)
     assert found == {"edges": {"4": pytest.approx(1), "0": pytest.approx(1)}}
+
+
+def test_randomization_reaches_a_third_two_thirds_and_all_of_the_layers():
+    """Each stage keeps the new weights of the previous one; the normalisation has weights, the activations have none."""
+    torch.manual_seed(0)
+    body = [nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten()]
+    inputs = make_inputs(nn.Sequential(*body, nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 3)))
+    trained = attribute(METHODS["saliency"], inputs)
+    found = quality.randomization(inputs, {"saliency": METHODS["saliency"]}, {"saliency": trained}, seed=7)
+    assert list(found["saliency"]) == ["6", "2", "0"]
+    score = copy.deepcopy(inputs.score)
+    torch.manual_seed(7)
+    for names in ("86", "32", "0"):
+        for name in names:
+            score.model[int(name)].reset_parameters()
+        randomized = attribute(METHODS["saliency"], dataclasses.replace(inputs, score=score))
+        pairs = zip(trained.abs().flatten(1), randomized.abs().flatten(1), strict=True)
+        expected = np.mean([stats.spearmanr(*pair).statistic for pair in pairs])
+        assert found["saliency"][names[-1]] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_rank_correlation_matches_scipy_with_ties():
@@ -358,6 +452,18 @@ def test_deletion_and_insertion_of_a_batch_are_the_means_of_its_images():
     assert len({deletion for deletion, _ in alone}) == 3
 
 
+def test_deletion_and_insertion_of_a_region_use_its_mean_probability():
+    """The probability is 3/4 at every pixel and for every image, and the regions have 5 and 64 pixels."""
+
+    class Constant(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.tensor([0.0, np.log(3)]).reshape(1, 2, 1, 1).expand(len(images), 2, 8, 8)
+
+    inputs = make_inputs(Constant(), count=2)
+    inputs.targets[0, 1].flatten()[5:] = 0
+    assert quality.deletion_insertion(inputs, inputs.images) == pytest.approx((0.75, 0.75))
+
+
 # Segmentation
 
 
@@ -405,6 +511,16 @@ def test_the_target_of_a_segmenter_is_its_predicted_region():
     for name in ALL:
         relevant = relevance(attribute(METHODS[name], inputs))[0].abs()
         assert relevant[2:5, 2:6].sum() > 0.5 * relevant.sum(), name
+
+
+def test_regions_are_searched_in_the_whole_test_set():
+    model, packed = make_segmenter()
+    images, labels = np.tile(packed.test.images, (10, 1, 1, 1)), np.zeros((60, 8, 8), np.uint8)
+    labels[55] = packed.test.labels[0]
+    packed = dataclasses.replace(packed, test=Split(images, labels))
+    samples = find_samples(model, packed, CPU, correct=1, wrong=2, region="square")
+    assert [(sample.index, sample.right) for sample in samples.metadata] == [(55, True), (0, False), (1, False)]
+    assert samples.notes == []
 
 
 @pytest.mark.parametrize(
@@ -467,6 +583,23 @@ def test_samples_are_the_first_correct_and_the_first_wrong_ones(tiny_packed):
     assert samples.metadata[-1].caption.count(" taken for ") == 1
 
 
+def test_samples_are_searched_until_there_are_enough_of_both_kinds(tiny_packed):
+    """120 images in batches of 50: all are correct except for one image of the second batch and the last one."""
+    model, packed = flawless(tiny_packed)
+    images, labels = np.tile(packed.test.images, (40, 1, 1, 1)), np.tile(packed.test.labels, 40)
+    labels[[60, 119]] = [1, 0]
+    samples = find_samples(model, dataclasses.replace(packed, test=Split(images, labels)), CPU, correct=2, wrong=2, region=None)
+    assert [(sample.index, sample.caption) for sample in samples.metadata] == [
+        (0, packed.classes[0]),
+        (1, packed.classes[1]),
+        (60, f"{packed.classes[1]} taken for {packed.classes[0]}"),
+        (119, f"{packed.classes[0]} taken for {packed.classes[2]}"),
+    ]
+    assert samples.notes == []
+    torch.testing.assert_close(samples.images, UNIT(torch.from_numpy(images[[0, 1, 60, 119]])))
+    assert np.array_equal(samples.pixels, images[[0, 1, 60, 119]])
+
+
 class PerfectClassifier(nn.Module):
     """Choose the class whose two rows are the brightest."""
 
@@ -521,6 +654,20 @@ def test_an_image_file_is_cropped_and_scaled_to_the_input_of_the_model(tmp_path,
     assert found.shape == (channels, 16, 16)
     inner = found[:, 1:-1, 1:-1]  # interpolation mixes the outermost pixels with the cropped ones
     assert inner.reshape(channels, -1).T.tolist() == [[255] if channels == 1 else [255, 0, 100]] * 196
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_file_of_the_size_of_the_input_is_read_unchanged_and_a_larger_one_is_smoothed(tmp_path, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    split = Split(np.zeros((1, channels, 5, 7), dtype=np.uint8), np.zeros(1, dtype=np.int64))
+    packed = PackedDataset("toy", "embedded", ("one",), split, np.array([0]), split)
+    model = Restored(nn.Identity(), UNIT, functional.cross_entropy)
+    Image.fromarray(pixels.squeeze()).save(tmp_path / "small.png")
+    assert np.array_equal(read_image(str(tmp_path / "small.png"), model, packed), np.moveaxis(pixels, 2, 0))
+    checkers = 255 * (np.indices((20, 28)).sum(axis=0) % 2).astype(np.uint8)
+    Image.fromarray(checkers).save(tmp_path / "large.png")
+    found = read_image(str(tmp_path / "large.png"), model, packed)
+    assert (found.shape, found.min() > 110, found.max() < 145) == ((channels, 5, 7), True, True)
 
 
 def test_an_unreadable_image_is_rejected(tiny_packed, tmp_path):
@@ -622,6 +769,33 @@ def test_the_first_channels_of_the_first_layer_are_shown_by_default(tiny_packed,
     np.testing.assert_array_equal(panels[0].values, model.model[0].weight.detach().numpy()[shown])
 
 
+@pytest.mark.parametrize(
+    ("layers", "first", "last"),
+    [
+        ([nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)], "1", "3"),
+        ([nn.Flatten(), nn.Linear(64, 3)], "1", "1"),
+        (
+            [nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(32, 8), nn.Linear(8, 3)],
+            "1",
+            "2",
+        ),
+    ],
+)
+def test_the_last_layer_is_the_last_convolution_or_the_one_before_the_logits(layers, first, last):
+    model = nn.Sequential(*layers)
+    assert (first_layer(model).name, last_layer(model).name) == (first, last)
+    assert last_layer(model).module is model[int(last)]
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, 1), (2, 1), (3, 3)])
+def test_weights_of_pixels_have_the_shape_of_the_image(channels, shown):
+    linear = nn.Linear(channels * 4 * 6, 5)
+    images = weight_images(Layer("0", linear), (1, channels, 4, 6))
+    expected = linear.weight.detach().numpy().reshape(5, channels, 4, 6)
+    np.testing.assert_allclose(images.numpy(), expected if shown == channels else expected.mean(axis=1, keepdims=True))
+    assert weight_images(Layer("0", linear), (1, channels, 4, 5)) is None, "not on the pixels of the image"
+
+
 class SharedReLU(nn.Module):
     """A model that uses one ReLU twice."""
 
@@ -640,6 +814,7 @@ class SharedReLU(nn.Module):
         (SharedReLU(), ("saliency", "integrated_gradients", "layer_gradcam", "occlusion")),
         (convolutional(activation=nn.Tanh), ("saliency", "integrated_gradients", "layer_gradcam", "occlusion")),
         (convolutional(inplace=True), NO_CONVOLUTION),
+        (convolutional(activation=nn.ELU, inplace=True), NO_CONVOLUTION),
         (linear(), NO_CONVOLUTION),
     ],
 )
@@ -839,6 +1014,96 @@ def test_null_is_rejected_because_dvc_would_pass_it_as_text(key):
 def test_invalid_settings_are_rejected(values, message):
     with pytest.raises(ParamsError, match=re.escape(message)):
         validate(values, Explain, "explain.mnist_cnn")
+
+
+# Contents of an explanation
+
+
+def capture(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[dict[str, tuple], dict]:
+    """Explain; return the arguments of each function that draws a figure, and the summary."""
+    drawn = {}
+    for kind in ("filters", "activations", "attributions"):
+        monkeypatch.setattr(
+            f"labbook.explain.experiment.draw_{kind}", lambda *given, kind=kind: drawn.update({kind: given}) or Figure()
+        )
+    return drawn, explain(*arguments, CPU, seed=5).summary
+
+
+@pytest.fixture
+def coloured(tiny_packed) -> tuple[Restored, PackedDataset]:
+    """A model of images with three different channels, for which black is -2 and white is 2."""
+    images = np.concatenate([tiny_packed.test.images, tiny_packed.test.images[::-1], 255 - tiny_packed.test.images], axis=1)
+    packed = dataclasses.replace(tiny_packed, train=Split(images, tiny_packed.test.labels))
+    packed = dataclasses.replace(packed, test=packed.train)
+    model = restored(packed, channels=[6, 5], pools=1)
+    return dataclasses.replace(model, convert=Preprocessing(Preprocess(mean=0.5, std=0.25))), packed
+
+
+def test_figures_contain_weights_activations_and_relevance_of_the_preprocessed_images(coloured, monkeypatch):
+    model, packed = coloured
+    drawn, _ = capture(monkeypatch, model, packed, settings(image=7, layer="3", channels=[4, 0]))
+    weights = [model.model[index].weight.detach().numpy() for index in (0, 3)]
+    assert drawn["filters"][0] == "weights of layer 0 (Conv2d), all 6"
+    np.testing.assert_array_equal(drawn["filters"][1], weights[0])
+    image = (torch.from_numpy(packed.test.images[[7]]) / 255 - 0.5) / 0.25
+    maps = model.model[:4](image)[0].detach().numpy()
+    caption, pixels, panels = drawn["activations"]
+    assert (caption, np.array_equal(pixels, packed.test.images[7])) == ("test image 7", True)
+    shown = {
+        "weights of layer 3 (Conv2d), means over 6 input channels": (weights[1].mean(axis=1, keepdims=True)[[4, 0]], [4, 0]),
+        "activations of layer 3 (Conv2d)": (maps[[4, 0]], [4, 0]),
+        "activations of layer 3 (Conv2d), all 5": (maps, range(5)),
+    }
+    assert [panel.title for panel in panels] == list(shown)
+    for panel, (values, channels) in zip(panels, shown.values(), strict=True):
+        np.testing.assert_allclose(panel.values, values, atol=1e-6)
+        assert list(panel.channels) == list(channels)
+
+
+def test_methods_and_their_metrics_use_black_white_and_the_seed(coloured, monkeypatch):
+    model, packed = coloured
+    drawn, summary = capture(monkeypatch, model, packed, settings(correct=1, wrong=1))
+    samples = find_samples(model, packed, CPU, correct=1, wrong=1, region=None)
+    black = torch.full((1, 3, 6, 6), -2.0)
+    inputs = MethodInputs(Score(model.model), samples.images, samples.targets, black, steps=4)
+    pixels, captions, maps, signed = drawn["attributions"]
+    assert np.array_equal(pixels, packed.test.images[[sample.index for sample in samples.metadata]])
+    assert (captions, signed) == ([sample.caption for sample in samples.metadata], SIGNED)
+    assert [sample["caption"] for sample in summary["samples"]] == captions
+    assert list(maps) == list(summary["methods"]) == list(ALL)
+    occluded = quality.occlude_squares(inputs, seed=5)
+    for name in ALL:
+        found = attribute(METHODS[name], inputs)
+        np.testing.assert_allclose(maps[name], found.sum(dim=1), atol=1e-6)
+        deletion, insertion = quality.deletion_insertion(inputs, found)
+        correlations = quality.randomization(inputs, {name: METHODS[name]}, {name: found}, seed=5)[name]
+        expected = {
+            "infidelity": quality.infidelity(found, occluded),
+            "sensitivity_max": quality.sensitivity_max(inputs, METHODS[name], found, -black, seed=5),
+            "deletion": deletion,
+            "insertion": insertion,
+        }
+        if name == "integrated_gradients":
+            expected["completeness_gap"] = quality.completeness_gap(inputs, found)
+        metrics = summary["methods"][name]
+        assert metrics.pop("similarity_randomised_down_to") == pytest.approx(correlations, rel=5.1e-4, abs=1e-6)
+        assert metrics == pytest.approx(expected, rel=5.1e-4, abs=1e-6)
+        assert all(float(f"{value:.4g}") == value for value in metrics.values())
+    digits = [f"{value:.4g}".lstrip("0.-") for metrics in summary["methods"].values() for value in metrics.values()]
+    assert max(map(len, digits)) == 4, "to four digits"
+
+
+@pytest.mark.parametrize(("units", "shown", "count"), [(16, 16, "all 16"), (70, 64, "the first 64 of 70")])
+def test_up_to_64_filters_and_units_before_the_logits_are_shown(tiny_packed, monkeypatch, units, shown, count):
+    model = restored(tiny_packed, "mlp", hidden=[units, units])
+    drawn, _ = capture(monkeypatch, model, tiny_packed, settings(attributions=["saliency"]))
+    *_, last = drawn["activations"][2]
+    first, name = [name for name, module in model.model.named_modules() if getattr(module, "out_features", None) == units]
+    weights = model.model.get_submodule(first).weight.detach().numpy()
+    assert drawn["filters"][0] == f"weights of layer {first} (Linear), {count}"
+    np.testing.assert_array_equal(drawn["filters"][1], weights[:shown].reshape(shown, 1, 6, 6))
+    assert last.title == f"activations of layer {name} (Linear), {count}"
+    assert (last.values.shape, list(last.channels)) == ((shown,), list(range(shown)))
 
 
 # The stage

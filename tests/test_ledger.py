@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sample_ledger import fill_ledger, make_project, run_experiment
+from sample_records import make_record
 
 from labbook.__main__ import main as labbook
 from labbook.config.chosen import chosen_modules, settings_of_stages
@@ -27,6 +28,7 @@ from labbook.fingerprint.write import write_fingerprints
 from labbook.io import write_json
 from labbook.plots import render, style
 from labbook.report.cells import compare_tables
+from labbook.report.records import Gathered
 from labbook.report.results import draw, gather_ledger
 from labbook.report.verify import check_experiment, check_history
 from labbook.report.verify import verify as labbook_verify
@@ -143,6 +145,15 @@ def test_card_contents_are_recomputed_even_if_the_checksums_match(verify):
         code, wrong, _ = verify()
         assert code == 1
         assert wrong[0].startswith(f"results/official/{CLASSIFIER}.json, {line}")
+
+
+@pytest.mark.parametrize(("kept", "seeds"), [(slice(4), 4), ([0, 1, 2, 3, 4, 4], 6)])
+def test_predictions_of_fewer_or_more_seeds_are_reported_even_if_the_checksums_match(project, kept, seeds):
+    stored = read_entry(CLASSIFIER)
+    arrays = {key: array if key == "labels" else array[kept] for key, array in stored.predictions.items()}
+    changed = dataclasses.replace(stored, predictions=arrays)
+    changed = dataclasses.replace(changed, values={**stored.values, "sha256": checksums(changed)})
+    assert check_experiment(changed, Path("x")) == [f"x.npz, array predicted: predictions of {seeds} seeds, but the card has 5"]
 
 
 @pytest.mark.parametrize(("old", "new", "key"), [
@@ -563,6 +574,13 @@ def test_the_results_figure_has_the_prediction_interval_of_another_run(project):
     assert [line.get_markerfacecolor() for line in lines[1:4:2]] == ["C0", "white"], "an earlier run is hollow"
 
 
+@pytest.mark.parametrize(("validation", "reported"), [((), 0.9776), ((0.1,), 0.9786)])
+def test_the_results_figure_compares_like_the_tables(validation, reported):
+    """The report prints its best and its last epoch; weights after the last step are compared with the last one."""
+    drawn = draw(Gathered("official", [make_record("mnist_mlp_100", [0.97], validation=validation)]))
+    assert [tuple(line.get_xdata()) for line in drawn.axes[0].lines] == [(0.97,), (reported,)]
+
+
 def test_the_ledger_of_this_repository_agrees(repository, monkeypatch):
     monkeypatch.chdir(repository)
     assert labbook_verify().disagreements == []
@@ -578,6 +596,10 @@ def test_missing_and_unexpected_rows_and_different_text_are_reported():
     assert list(compare_tables(Path("t.csv"), "a,b\nx,1\ny,2\n", "a,b\ny,2\nx,1\n")) == ["t.csv: the order of the rows differs"]
     assert list(compare_tables(Path("t.csv"), "a,b\nx,1\n", "a,c\nx,1\n")) == [
         "t.csv: header: expected ['a', 'c'], found ['a', 'b']"
+    ]
+    assert list(compare_tables(Path("t.csv"), "a,b\nx\ny,2,3\n", "a,b\nx,1\ny,2\n")) == [
+        "t.csv: row x, column b: expected '1', found ''",
+        "t.csv: row y, column : expected '', found '3'",
     ]
     assert list(compare_tables(Path("t.csv"), "a,b\r\nx,1\r\n", "a,b\nx,1\n")) == [
         "t.csv: the formatting of the tables differs"

@@ -30,7 +30,16 @@ from labbook.report.charts import (
 )
 from labbook.report.gather import gather, gather_all, gather_explained, gather_sweeps, gather_timing
 from labbook.report.readme import BEGIN, END, fill
-from labbook.report.records import Earlier, Gathered, Pending, PendingSweep, Record, SweepRecord, read_confusion
+from labbook.report.records import (
+    Earlier,
+    Gathered,
+    Pending,
+    PendingSweep,
+    Record,
+    SweepRecord,
+    overview_records,
+    read_confusion,
+)
 from labbook.report.site import write_site
 from labbook.report.tables import comparison, curve_points, markdown, results_table, write_results
 from labbook.report.timing import write_timing
@@ -371,6 +380,8 @@ def test_charts_of_several_experiments_contain_the_values_of_each():
         ("cifar10_cnn_plus_flip, validation", False, [0.3, 0.2]),
     ]
     assert [line.colour for line in accuracy.series] == [0, 0, 1, 1]
+    assert [(chart.x, line.x) for chart in (loss, accuracy) for line in chart.series] == [("step", [100, 200])] * 8
+    assert [(overview.x, line.x) for line in overview.series] == [("epoch", [1, 1])] * 2
     ((left, right), (more, _)) = pair_charts(learning_curves(first), learning_curves(second))
     assert (left.y, right.y, more.y) == ("loss", "loss", "accuracy")
     assert left.y_range == right.y_range == (0.15, 0.6)
@@ -613,6 +624,20 @@ def test_experiments_that_were_not_run_are_pending(tmp_path, write):
     )
 
 
+@pytest.mark.parametrize(("source", "reported"), [("embedded", None), ("official", "0.9786")])
+def test_reported_accuracy_is_shown_only_on_official_data(source, reported):
+    pending = Pending("mnist_mlp_100", make_project().experiments["mnist_mlp_100"])
+    table = results_table(source, [pending, make_record("mnist_mlp_100", [0.97], source, validation=[0.1])])
+    assert table["reported_test_accuracy"].tolist() == [reported] * 2
+
+
+def test_overview_contains_curves_with_gaps_but_none_without_test_accuracy():
+    records = [make_record(name, [0.9, 0.95]) for name in ("mnist_cnn_adam", "mnist_cnn_small", "mnist_cnn_pool_first")]
+    records[0].history.loc[0, "test_accuracy"] = records[1].history["test_accuracy"] = float("nan")
+    others = [make_record("mnist_mlp_100", [0.9])]
+    assert [record.name for record in overview_records(records + others)] == ["mnist_cnn_adam", "mnist_cnn_pool_first"]
+
+
 @pytest.mark.parametrize("source", ["embedded", "official"])
 def test_tables_without_results_name_the_data_source(tmp_path, source):
     gathered = gather_all(params(source), make_project(source), tmp_path)
@@ -676,6 +701,15 @@ def test_results_on_another_data_source_are_pending(tmp_path):
     (sweep,) = embedded.sweeps
     assert isinstance(sweep, SweepRecord)
     assert sweep.epochs == params()["sweeps"]["mnist_cnn_dropout"]["train"]["embedded"]["epochs"]
+
+
+def test_sweep_of_two_data_sources_is_pending(tmp_path):
+    row = {"source": "official", "value": 0.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}
+    for sources in (("embedded", "official"), ("official", "embedded")):
+        rows = [row | {"source": source} for source in sources]
+        write_tsv(tmp_path / "plots/sweeps/mnist_cnn_dropout.tsv", list(row), rows)
+        (sweep,) = gather_sweeps(params("embedded"), make_project("embedded"), tmp_path)
+        assert isinstance(sweep, PendingSweep)
 
 
 def test_record_round_trip(tmp_path):

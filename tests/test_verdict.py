@@ -164,6 +164,7 @@ def test_weights_after_the_last_step_are_compared_with_the_reported_last_epoch()
         (Reported(kind="almost", test=0.99), "almost 0.99"),
         (Reported(kind="words", quote="fails"), "“fails”"),
         (Reported(kind="about", test=0.44), "about 0.44"),
+        (Reported(kind="almost", test=0.9876), "almost 0.9876"),
         (Reported(), "–"),
     ],
 )
